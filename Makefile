@@ -1,0 +1,33 @@
+# make run    set up, run the default study (scikit-learn's digits) and draw its figures
+# make test   set up and run the tests
+# make lint   set up and check the style
+PYTHON ?= python3
+BIN = .venv/bin
+CORES ?= $(shell nproc)
+
+.PHONY: setup run test lint clean
+
+setup: .venv/done
+
+# Bytecode is compiled once, here: it halves the start of every job.
+.venv/done: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+run: setup
+	$(BIN)/snakemake --cores $(CORES)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+clean:
+	rm -rf .venv results .snakemake

@@ -1,0 +1,88 @@
+"""What several tests share: running the workflow in a folder of its own, and a small study that has been run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
+    """Run `snakemake` on this checkout's Snakefile with results in `folder`; stdout and stderr come together."""
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(folder),
+        "--cores",
+        "2",
+    ]
+    if config is not None:
+        file = folder / "study.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        command += ["--configfile", str(file)]
+    return subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
+
+
+def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
+    """The jobs that a dry run lists: rule -> number."""
+    run = snakemake(folder, "-n", "--quiet", "rules", *options, config=config)
+    assert run.returncode == 0, run.stdout
+    if "Nothing to be done" in run.stdout:
+        return {}
+    table = run.stdout.split("Job stats:")[1].split("\n\n")[0]
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.M) if rule not in ("total", "all")}
+
+
+def program(module: str, *options: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run one of the programs of wa/."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )
+
+
+def small_study() -> dict:
+    """The config of a small study of the digits."""
+    return {
+        "experiment": "tiny",
+        "dataset": "digits",
+        "orders": [1993],
+        "seeds": [0],
+        "protocols": [{"base": 6, "increment": 2}],
+        "methods": {
+            "finetune": {},
+            "wa": {"memory": 20, "distillation": "dynamic", "alignment": "weight"},
+            "joint": {"memory": "all", "start": "scratch"},
+        },
+        "training": {"backbone": "resnet8", "epochs": 1, "batch_size": 64, "lr": 0.05, "augmentation": ["crop-1"]},
+    }
+
+
+@pytest.fixture
+def config() -> dict:
+    return small_study()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The digits, packed, and a class order: a folder with dataset.json and order.json."""
+    folder = tmp_path_factory.mktemp("digits")
+    for module, *options in (
+        ("wa.datasets", "--dataset", "digits", "--path", folder, "--output", folder),
+        ("wa.scenario", "--order", "1993", "--dataset", folder / "dataset.json", "--output", folder / "order.json"),
+    ):
+        run = program(module, *options)
+        assert run.returncode == 0, run.stdout
+    return folder

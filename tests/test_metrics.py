@@ -1,0 +1,75 @@
+"""Metrics against cases worked out by hand, and against continuum's Logger where it has them."""
+
+import numpy as np
+import pytest
+
+from wa.evaluate import confidence, nearest_mean
+from wa.metrics import accuracy, run_metrics, task_metrics, top_k
+
+# Three tasks of 2, 1 and 1 classes. R, worked out by hand below.
+R = np.array([[80.0, np.nan, np.nan], [60.0, 90.0, np.nan], [50.0, 95.0, 70.0]])
+A = np.array([80.0, 70.0, 66.25])
+
+
+def test_run_metrics_by_hand():
+    metrics = run_metrics(A, R)
+    assert metrics["average_incremental_accuracy"] == pytest.approx((80 + 70 + 66.25) / 3)
+    assert metrics["average_incremental_accuracy_without_first"] == pytest.approx((70 + 66.25) / 2)
+    assert metrics["forgetting"] == pytest.approx(((80 - 50) + (90 - 95)) / 2)
+    assert metrics["backward_transfer"] == pytest.approx(((50 - 80) + (95 - 90)) / 2)
+    assert run_metrics(A[:1], R[:1, :1]) == {"average_incremental_accuracy": 80.0}
+
+
+def test_task_metrics_by_hand():
+    label = np.array([0, 0, 1, 2, 2, 3])
+    scores = np.eye(4)[[0, 1, 1, 2, 3, 3]] * 10 + np.arange(4) / 10  # second best: class 3, or 2
+    metrics = task_metrics(top_k(scores, 5), label, [2, 1, 1])
+    assert metrics["accuracy"] == pytest.approx(100 * 4 / 6)
+    assert metrics["top5_accuracy"] == 100
+    assert [metrics[f"accuracy_task_{j}"] for j in range(3)] == pytest.approx([200 / 3, 50, 100])
+    assert metrics["accuracy_new"] == 100
+    assert metrics["accuracy_old"] == pytest.approx(60)
+
+
+def test_top_k_ties_go_to_the_lower_class():
+    assert top_k(np.array([[1.0, 3.0, 3.0, 0.0]]), 3).tolist() == [[1, 2, 0]]
+    assert accuracy(np.array([[1, 2], [0, 3]]), np.array([2, 1])) == 50
+
+
+def test_nearest_mean_against_its_definition():
+    rng = np.random.default_rng(0)
+    features, exemplars, labels = rng.normal(size=(50, 8)), rng.normal(size=(30, 8)), np.arange(30) % 3
+    unit = lambda x: x / np.linalg.norm(x)  # noqa: E731
+    means = [unit(np.mean([unit(e) for e in exemplars[labels == c]], axis=0)) for c in range(3)]
+    naive = [int(np.argmin([np.linalg.norm(unit(f) - m) for m in means])) for f in features]
+    assert nearest_mean(features, exemplars, labels).argmax(axis=1).tolist() == naive
+
+
+def test_confidence_is_the_softmax_of_the_best():
+    scores = np.random.default_rng(0).normal(size=(5, 4)) * 100
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(confidence(scores), (e / e.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-6)
+
+
+def test_against_continuums_logger():
+    from continuum.metrics import Logger
+
+    rng, sizes = np.random.default_rng(0), [4, 2, 2]
+    logger, a, r = Logger(), [], np.full((3, 3), np.nan)
+    label_all = np.repeat(np.arange(8), 25)
+    task_all = np.repeat([0, 0, 0, 0, 1, 1, 2, 2], 25)
+    for t in range(3):
+        seen = task_all <= t
+        label, task = label_all[seen], task_all[seen]
+        predicted = np.where(rng.random(len(label)) < 0.6, label, rng.integers(0, sum(sizes[: t + 1]), len(label)))
+        logger.add([predicted, label, task], subset="test")
+        logger.end_task()
+        metrics = task_metrics(predicted[:, None], label, sizes[: t + 1])
+        a.append(metrics["accuracy"])
+        r[t, : t + 1] = [metrics[f"accuracy_task_{j}"] for j in range(t + 1)]
+    ours = run_metrics(np.array(a), r)
+    assert a[-1] == pytest.approx(100 * logger.accuracy)
+    assert r[-1].tolist() == pytest.approx([100 * x for x in logger.accuracy_per_task])
+    assert ours["average_incremental_accuracy"] == pytest.approx(100 * logger.average_incremental_accuracy)
+    assert ours["backward_transfer"] == pytest.approx(100 * logger.backward_transfer)
+    assert ours["forgetting"] == pytest.approx(100 * logger.forgetting)

@@ -1,0 +1,121 @@
+"""Configs: what is wrong with one is said in one line, before anything runs; what is right becomes the table of tasks."""
+
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from wa.files import UserError
+from wa.recipe import Recipe
+from wa.study import SCHEMA, Study
+
+
+def changed(config, where, value):
+    keys = where.split(".")
+    inner = config
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return config
+
+
+BAD = [
+    ("epoch", 3, "unknown key 'epoch'"),
+    ("training.epoch", 3, "training: unknown key 'epoch'; did you mean 'epochs'?"),
+    ("training.base", {"epoch": 3}, "training.base: unknown key 'epoch'; did you mean 'epochs'?"),
+    ("methods.wa.aligment", "weight", "methods.wa: unknown key 'aligment'; did you mean 'alignment'?"),
+    ("methods.wa.alignment", "weigth", "methods.wa.alignment: 'weigth' is not possible; possible: none, weight"),
+    ("methods.lucir", None, "methods.lucir is empty"),
+    ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
+    ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not possible"),
+    ("protocols", [{"base": 8, "increment": 3}], "base 8 + increment 3 do not fit 10 classes"),
+    ("protocols", [{"base": 11, "increment": 1}], "base 11 + increment 1 do not fit 10 classes"),
+    ("protocols", [{"base": 0, "increment": 2}, {"base": 2, "increment": 2}], "base 2, increment 2 is there twice"),
+    ("protocols", [], "protocols: "),
+    ("orders", ["mine"], "'mine' is neither a seed"),
+    ("class_orders.mine", [0, 1, 2], None),  # not used by this study: no error
+    ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),
+    ("training.lr", "1e-3", "YAML reads 1e-3 as text"),
+    ("training.lr", 1000, "training.lr: 1000 is greater than the maximum of 100"),
+    ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
+    ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
+    ("training.batch_size", 5000, "training.batch_size: 5000 is more than the 840 images of task 0"),
+    ("training.backbone", "resnet18", "possible: resnet8, resnet20"),
+    ("training.augmentation", ["crop-1", "mixup"], "mixup"),
+    ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
+    ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
+    ("experiment", "../elsewhere", "experiment: '../elsewhere' is not possible"),
+    ("experiment", "data", "experiment: 'data' is not possible"),
+    ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
+]
+
+
+@pytest.mark.parametrize("where, value, message", BAD)
+def test_bad_configs(config, tmp_path, where, value, message):
+    config = {"class_orders": {}, **config, "path": str(tmp_path)}
+    config = changed(config, where, value)
+    if message is None:
+        Study(config, str(tmp_path))
+        return
+    with pytest.raises(UserError) as error:
+        Study(config, str(tmp_path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_an_order_that_is_no_permutation(config, tmp_path):
+    config |= {"orders": ["mine"], "class_orders": {"mine": [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]}}
+    with pytest.raises(UserError, match=r"class_orders.mine is no permutation of the 10 classes 0 to 9: missing \[9\]"):
+        Study(config, str(tmp_path))
+
+
+def test_defaults_and_options_are_in_step():
+    """The schema describes the same settings, with the same defaults, as the recipe."""
+    schema = yaml.safe_load(SCHEMA.read_text())["properties"]
+    method = schema["methods"]["additionalProperties"]["properties"]
+    described = {k: v for k, v in (schema["training"]["properties"] | method).items() if k not in ("base", "memory", "alignment")}
+    assert described.keys() == {f.name for f in fields(Recipe)}
+    for f in fields(Recipe):
+        assert type(f.default)(described[f.name]["default"]) == f.default, f.name
+        if f.metadata["choices"]:
+            assert tuple(described[f.name]["enum"]) == f.metadata["choices"]
+
+
+def test_every_key_has_a_description_and_a_default_or_is_required():
+    def walk(schema, path):
+        for key, sub in schema.get("properties", {}).items():
+            assert sub.get("description"), f"{path}{key}"
+            assert "default" in sub or key in schema.get("required", []), f"{path}{key}"
+            walk(sub, f"{path}{key}.")
+        for sub in (schema.get("additionalProperties"), schema.get("items")):
+            if isinstance(sub, dict):
+                walk(sub, f"{path}*.")
+
+    walk(yaml.safe_load(SCHEMA.read_text()), "")
+
+
+def test_the_table_shares_what_runs_share(config, tmp_path):
+    config |= {
+        "orders": [1993, "natural"],
+        "seeds": [0, 1],
+        "protocols": [{"base": 4, "increment": i} for i in (1, 2, 4)],
+    }
+    study = Study(config, str(tmp_path))
+    runs = list(study.runs())
+    assert len(runs) == 2 * 2 * 3 * 3
+    assert len({run[0].learned for run in runs}) == 4  # bases
+    assert {len(run) for run in runs} == {7, 4, 3}  # base 4, increment 4: 4 + 4 + 2 classes
+    for run in runs:
+        assert [t.number for t in run] == list(range(len(run)))
+        assert [t.previous for t in run[1:]] == [t.learned for t in run[:-1]]
+        assert all(study.tasks[t.path] == t for t in run)
+
+
+def test_recipes_of_base_and_increments(config, tmp_path):
+    config["training"] |= {"base": {"epochs": 7, "weight_decay": 1e-3}}
+    study = Study(config, str(tmp_path))
+    assert (study.recipe(None).epochs, study.recipe("wa").epochs, study.recipe("joint").epochs) == (7, 1, 7)
+    assert study.recipe("wa").distillation == "dynamic" and study.recipe(None).distillation == "0"
+    assert study.recipe(None).flags() == (
+        "--backbone resnet8 --epochs 7 --batch-size 64 --lr 0.05 --weight-decay 0.001 --augmentation crop-1"
+    )

@@ -1,0 +1,212 @@
+"""The training loop: the same bits twice and after a kill, the same batches for one process and two, guards."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, program
+
+from wa import train
+from wa.checkpoint import read_checkpoint
+from wa.files import read_arrays
+from wa.randomness import key, shuffled, uniform
+from wa.recipe import Recipe, learning_rate
+
+RECIPE = ["--backbone", "resnet8", "--epochs", "3", "--batch-size", "64", "--lr", "0.05", "--augmentation", "crop-1"]
+
+
+def options(digits, output, task=0):
+    return [
+        "--data",
+        digits,
+        "--order",
+        digits / "order.json",
+        "--task",
+        task,
+        "--base",
+        4,
+        "--increment",
+        2,
+        "--output",
+        output,
+        *RECIPE,
+    ]
+
+
+@pytest.fixture(scope="module")
+def base(digits, tmp_path_factory):
+    """Task 0, trained, herded and aligned."""
+    output = tmp_path_factory.mktemp("base")
+    for module, *more in (
+        ("wa.train", *options(digits, output)),
+        ("wa.herding", "--features", output / "features.npz", "--output", output / "herding.npz"),
+        (
+            "wa.alignment",
+            "--trained",
+            output / "trained.safetensors",
+            "--output",
+            output / "model.safetensors",
+            "--report",
+            output / "a.json",
+        ),
+    ):
+        run = program(module, *more)
+        assert run.returncode == 0, run.stdout
+    return output
+
+
+def second_task(digits, base, output):
+    previous = ["--model", base / "model.safetensors", "--herding", base / "herding.npz", "--memory", 20]
+    return [*options(digits, output, task=1), *previous, "--distillation", "0.5"]
+
+
+def test_the_same_bits_twice(digits, base, tmp_path):
+    files = []
+    for name in "ab":
+        run = program("wa.train", *second_task(digits, base, tmp_path / name))
+        assert run.returncode == 0, run.stdout
+        files.append((tmp_path / name / "trained.safetensors").read_bytes())
+    assert files[0] == files[1]
+    assert not (tmp_path / "a" / ".resume").exists()
+    tensors, facts = read_checkpoint(tmp_path / "a" / "trained.safetensors")
+    assert facts["task_sizes"] == [4, 2] and facts["classes"] == ["4", "2", "7", "6", "0", "3"]
+    features = read_arrays(tmp_path / "a" / "features.npz")
+    assert np.bincount(features["label"])[:4].tolist() == [5] * 4  # 20 exemplars over the 4 old classes
+    assert set(features["test_label"]) == set(range(6)) and features["features"].shape[1] == 64
+    before, _ = read_checkpoint(base / "model.safetensors")
+    assert (tensors["backbone.conv1.weight"] != before["backbone.conv1.weight"]).any()
+
+
+@pytest.mark.parametrize("victim", ["process", "torn state", "state of another training"])
+def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path, victim):
+    command = [*map(str, second_task(digits, base, tmp_path / "a")), "--epochs", "40", "--save-seconds", "0"]
+    whole = program("wa.train", *command[:-4], "--epochs", "40", "--output", tmp_path / "b")
+    assert whole.returncode == 0, whole.stdout
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "wa.train", *command], stdout=subprocess.PIPE, text=True, env=environment)
+    for line in process.stdout:
+        if line.startswith("epoch 5/"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = tmp_path / "a" / ".resume" / "state.safetensors"
+    assert state.exists() and not (tmp_path / "a" / "trained.safetensors").exists()
+    if victim == "torn state":
+        content = bytearray(state.read_bytes())
+        content[-50] ^= 1  # one flipped bit
+        state.write_bytes(content)
+    if victim == "state of another training":
+        command[command.index("--lr") + 1] = "0.04"
+        whole = program("wa.train", *command, "--output", tmp_path / "b")
+    again = program("wa.train", *command)
+    assert again.returncode == 0, again.stdout
+    assert ("going on after epoch" in again.stdout) == (victim == "process")
+    assert ("starting anew" in again.stdout) == (victim != "process")
+    assert (tmp_path / "a" / "trained.safetensors").read_bytes() == (tmp_path / "b" / "trained.safetensors").read_bytes()
+
+
+def test_two_processes_under_torchrun(digits, base, tmp_path):
+    """Two processes see one process's batches. Batch norm sees half of each, so the weights are close, not the same."""
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.train"]
+    run = program("torch.distributed.run", *torchrun, *second_task(digits, base, tmp_path / "two"), OMP_NUM_THREADS="1")
+    assert run.returncode == 0, run.stdout
+    assert "2 process(es)" in run.stdout
+    assert run.stdout.count("epoch 3/3") == 1  # only rank 0 speaks
+    run = program("wa.train", *second_task(digits, base, tmp_path / "one"))
+    assert run.returncode == 0, run.stdout
+    one, two = (read_checkpoint(tmp_path / name / "trained.safetensors")[0] for name in ("one", "two"))
+    difference = np.abs(one["classifier.heads.0.weight"] - two["classifier.heads.0.weight"])
+    assert 0 < difference.mean() < 0.02
+    one, two = (read_arrays(tmp_path / name / "features.npz") for name in ("one", "two"))
+    assert (one["index"] == two["index"]).all() and (one["test_label"] == two["test_label"]).all()
+
+
+def test_the_union_of_the_processes_batches_is_the_single_process_batch():
+    order = shuffled(key(0, 1, 2), 1000)
+    assert sorted(order.tolist()) == list(range(1000))
+    for batch in order.split(128):
+        for size in (2, 3, 4):
+            assert torch.equal(torch.cat(batch.tensor_split(size)), batch)
+    draws = uniform(key(5), order[:128], 7)
+    assert torch.equal(torch.cat([uniform(key(5), part, 7) for part in order[:128].tensor_split(3)]), draws)
+
+
+def test_random_numbers_are_uniform_and_independent():
+    draws = uniform(key(0, 1, 2, 3), torch.arange(200_000), 4)
+    assert draws.min() >= 0 and draws.max() < 1
+    for column in draws.T:
+        counts = torch.histc(column, 100, 0, 1)
+        chi2 = ((counts - 2000) ** 2 / 2000).sum()
+        assert 60 < chi2 < 150  # 99 degrees of freedom
+    assert torch.corrcoef(draws.T).triu(1).abs().max() < 0.01
+    assert torch.corrcoef(torch.stack([draws[:-1, 0], draws[1:, 0]]))[0, 1].abs() < 0.01
+    others = [uniform(key(*parts), torch.arange(1000), 1) for parts in ((0, 1), (1, 0), (0, 2), (0,))]
+    assert len({tuple(o.flatten().tolist()) for o in others}) == 4
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_schedules_are_torchs(schedule):
+    recipe = Recipe(schedule=schedule, epochs=20, milestones=(5, 12), lr=0.3, lr_decay=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    theirs = {
+        "cosine": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20),
+        "step": torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 12], 0.1),
+        "constant": torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+    }[schedule]
+    for epoch in range(20):
+        assert learning_rate(recipe, epoch) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_loss_that_is_not_finite_stops_the_job(digits, base, tmp_path):
+    run = program("wa.train", *second_task(digits, base, tmp_path), "--lr", "1e9")
+    assert run.returncode == 1
+    assert "error: the loss is not finite at epoch 1, step" in run.stdout and "learning rate 1e+09" in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_is_said(digits, base, tmp_path):
+    run = program("wa.train", *second_task(digits, base, tmp_path), "--backbone", "resnet20")
+    assert run.returncode == 1 and "model.safetensors does not fit" in run.stdout and "'resnet20'" in run.stdout
+    run = program("wa.train", *options(digits, tmp_path), "--batch-size", "5000")
+    assert run.returncode == 1 and "too few for a batch" in run.stdout
+    run = program("wa.train", *options(digits, tmp_path, task=9))
+    assert run.returncode == 1 and "tasks 0 to 3" in run.stdout
+
+
+def test_the_step_is_the_papers_loss(digits, base, tmp_path):
+    """One batch through Trainer.losses against the equation, with the parts computed apart."""
+    sys_argv = [str(o) for o in second_task(digits, base, tmp_path)]
+    for mix in ("sum", "convex"):
+        sys.argv = ["train", *sys_argv, "--distillation", "dynamic", "--mix", mix]
+        args, recipe = train.parse()
+        processes = train.Processes("cpu")
+        task = train.Task(args, processes.device)
+        model, teacher = train.build(args, task, recipe)
+        trainer = train.Trainer(model, teacher, task, recipe, processes, 0)
+        x = (task.train.batch(torch.arange(16)) / 255 - trainer.mean.view(1, -1, 1, 1)) / trainer.std.view(1, -1, 1, 1)
+        label = task.train.label[:16]
+        loss, _, _, _ = trainer.losses(x, label)
+        with torch.no_grad():
+            logits, old = model(x), teacher(x)
+        ce = -logits.log_softmax(1)[torch.arange(16), label]
+        p, q = (old / 2).softmax(1), (logits[:, :4] / 2).log_softmax(1)
+        kd = 4 * (p * (p.log() - q)).sum(1)
+        lam = 4 / 6
+        torch.testing.assert_close(loss, (1 - lam) * ce + lam * kd if mix == "convex" else ce + lam * kd)
+
+
+def test_a_gpu_gives_the_same_bits_twice(digits, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    files = []
+    for name in "ab":
+        run = program("wa.train", *options(digits, tmp_path / name), "--device", "cuda")
+        assert run.returncode == 0, run.stdout
+        files.append((tmp_path / name / "trained.safetensors").read_bytes())
+    assert files[0] == files[1]

@@ -1,0 +1,84 @@
+"""Herding: rank the images of a class so that every prefix has a mean close to the class's mean.
+
+    python -m wa.herding --features features.npz --previous ../herding.npz --output herding.npz
+
+Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4. With features of
+length 1 the k-th exemplar is
+
+    p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||  =  argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
+
+Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
+scores need inner products only, hence the Gram matrix, in float64; ties go to the lower index.
+"""
+
+import argparse
+
+import numpy as np
+
+from wa.files import program, read_arrays, write_arrays
+
+
+def rank(features: np.ndarray) -> np.ndarray:
+    """Rank the images of several classes with the same number of images.
+
+    features: (classes, images, d), any float. Returns int64 (classes, images): the images' indices, best first.
+    """
+    phi = features.astype(np.float64)
+    phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8  # as in continuum: a zero feature stays zero
+    gram = np.stack([p @ p.T for p in phi])
+    gain = gram.mean(axis=2)  # phi(x) . mu
+    score = gain.copy()
+    each = np.arange(len(phi))
+    ranking = np.empty(phi.shape[:2], dtype=np.int64)
+    for k in range(phi.shape[1]):
+        best = score.argmax(axis=1)
+        ranking[:, k] = best
+        score += gain
+        score -= gram[each, best]
+        score[each, best] = -np.inf
+    return ranking
+
+
+def rank_classes(features: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
+    """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first."""
+    rows = {int(c): np.flatnonzero(labels == c) for c in np.unique(labels)}
+    by_size: dict[int, list[int]] = {}
+    for c, r in rows.items():
+        by_size.setdefault(len(r), []).append(c)
+    ranked = {}
+    for size, classes in by_size.items():
+        step = max(1, 2**25 // size**2)  # Gram matrices of at most 256 MB at a time
+        for some in (classes[i : i + step] for i in range(0, len(classes), step)):
+            ranking = rank(np.stack([features[rows[c]] for c in some]))
+            ranked |= {c: rows[c][r] for c, r in zip(some, ranking, strict=True)}
+    return {c: ranked[c] for c in sorted(ranked)}
+
+
+def exemplars(herding: dict[str, np.ndarray], per_class: int | None) -> np.ndarray:
+    """The memory: the first `per_class` images of each class's ranking (None: all), as data set indices (m,)."""
+    ends = np.cumsum(herding["counts"])
+    starts = ends - herding["counts"]
+    ends = ends if per_class is None else np.minimum(ends, starts + per_class)
+    return np.concatenate([herding["ranking"][a:b] for a, b in zip(starts, ends, strict=True)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Rank the images of the classes that a task brought.")
+    parser.add_argument("--features", required=True, help="features.npz of the task")
+    parser.add_argument("--previous", nargs="?", help="herding.npz of the task before; its classes come first")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+    features = read_arrays(args.features)
+    previous = read_arrays(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
+    new = features["label"] >= len(previous["counts"])
+    index = features["index"][new]
+    ranked = rank_classes(features["features"][new], features["label"][new])
+    write_arrays(
+        args.output,
+        ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(np.int32),
+        counts=np.concatenate([previous["counts"], [len(r) for r in ranked.values()]]).astype(np.int32),
+    )
+
+
+if __name__ == "__main__":
+    program(main)

@@ -1,0 +1,63 @@
+"""The model: a backbone and a classifier that grows by a head a task."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wa import resnet
+from wa.checkpoint import read_checkpoint
+from wa.files import UserError
+
+
+class CilClassifier(nn.Module):
+    """One linear head a task; together they give one score for every class seen so far."""
+
+    def __init__(self, features: int, bias: bool = True):
+        super().__init__()
+        self.features, self.bias = features, bias
+        self.heads = nn.ModuleList()
+
+    def grow(self, classes: int) -> None:
+        """Add a head for the classes of a new task; the old heads stay as they are."""
+        self.heads.append(nn.Linear(self.features, classes, self.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, d) to logits (B, classes), in the order in which the classes were learned."""
+        return torch.cat([head(x) for head in self.heads], dim=1)
+
+
+class CilModel(nn.Module):
+    """Images, normalised float (B, C, H, W), to logits (B, classes)."""
+
+    def __init__(self, backbone: str, in_channels: int, task_sizes: list[int], bias: bool = True):
+        super().__init__()
+        self.backbone = resnet.build(backbone, in_channels)
+        self.classifier = CilClassifier(self.backbone.features, bias)
+        for classes in task_sizes:
+            self.classifier.grow(classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The parameters and buffers as numpy arrays, to be written to a checkpoint."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+
+
+def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -> None:
+    """Load arrays into a module; if they do not fit, say which and name both shapes."""
+    state = module.state_dict()
+    for name in state.keys() | tensors.keys():
+        here = tuple(state[name].shape) if name in state else "absent"
+        there = tensors[name].shape if name in tensors else "absent"
+        if here != there:
+            raise UserError(f"{path} does not fit the model: {name} is {there} in the file and {here} in the model")
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+
+
+def load_model(path: str) -> tuple[CilModel, dict]:
+    """The model in a checkpoint, on the CPU, and the facts of its header."""
+    tensors, facts = read_checkpoint(path)
+    model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
+    load_tensors(model, tensors, path)
+    return model, facts

@@ -1,0 +1,90 @@
+"""The recipe of a training: every setting that changes the result, with its default and what it means.
+
+The same fields are the options of `python -m wa.train`, and keys of the config (workflow/schemas/config.schema.yaml
+describes them there; tests/test_study.py keeps the two in step). The defaults are the PyTorch tutorial's for CIFAR-100.
+"""
+
+import argparse
+import shlex
+from dataclasses import MISSING, asdict, dataclass, field, fields
+
+
+def setting(default: object, help: str, choices: tuple | None = None) -> object:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    backbone: str = setting("resnet32", "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110")
+    bias: bool = setting(True, "whether the classifier has biases")
+    epochs: int = setting(170, "passes over the images of the task and the memory")
+    batch_size: int = setting(128, "images a step, over all processes together")
+    lr: float = setting(0.1, "learning rate of SGD")
+    momentum: float = setting(0.9, "momentum of SGD")
+    weight_decay: float = setting(5e-4, "weight decay of all parameters")
+    schedule: str = setting("cosine", "how the learning rate falls, epoch by epoch", ("cosine", "step", "constant"))
+    milestones: tuple[int, ...] = setting((), "epochs at which the schedule `step` multiplies the learning rate by lr_decay")
+    lr_decay: float = setting(0.1, "factor at a milestone")
+    augmentation: tuple[str, ...] = setting(("crop-4", "flip", "rand-m9-mstd0.5-inc1"), "what is done to images, in order")
+    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
+    start: str = setting("previous", "where a task starts: the previous model, or scratch", ("previous", "scratch"))
+    distillation: str = setting("0", "lambda, the weight of the distillation: a number, or `dynamic` = n_old / n_seen")
+    temperature: float = setting(2.0, "temperature T of the distillation")
+    temperature_squared: bool = setting(True, "whether the distillation is multiplied by T^2 (Hinton et al., 2015)")
+    mix: str = setting("sum", "sum: CE + lambda KD; convex: (1 - lambda) CE + lambda KD", ("sum", "convex"))
+    precision: str = setting("float32", "arithmetic of the convolutions", ("float32", "bfloat16"))
+
+    def flags(self) -> str:
+        """The command-line options for the settings that differ from the defaults, in the order of the fields."""
+        words = []
+        for f in fields(self):
+            value, name = getattr(self, f.name), f.name.replace("_", "-")
+            if value == f.default:
+                continue
+            if isinstance(value, bool):
+                words += [f"--{name}" if value else f"--no-{name}"]
+            else:
+                words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+        return shlex.join(words)
+
+
+def from_config(settings: dict) -> Recipe:
+    """A recipe from keys of a config: lists become tuples, numbers take the field's type."""
+    types = {f.name: type(f.default) for f in fields(Recipe)}
+    return Recipe(**{name: types[name](value) for name, value in settings.items()})
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each setting."""
+    group = parser.add_argument_group("recipe")
+    for f in fields(Recipe):
+        name, kind = "--" + f.name.replace("_", "-"), type(f.default)
+        assert f.default is not MISSING
+        text = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
+        if kind is bool:
+            group.add_argument(name, action=argparse.BooleanOptionalAction, default=f.default, help=text)
+        elif kind is tuple:
+            element = int if f.name == "milestones" else str
+            group.add_argument(name, nargs="*", type=element, default=f.default, metavar="X", help=text)
+        else:
+            choices = f.metadata["choices"]
+            group.add_argument(name, type=kind, choices=choices, default=f.default, metavar=None if choices else "X", help=text)
+
+
+def from_options(args: argparse.Namespace) -> Recipe:
+    return from_config({f.name: getattr(args, f.name) for f in fields(Recipe)})
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """The learning rate of an epoch (from 0), as torch's CosineAnnealingLR and MultiStepLR have it."""
+    import math
+
+    if recipe.schedule == "cosine":
+        return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.lr_decay ** sum(epoch >= m for m in recipe.milestones)
+    return recipe.lr
+
+
+def as_dict(recipe: Recipe) -> dict:
+    return asdict(recipe)

@@ -1,0 +1,69 @@
+"""Which classes a task holds: class orders and protocols.
+
+    python -m wa.scenario --order 1993 --dataset results/data/cifar100/dataset.json --output order.json
+
+The splits are those of continuum's ClassIncremental (tests/test_scenario.py holds the two against each other); they
+are computed here because continuum takes 7 s to import and each job would pay for it.
+"""
+
+import argparse
+
+import numpy as np
+
+from wa.files import UserError, program, read_json, write_json
+
+
+def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = None) -> list[int]:
+    """The classes in the order in which they are learned: position -> class.
+
+    name: `natural` (0, 1, 2, ...), a number (the field's convention: numpy.random.seed(number), then a permutation;
+    1993 is iCaRL's), or a key of `named`, explicit lists.
+    """
+    if named and name in named:
+        order = list(named[name])
+        if sorted(order) != list(range(n_classes)):
+            missing = sorted(set(range(n_classes)) - set(order))
+            wrong = sorted({c for c in order if order.count(c) > 1 or c not in range(n_classes)})
+            raise UserError(
+                f"class_orders.{name} is no permutation of the {n_classes} classes 0 to {n_classes - 1}:"
+                f" missing {missing[:10]}, repeated or out of range {wrong[:10]}"
+            )
+        return order
+    if name == "natural":
+        return list(range(n_classes))
+    if not name.isdecimal() or int(name) >= 2**32:
+        raise UserError(f"orders: {name!r} is neither a seed (0 to 2^32 - 1), nor `natural`, nor named in class_orders")
+    return np.random.RandomState(int(name)).permutation(n_classes).tolist()
+
+
+def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
+    """The number of classes of each task; the last may be smaller. A base of 0 is the field's B0: all tasks alike."""
+    base = base or increment
+    if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
+        raise UserError(
+            f"protocols: base {base} + increment {increment} do not fit {n_classes} classes:"
+            f" base must be 0 to {n_classes} and base + increment at most {n_classes}"
+        )
+    full, rest = divmod(n_classes - base, increment)
+    return [base] + [increment] * full + [rest] * (rest > 0)
+
+
+def memory_per_class(memory: int | None, n_seen: int) -> int | None:
+    """Exemplars a class when `memory` images are kept in total for n_seen classes; None means all of them."""
+    return None if memory is None else memory // n_seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a class order: for each position, the class and its name.")
+    parser.add_argument("--order", required=True, help="a numpy seed, `natural`, or a comma-separated permutation")
+    parser.add_argument("--dataset", required=True, help="dataset.json of the packed data set")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+    classes = read_json(args.dataset)["classes"]
+    named = {args.order: [int(c) for c in args.order.split(",")]} if "," in args.order else None
+    order = class_order(args.order, len(classes), named)
+    write_json(args.output, {"order": order, "names": [classes[c] for c in order]})
+
+
+if __name__ == "__main__":
+    program(main)

@@ -1,0 +1,71 @@
+# The run table, and input functions: nothing else.
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
+BASEDIR = str(workflow.basedir)
+shell.prefix(f"export PYTHONPATH={shlex.quote(BASEDIR)} PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+sys.path.insert(0, BASEDIR)
+
+from wa.files import UserError
+from wa.study import Study
+
+try:
+    STUDY = Study(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+ROOT, DATA, METHODS = STUDY.root, STUDY.data, list(STUDY.config["methods"])
+
+
+wildcard_constraints:
+    order="[^/]+",
+    task=r"order-[^/]+/seed-\d+/base-\d+(/inc-\d+/[^/]+/task-\d+)?",
+
+
+def code(*modules):
+    """The files of wa/ that determine a rule's result: when one changes, the rule runs again."""
+    folder = os.path.relpath(f"{BASEDIR}/wa")  # relative: a checkout may move without running anything again
+    return [f"{folder}/{module}.py" for module in modules]
+
+
+def task_of(wildcards):
+    """The entry of the run table."""
+    return STUDY.tasks[f"{ROOT}/{wildcards.task}"]
+
+
+def choice(wildcards, key):
+    """A choice of the task's method; task 0 of a protocol belongs to no method."""
+    method = task_of(wildcards).method
+    return STUDY.config["methods"][method][key] if method else None
+
+
+def learned(name):
+    """Input function: a file beside the checkpoint of the task."""
+    return lambda wildcards: f"{task_of(wildcards).learned}/{name}"
+
+
+def previous(name):
+    """Input function: a file beside the checkpoint of the task before; none for task 0."""
+
+    def files(wildcards):
+        task = task_of(wildcards)
+        return f"{task.previous}/{name}" if task.previous else []
+
+    return files
+
+
+def previous_for_training(name):
+    """Input function: as previous, where the training reads it."""
+
+    def files(wildcards):
+        unread = (
+            choice(wildcards, "start") == "scratch" if name == "model.safetensors" else choice(wildcards, "memory") in (0, "all")
+        )
+        return [] if unread else previous(name)(wildcards)
+
+    return files

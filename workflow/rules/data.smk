@@ -1,0 +1,31 @@
+rule prepare:
+    input:
+        code=code("datasets"),
+    output:
+        expand(f"{DATA}/{{split}}_{{array}}.npy", split=["train", "test"], array=["images", "labels"]),
+        dataset=f"{DATA}/dataset.json",
+    log:
+        f"{DATA}/prepare.log",
+    conda:
+        "../../environment.yml"
+    params:
+        dataset=STUDY.config["dataset"],
+        path=STUDY.config["path"],
+    shell:
+        "python -m wa.datasets --dataset {params.dataset} --path {params.path:q} --output $(dirname {output.dataset:q}) > {log:q} 2>&1"
+
+
+rule order:
+    input:
+        dataset=rules.prepare.output.dataset,
+        code=code("scenario"),
+    output:
+        f"{ROOT}/order-{{order}}/order.json",
+    log:
+        f"{ROOT}/order-{{order}}/order.log",
+    conda:
+        "../../environment.yml"
+    params:
+        order=lambda wildcards: STUDY.orders[wildcards.order],
+    shell:
+        "python -m wa.scenario --order {params.order} --dataset {input.dataset:q} --output {output:q} > {log:q} 2>&1"

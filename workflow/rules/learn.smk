@@ -1,0 +1,67 @@
+# A task is learned in three steps; its checkpoint, model.safetensors, and its herding.npz are what the next task reads.
+rule train:
+    input:
+        rules.prepare.output,
+        data=rules.prepare.output.dataset,
+        order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
+        model=previous_for_training("model.safetensors"),
+        herding=previous_for_training("herding.npz"),
+        code=code("train", "model", "resnet", "loss", "augment", "randomness"),
+    output:
+        trained=f"{ROOT}/{{task}}/trained.safetensors",
+        features=f"{ROOT}/{{task}}/features.npz",
+        history=f"{ROOT}/{{task}}/history.csv",
+    log:
+        f"{ROOT}/{{task}}/train.log",
+    benchmark:
+        f"{ROOT}/{{task}}/train.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        processes=STUDY.config["processes"],
+        device=STUDY.config["device"],
+    params:
+        task=lambda wildcards: "--task {0.number} --base {0.base} --increment {0.increment} --seed {0.seed}".format(
+            task_of(wildcards)
+        ),
+        memory=lambda wildcards: choice(wildcards, "memory") or 0,
+        recipe=lambda wildcards: STUDY.recipe(task_of(wildcards).method).flags(),
+    shell:
+        "python -m wa.launch --processes {resources.processes} --threads {threads} --device {resources.device} --"
+        " --data $(dirname {input.data:q}) --order {input.order:q} --output $(dirname {output.trained:q})"
+        " --model {input.model:q} --herding {input.herding:q}"
+        " {params.task} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
+
+
+rule herd:
+    input:
+        features=f"{ROOT}/{{task}}/features.npz",
+        previous=previous("herding.npz"),
+        code=code("herding"),
+    output:
+        f"{ROOT}/{{task}}/herding.npz",
+    log:
+        f"{ROOT}/{{task}}/herd.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m wa.herding --features {input.features:q} --previous {input.previous:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule align:
+    input:
+        trained=f"{ROOT}/{{task}}/trained.safetensors",
+        code=code("alignment"),
+    output:
+        model=f"{ROOT}/{{task}}/model.safetensors",
+        report=f"{ROOT}/{{task}}/alignment.json",
+    log:
+        f"{ROOT}/{{task}}/align.log",
+    conda:
+        "../../environment.yml"
+    params:
+        alignment=lambda wildcards: choice(wildcards, "alignment") or "none",
+    shell:
+        "python -m wa.alignment --trained {input.trained:q} --alignment {params.alignment} --output {output.model:q}"
+        " --report {output.report:q} > {log:q} 2>&1"
