@@ -14,27 +14,18 @@ ROOT = Path(__file__).parents[1]
 
 def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
     """Run `snakemake` on this checkout's Snakefile with results in `folder`; stdout and stderr come together."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(folder),
-        "--cores",
-        "2",
-    ]
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+    command += options
     if config is not None:
         file = folder / "study.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         command += ["--configfile", str(file)]
-    return subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
 
 
 def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
     """The jobs that a dry run lists: rule -> number."""
-    run = snakemake(folder, "-n", "--quiet", "rules", *options, config=config)
+    run = snakemake(folder, "-n", *options, "--quiet", "rules", config=config)
     assert run.returncode == 0, run.stdout
     if "Nothing to be done" in run.stdout:
         return {}

@@ -106,7 +106,7 @@ def test_the_table_shares_what_runs_share(config, tmp_path):
     assert len({run[0].learned for run in runs}) == 4  # bases
     assert {len(run) for run in runs} == {7, 4, 3}  # base 4, increment 4: 4 + 4 + 2 classes
     for run in runs:
-        assert [t.number for t in run] == list(range(len(run)))
+        assert [len(t.sizes) for t in run] == list(range(1, len(run) + 1)) and sum(run[-1].sizes) == 10
         assert [t.previous for t in run[1:]] == [t.learned for t in run[:-1]]
         assert all(study.tasks[t.path] == t for t in run)
 

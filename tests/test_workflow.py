@@ -11,8 +11,6 @@ from conftest import ROOT, scheduled, small_study, snakemake
 
 from wa.aggregate import COLUMNS
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> tuple[Path, dict]:

@@ -1,13 +1,16 @@
 """Reading and writing files so that nothing half-written looks whole, and nothing that is read can run code."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import socket
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -37,6 +40,31 @@ def writing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(path: str | Path, wait: bool) -> IO:
+    """Take a lock that the kernel frees however the process ends; keep what is returned as long as it is needed.
+
+    If another process has it: wait, or raise a UserError.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = open(path, "a+")  # noqa: SIM115 (it stays open)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = f"{path} is locked by process {file.read().strip() or '?'}"
+            if not wait:
+                raise UserError(f"{holder}: wait until it ends, or stop it") from None
+            print(f"{holder}: waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not removed by who had it
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            return file
 
 
 def write_json(path: str | Path, value: object) -> None:

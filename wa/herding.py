@@ -8,7 +8,8 @@ length 1 the k-th exemplar is
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||  =  argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
 
 Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
-scores need inner products only, hence the Gram matrix, in float64; ties go to the lower index.
+scores need inner products only, hence the Gram matrix (of phi(p) - mu with phi(x)), in float64; ties go to the lower
+index.
 """
 
 import argparse
@@ -25,17 +26,15 @@ def rank(features: np.ndarray) -> np.ndarray:
     """
     phi = features.astype(np.float64)
     phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8  # as in continuum: a zero feature stays zero
-    gram = np.stack([p @ p.T for p in phi])
-    gain = gram.mean(axis=2)  # phi(x) . mu
-    score = gain.copy()
+    mu = phi.mean(axis=1)
+    score = np.einsum("cpd,cd->cp", phi, mu)  # phi(x) . (k mu - sum_{j<k} phi(p_j)), k = 1
+    fall = (phi - mu[:, None]) @ phi.mT  # fall[:, p, x]: by how much the score of x falls when p is taken
+    np.einsum("cpp->cp", fall)[:] = np.inf  # the diagonal: what is taken is never the best again
     each = np.arange(len(phi))
     ranking = np.empty(phi.shape[:2], dtype=np.int64)
     for k in range(phi.shape[1]):
-        best = score.argmax(axis=1)
-        ranking[:, k] = best
-        score += gain
-        score -= gram[each, best]
-        score[each, best] = -np.inf
+        best = ranking[:, k] = score.argmax(axis=1)
+        score -= fall[each, best]
     return ranking
 
 
@@ -47,9 +46,9 @@ def rank_classes(features: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarr
         by_size.setdefault(len(r), []).append(c)
     ranked = {}
     for size, classes in by_size.items():
-        step = max(1, 2**25 // size**2)  # Gram matrices of at most 256 MB at a time
+        step = max(1, 2**22 // size**2)  # Gram matrices of at most 32 MB at a time: they stay in the cache
         for some in (classes[i : i + step] for i in range(0, len(classes), step)):
-            ranking = rank(np.stack([features[rows[c]] for c in some]))
+            ranking = rank(features[np.stack([rows[c] for c in some])])
             ranked |= {c: rows[c][r] for c, r in zip(some, ranking, strict=True)}
     return {c: ranked[c] for c in sorted(ranked)}
 

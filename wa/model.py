@@ -47,7 +47,7 @@ class CilModel(nn.Module):
 def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -> None:
     """Load arrays into a module; if they do not fit, say which and name both shapes."""
     state = module.state_dict()
-    for name in state.keys() | tensors.keys():
+    for name in sorted(state.keys() | tensors.keys()):
         here = tuple(state[name].shape) if name in state else "absent"
         there = tensors[name].shape if name in tensors else "absent"
         if here != there:

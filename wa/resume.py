@@ -37,8 +37,8 @@ class Saved:
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors[f"momentum.{i}"] = state["momentum_buffer"].cpu().numpy()
+        for i, p in enumerate(model.parameters()):
+            tensors[f"momentum.{i}"] = optimizer.state[p]["momentum_buffer"].cpu().numpy()
         header = {"fingerprint": self.fingerprint, "history": history, "digest": digest(tensors)}
         write_checkpoint(self.path, tensors, header)
 
@@ -54,7 +54,6 @@ class Saved:
             print(f"starting anew: {error}", flush=True)
             return []
         model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("model.")})
-        state = optimizer.state_dict()
-        momenta = {int(k[9:]): torch.from_numpy(v) for k, v in tensors.items() if k.startswith("momentum.")}
-        optimizer.load_state_dict(state | {"state": {i: {"momentum_buffer": m} for i, m in momenta.items()}})
+        for i, p in enumerate(model.parameters()):  # in the parameter's memory format, which the fused step takes for granted
+            optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]

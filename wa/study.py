@@ -90,10 +90,8 @@ class Task:
     path: str
     order: str
     seed: int
-    base: int
-    increment: int  # of task 0: the base, so that any protocol with this base will do
     method: str | None
-    number: int
+    sizes: list[int]  # the classes of each task up to this one
     learned: str  # where the checkpoint lies: path, but for task 0 of a run
     previous: str | None  # where the checkpoint of the task before lies
 
@@ -159,7 +157,7 @@ class Study:
         bases = dict.fromkeys(base for base, _ in self.protocols)
         for order, seed, base in product(self.orders, self.config["seeds"], bases):
             path = self.base_path(order, seed, base)
-            yield Task(path, order, seed, base, base, None, 0, path, None)
+            yield Task(path, order, seed, None, [base], path, None)
 
     def runs(self) -> Iterator[list[Task]]:
         """The tasks of each run, from task 0."""
@@ -168,10 +166,11 @@ class Study:
         ):
             shared = self.base_path(order, seed, base)
             chain, previous = [], None
-            for number in range(len(task_sizes(self.n_classes, base, inc))):
+            sizes = task_sizes(self.n_classes, base, inc)
+            for number in range(len(sizes)):
                 path = f"{shared}/inc-{inc}/{method}/task-{number}"
                 learned = path if number else shared
-                chain.append(Task(path, order, seed, base, inc, method, number, learned, previous))
+                chain.append(Task(path, order, seed, method, sizes[: number + 1], learned, previous))
                 previous = learned
             yield chain
 

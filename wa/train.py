@@ -1,10 +1,10 @@
 """Train one task: the one training loop, for one process or many.
 
-    python -m wa.train --data results/data/digits --order order.json --task 0 --base 4 --increment 2 --output base-4 \
-        --backbone resnet8 --epochs 30
+    python -m wa.train --data results/data/digits --order order.json --tasks 4 --output base-4 --backbone resnet8 --epochs 30
     torchrun --standalone --nproc-per-node 2 -m wa.train ...        (the same options)
 
-From task 1 on, --model and --herding name the previous task's model.safetensors and herding.npz. Writes to --output:
+--tasks 4 2 2 trains task 2 of 4 + 2 + 2 classes. From task 1 on, --model and --herding name the previous task's
+model.safetensors and herding.npz. Writes to --output:
 
     trained.safetensors   the model as training leaves it
     features.npz          its features of the task's training images, the exemplars, and the test images of all classes seen
@@ -37,7 +37,7 @@ from wa.loss import cross_entropy, distillation, distillation_weight
 from wa.model import CilModel, load_model
 from wa.randomness import key, shuffled
 from wa.recipe import Recipe, learning_rate
-from wa.scenario import memory_per_class, task_sizes
+from wa.scenario import memory_per_class
 
 SHUFFLE, AUGMENT, INITIALIZE = range(3)  # streams of random numbers
 NEVER = 2**62
@@ -98,10 +98,9 @@ class Task:
     def __init__(self, args: argparse.Namespace, device: torch.device):
         self.facts = read_json(args.data / "dataset.json")
         self.order = read_json(args.order)
-        self.sizes = task_sizes(len(self.order["order"]), args.base, args.increment)
-        if not 0 <= args.task < len(self.sizes):
-            raise UserError(f"--task {args.task}: the protocol has tasks 0 to {len(self.sizes) - 1}")
-        self.sizes = self.sizes[: args.task + 1]
+        self.sizes = args.tasks
+        if min(self.sizes) < 1 or sum(self.sizes) > len(self.order["order"]):
+            raise UserError(f"--tasks {self.sizes}: these are not tasks of {len(self.order['order'])} classes")
         self.n_seen = sum(self.sizes)
         self.n_old = self.n_seen - self.sizes[-1]
 
@@ -212,12 +211,12 @@ class Trainer:
 
 def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilModel, CilModel | None]:
     """The model to train and, where the recipe distils, its frozen teacher; both on the CPU."""
-    torch.manual_seed(key(args.seed, args.task, INITIALIZE).item())
+    torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
     channels = task.facts["image_shape"][2]
     if task.n_old == 0 or recipe.start == "scratch":
         return CilModel(recipe.backbone, channels, task.sizes, recipe.bias), None
     if not args.model:
-        raise UserError("--task above 0 needs --model, the previous task's model.safetensors")
+        raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
     model, facts = load_model(args.model)
     have = (facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
     want = (recipe.backbone, channels, task.sizes[:-1], recipe.bias)
@@ -258,9 +257,7 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed data set")
     parser.add_argument("--order", type=Path, required=True, help="order.json")
-    parser.add_argument("--task", type=int, required=True, help="number of the task, from 0")
-    parser.add_argument("--base", type=int, required=True, help="classes of task 0")
-    parser.add_argument("--increment", type=int, required=True, help="classes of each later task")
+    parser.add_argument("--tasks", type=int, nargs="+", required=True, help="classes of each task, up to the one to train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", default="0", help="exemplars of the old classes in total, or `all` (default: 0)")
     parser.add_argument("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
@@ -297,7 +294,7 @@ def main() -> None:
     history = saved.load(trainer.model, trainer.optimizer)
     if first:
         print(
-            f"task {args.task}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old),"
+            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old),"
             f" {processes.size} process(es) on {header['device']}, {recipe.precision}, {torch.get_num_threads()} thread(s)"
             + (f"; going on after epoch {len(history)}" if history else ""),
             flush=True,

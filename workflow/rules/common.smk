@@ -11,7 +11,7 @@ BASEDIR = str(workflow.basedir)
 shell.prefix(f"export PYTHONPATH={shlex.quote(BASEDIR)} PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 sys.path.insert(0, BASEDIR)
 
-from wa.files import UserError
+from wa.files import UserError, lock
 from wa.study import Study
 
 try:
@@ -20,6 +20,14 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT, DATA, METHODS = STUDY.root, STUDY.data, list(STUDY.config["methods"])
+
+
+# One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
+onstart:
+    try:
+        STUDY_LOCK = lock(f"{ROOT}/.lock", wait=False)
+    except UserError as error:
+        raise WorkflowError(f"another Snakemake runs this study: {error}") from None
 
 
 wildcard_constraints:

@@ -22,16 +22,15 @@ rule train:
         processes=STUDY.config["processes"],
         device=STUDY.config["device"],
     params:
-        task=lambda wildcards: "--task {0.number} --base {0.base} --increment {0.increment} --seed {0.seed}".format(
-            task_of(wildcards)
-        ),
+        tasks=lambda wildcards: task_of(wildcards).sizes,
+        seed=lambda wildcards: task_of(wildcards).seed,
         memory=lambda wildcards: choice(wildcards, "memory") or 0,
         recipe=lambda wildcards: STUDY.recipe(task_of(wildcards).method).flags(),
     shell:
         "python -m wa.launch --processes {resources.processes} --threads {threads} --device {resources.device} --"
         " --data $(dirname {input.data:q}) --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --herding {input.herding:q}"
-        " {params.task} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
+        " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
 
 
 rule herd:

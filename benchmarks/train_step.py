@@ -1,0 +1,176 @@
+"""How fast wa.train is against a plain PyTorch loop on the same work: ResNet-32, batches of 128, 100 classes of which 50 are old.
+
+    PYTHONPATH=. python benchmarks/train_step.py --data ../shared/data/cifar100.tar   # or after pip install -e .
+
+The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a worker a core, float32,
+torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.train.Trainer on packed arrays, in both
+precisions. Both train the same network on the same images with crop-4, flip and rand-m9-mstd0.5-inc1, and the loss CE + .5 KL T^2
+with the teacher's forward pass, or CE alone; both may use every core, and the GPU if there is one. A round is --steps steps of each,
+one after the other, from the start of its epoch (the DataLoader's workers live on between rounds) to its last update; the first round
+is discarded. Without --data the images are made up.
+"""
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from timm.data import create_transform
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from wa import train
+from wa.checkpoint import write_checkpoint
+from wa.files import write_json
+from wa.model import CilModel
+
+BATCH, OLD, NEW = 128, 50, 50
+MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
+
+
+def load(tar: str | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (count, 32, 32, 3) and labels (count,): the first training images of each class in the tar, or made-up ones."""
+    labels = np.arange(count) % (OLD + NEW)
+    if tar is None:
+        coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 320 - 32
+        images = F.interpolate(coarse, size=32, mode="bicubic").clamp(0, 255).byte()
+        return images.permute(0, 2, 3, 1).numpy(), labels
+    wanted, found = np.bincount(labels), Counter()
+    images, classes = [], {}
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            if member.name.startswith("train/") and member.name.endswith(".png"):
+                c = classes.setdefault(member.name.split("/")[1], len(classes))
+                if found[c] < wanted[c]:
+                    found[c] += 1
+                    pixels = io.BytesIO(archive.extractfile(member).read())
+                    images.append((c, np.asarray(Image.open(pixels).convert("RGB"))))
+    return np.stack([image for _, image in images]), np.array([c for c, _ in images])
+
+
+class PilImages(Dataset):
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        policy = {"auto_augment": "rand-m9-mstd0.5-inc1", "interpolation": "bicubic", "color_jitter": 0.4}
+        timms = create_transform(input_size=32, is_training=True, mean=MEAN, std=STD, **policy)
+        timms.transforms[0] = transforms.RandomCrop(32, padding=4)
+        self.images, self.labels, self.transform = [Image.fromarray(i) for i in images], labels.tolist(), timms
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.images[i]), self.labels[i]
+
+
+def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) -> Callable[[], None]:
+    model = CilModel("resnet32", 3, [OLD, NEW]).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+    def epoch() -> None:
+        torch.use_deterministic_algorithms(False)
+        model.train()
+        for images, target in loader:
+            images, target = images.to(device, non_blocking=True), target.to(device, non_blocking=True)
+            logits = model(images)
+            ce, kd = F.cross_entropy(logits, target), torch.zeros((), device=device)
+            if teacher:
+                with torch.no_grad():
+                    soft = F.softmax(teacher(images) / 2, dim=1)
+                kd = F.kl_div(F.log_softmax(logits[:, :OLD] / 2, dim=1), soft, reduction="batchmean") * 2**2
+            loss = ce + 0.5 * kd
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            _ = ce.item(), kd.item(), loss.item()
+
+    return epoch
+
+
+def engine(folder: Path, *recipe: str) -> Callable[[], None]:
+    """wa.train on the packed data set in `folder`, set up as its main function does."""
+    files = ["--data", folder, "--order", folder / "order.json", "--model", folder / "model.safetensors", "--output", folder]
+    sys.argv = [sys.argv[0], *map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *recipe]
+    args, settings = train.parse()
+    processes = train.Processes(args.device)
+    task = train.Task(args, processes.device)
+    modules = train.build(args, task, settings)
+    for module in filter(None, modules):
+        module.to(processes.device, memory_format=torch.channels_last)
+    trainer, count = train.Trainer(*modules, task, settings, processes, args.seed), iter(range(settings.epochs))
+
+    def epoch() -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        trainer.epoch(next(count))
+
+    return epoch
+
+
+def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    device = train.Processes("auto").device
+    teacher = CilModel("resnet32", 3, [OLD])
+    facts = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
+    write_checkpoint(folder / "model.safetensors", teacher.tensors(), facts)
+    for split, keep in (("train", len(images)), ("test", 1)):
+        np.save(folder / f"{split}_images.npy", images[:keep])
+        np.save(folder / f"{split}_labels.npy", labels[:keep])
+    names = [str(c) for c in range(OLD + NEW)]
+    write_json(folder / "dataset.json", {"dataset": "cifar100", "image_shape": [32, 32, 3], "mean": MEAN, "std": STD})
+    write_json(folder / "order.json", {"order": list(range(OLD + NEW)), "names": names})
+    loader = DataLoader(
+        PilImages(images, labels),
+        BATCH,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    for name, weight in (("with teacher", "0.5"), ("without", "0")):
+        yield f"{name}, plain", plain(loader, device, teacher.eval().to(device) if weight != "0" else None)
+        for precision in ("float32", "bfloat16"):
+            yield f"{name}, {precision}", engine(folder, "--distillation", weight, "--precision", precision)
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", metavar="TAR", help="a tar of CIFAR-100 as train/CLASS/*.png")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6, help="steps of each in a round (default: 6)")
+    parser.add_argument("--workers", type=int, default=cores, help=f"of the DataLoader (default: the cores, {cores})")
+    options = parser.parse_args()
+
+    torch.set_num_threads(cores)
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    images, labels = load(options.data, options.steps * BATCH)
+    speeds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = dict(contestants(images, labels, options.workers, Path(folder)))
+        for round_ in range(options.rounds + 1):
+            for name, epoch in epochs.items():
+                start = time.perf_counter()
+                epoch()
+                synchronize()
+                if round_:
+                    speeds.setdefault(name, []).append(len(images) / (time.perf_counter() - start))
+
+    print(f"{'images/s':28}{'min':>10}{'median':>10}{'max':>10}")
+    for name, speed in speeds.items():
+        print(f"{name:28}{min(speed):10.0f}{statistics.median(speed):10.0f}{max(speed):10.0f}")
+    theirs, *ours = (statistics.median(speeds[f"with teacher, {side}"]) for side in ("plain", "float32", "bfloat16"))
+    print(f"speedup: {max(ours) / theirs:.2f}")
+
+
+if __name__ == "__main__":
+    main()
