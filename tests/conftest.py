@@ -30,7 +30,11 @@ def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
     if "Nothing to be done" in run.stdout:
         return {}
     table = run.stdout.split("Job stats:")[1].split("\n\n")[0]
-    return {rule: int(n) for rule, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.M) if rule not in ("total", "all")}
+    return {
+        rule: int(n)
+        for rule, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)
+        if rule not in ("total", "all", "metrics", "figures")
+    }
 
 
 def program(module: str, *options: object, **environment: str) -> subprocess.CompletedProcess:
