@@ -6,8 +6,8 @@ The plain loop is what tutorials have: PIL images, timm's create_transform, a Da
 torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.train.Trainer on packed arrays, in both
 precisions. Both train the same network on the same images with crop-4, flip and rand-m9-mstd0.5-inc1, and the loss
 CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may use every core, and the GPU if there is one. A round
-is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on between rounds) to its last update; the first round
-is discarded. Without --data the images are made up.
+is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on between
+rounds) to its last update; the first round is discarded. Without --data the images are made up.
 """
 
 import argparse
