@@ -5,21 +5,19 @@
 The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a worker a core, float32,
 torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.train.Trainer on packed arrays, in both
 precisions. Both train the same network on the same images with crop-4, flip and rand-m9-mstd0.5-inc1, and the loss
-CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may use every core, and the GPU if there is one. A round
-is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on between
-rounds) to its last update; the first round is discarded. Without --data the images are made up.
+CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may use every core, and the GPU if there is one.
+A round is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on
+between rounds) to its last update; the first round is discarded. Without --data the images are made up.
 """
 
 import argparse
-import io
 import os
 import statistics
 import sys
 import tarfile
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +38,16 @@ MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 
 
 def load(tar: str | None, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (count, 32, 32, 3) and labels (count,): the first training images of each class in the tar, or made-up ones."""
-    labels = np.arange(count) % (OLD + NEW)
+    """uint8 (count, 32, 32, 3) and labels (count,): training images spread over the classes of the tar, or made-up ones."""
     if tar is None:
         coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 320 - 32
         images = F.interpolate(coarse, size=32, mode="bicubic").clamp(0, 255).byte()
-        return images.permute(0, 2, 3, 1).numpy(), labels
-    wanted, found = np.bincount(labels), Counter()
-    images, classes = [], {}
+        return images.permute(0, 2, 3, 1).numpy(), np.arange(count) % (OLD + NEW)
     with tarfile.open(tar) as archive:
-        for member in archive:
-            if member.name.startswith("train/") and member.name.endswith(".png"):
-                c = classes.setdefault(member.name.split("/")[1], len(classes))
-                if found[c] < wanted[c]:
-                    found[c] += 1
-                    pixels = io.BytesIO(archive.extractfile(member).read())
-                    images.append((c, np.asarray(Image.open(pixels).convert("RGB"))))
-    return np.stack([image for _, image in images]), np.array([c for c, _ in images])
+        files = [m for m in archive.getmembers() if m.name.startswith("train/") and m.name.endswith(".png")]
+        files = [files[i * len(files) // count] for i in range(count)]
+        images = [np.asarray(Image.open(archive.extractfile(m)).convert("RGB")) for m in files]
+    return np.stack(images), np.unique([m.name.split("/")[1] for m in files], return_inverse=True)[1]
 
 
 class PilImages(Dataset):
@@ -117,29 +108,26 @@ def engine(folder: Path, *recipe: str) -> Callable[[], None]:
     return epoch
 
 
-def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Path) -> dict[str, Callable[[], None]]:
+    """What trains an epoch, by name. Packs the data set and writes the teacher's checkpoint into `folder`."""
     device = train.Processes("auto").device
-    teacher = CilModel("resnet32", 3, [OLD])
+    teacher = CilModel("resnet32", 3, [OLD]).eval()
     facts = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
     write_checkpoint(folder / "model.safetensors", teacher.tensors(), facts)
-    for split, keep in (("train", len(images)), ("test", 1)):
-        np.save(folder / f"{split}_images.npy", images[:keep])
-        np.save(folder / f"{split}_labels.npy", labels[:keep])
-    names = [str(c) for c in range(OLD + NEW)]
+    for split in ("train", "test"):
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", labels)
+    classes = list(range(OLD + NEW))
+    write_json(folder / "order.json", {"order": classes, "names": [str(c) for c in classes]})
     write_json(folder / "dataset.json", {"dataset": "cifar100", "image_shape": [32, 32, 3], "mean": MEAN, "std": STD})
-    write_json(folder / "order.json", {"order": list(range(OLD + NEW)), "names": names})
-    loader = DataLoader(
-        PilImages(images, labels),
-        BATCH,
-        shuffle=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-    )
-    for name, weight in (("with teacher", "0.5"), ("without", "0")):
-        yield f"{name}, plain", plain(loader, device, teacher.eval().to(device) if weight != "0" else None)
+    keep = {"persistent_workers": workers > 0, "pin_memory": device.type == "cuda"}
+    loader = DataLoader(PilImages(images, labels), BATCH, shuffle=True, num_workers=workers, **keep)
+    sides = {}
+    for case, weight in (("with teacher", "0.5"), ("without", "0")):
+        sides[f"{case}, plain"] = plain(loader, device, teacher.to(device) if weight != "0" else None)
         for precision in ("float32", "bfloat16"):
-            yield f"{name}, {precision}", engine(folder, "--distillation", weight, "--precision", precision)
+            sides[f"{case}, {precision}"] = engine(folder, "--distillation", weight, "--precision", precision)
+    return sides
 
 
 def main() -> None:
@@ -156,7 +144,7 @@ def main() -> None:
     images, labels = load(options.data, options.steps * BATCH)
     speeds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        epochs = dict(contestants(images, labels, options.workers, Path(folder)))
+        epochs = contestants(images, labels, options.workers, Path(folder))
         for round_ in range(options.rounds + 1):
             for name, epoch in epochs.items():
                 start = time.perf_counter()
