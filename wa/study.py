@@ -174,15 +174,15 @@ class Study:
                 previous = learned
             yield chain
 
-    def table(self) -> str:
-        """What aggregate needs to find every run, as a short string: the product's factors, not the product."""
+    def table(self, protocol: tuple[int, int] | None = None) -> str:
+        """What finds every run (of one protocol), as a short string: the product's factors, not the product."""
         return json.dumps(
             {
                 "root": self.root,
                 "experiment": self.config["experiment"],
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],
-                "protocols": self.protocols,
+                "protocols": [protocol] if protocol else self.protocols,
                 "methods": list(self.config["methods"]),
                 "n_classes": self.n_classes,
             }

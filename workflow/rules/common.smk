@@ -2,9 +2,13 @@
 import os
 import shlex
 import sys
+from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
 BASEDIR = str(workflow.basedir)
@@ -19,19 +23,38 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-ROOT, DATA, METHODS = STUDY.root, STUDY.data, list(STUDY.config["methods"])
+ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
+OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
+PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
+
+# The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
+RUNS = list(STUDY.runs())
+if DRAFT:
+    all_runs = RUNS
+    RUNS = [list(takewhile(lambda task: Path(task.path, "metrics.json").exists(), run)) for run in all_runs]
+    MISSING = [f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks" for run, done in zip(all_runs, RUNS) if done != run]
+    logger.info("\n  ".join([f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished.", *MISSING]))
+    RUNS = [run for run in RUNS if run]
+    if not RUNS:
+        raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
+
+# The report's front page shows the config with its defaults, and this.
+config.update(STUDY.config)
+config["versions"] = {name: version(name) for name in ("wa", "snakemake", "torch", "numpy")}
+config["draft_missing"] = MISSING if DRAFT else []
 
 
 # One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
 onstart:
     try:
-        STUDY_LOCK = lock(f"{ROOT}/.lock", wait=False)
+        STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except UserError as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
 
 
 wildcard_constraints:
     order="[^/]+",
+    protocol="|".join(PROTOCOLS),
     task=r"order-[^/]+/seed-\d+/base-\d+(/inc-\d+/[^/]+/task-\d+)?",
 
 
