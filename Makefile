@@ -1,11 +1,13 @@
 # make run    set up, run the default study (scikit-learn's digits) and draw its figures
+# make report run it and write its report, report.html and report.zip
+# make draft  draw what is there of it when it is not finished
 # make test   set up and run the tests
 # make lint   set up and check the style
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup run test lint clean
+.PHONY: setup run report draft test lint clean
 
 setup: .venv/done
 
@@ -19,6 +21,13 @@ setup: .venv/done
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
+
+report: run
+	$(BIN)/snakemake --report report.html
+	$(BIN)/snakemake --report report.zip
+
+draft: setup
+	$(BIN)/snakemake --cores $(CORES) --config draft=True
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q

@@ -103,6 +103,11 @@ def flow(panels: int, height: float, xlabel: str, ylabel: str) -> tuple[plt.Figu
     return figure, list(axes.flat[:panels])
 
 
+def wrapped(method: str) -> str:
+    """A method's name as the title of one of two panels in a row."""
+    return textwrap.fill(method, 26)
+
+
 def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
     """Ticks at integers, at most so many."""
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))

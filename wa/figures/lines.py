@@ -4,7 +4,7 @@ import pandas as pd
 
 from wa.aggregate import runs as all_runs
 from wa.figures.drawing import Line2D, Styles, grid, integers, legend, nothing, runs, save
-from wa.figures.metrics import RUN, measured, own_classifier, protocol_name, read
+from wa.figures.metrics import CLASSIFIERS, RUN, measured, own_classifier, protocol_name, read
 
 
 def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object) -> None:
@@ -12,7 +12,7 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
     dotted line for all methods. axes: xlabel, ylabel, ylim, level (a dotted horizontal line)."""
     styles, everything = Styles(study), pd.concat(columns.values())
     protocols = [p for p in everything["protocol"].cat.categories if (everything["protocol"] == p).any()]
-    figure, panels = grid(len(protocols), len(columns), 1.9 if len(columns) == 1 else 1.5, sharey="ylim" in axes)
+    figure, panels = grid(len(protocols), len(columns), 1.9 if len(columns) == 1 else 1.5, sharey=bool(axes.get("ylabel")))
     for row, protocol in zip(panels, protocols, strict=True):
         for panel, (title, frame) in zip(row, columns.items(), strict=True):
             frame = frame[frame["protocol"] == protocol]
@@ -23,7 +23,7 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
             styles.line(frame, panel)
             panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="", title=title if panel in panels[0] else "")
             if "ylim" in axes:
-                panel.set_ylim(axes["ylim"])
+                panel.set_ylim(*axes["ylim"])
             integers(panel.xaxis)
         labels = [protocol] if len(study["protocols"]) > 1 else []
         row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
@@ -64,10 +64,10 @@ def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
     table = read(metrics, study)
     table = table[table["task"] > 0]
     columns = {}
-    for classifier in ("trained", "aligned"):
+    for classifier, title in CLASSIFIERS.items():
         rows = table[table["classifier"].isin([classifier, ""])]
         occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})[[*RUN, "task", "reference"]]
-        columns[classifier] = measured(rows, "predicted_new").merge(occurring, on=[*RUN, "task"])
+        columns[title] = measured(rows, "predicted_new").merge(occurring, on=[*RUN, "task"])
     columns = {label: frame for label, frame in columns.items() if len(frame)}
     if not columns:
         return nothing("there are no new classes before the second task", outputs)
@@ -90,10 +90,12 @@ def cost(study: dict, metrics: None, outputs: list[str]) -> None:
         for task, file in enumerate(run.learned("train.benchmark.tsv")):
             row = pd.read_csv(file, sep="\t").iloc[0]
             rows.append((protocol, run.order, run.seed, run.method, task, row["s"] / 60, row["max_rss"] / 1024))
+    if not rows:
+        return nothing("no training was measured", outputs)
     table = pd.DataFrame(rows, columns=["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"])
     table["protocol"] = pd.Categorical(table["protocol"], [protocol_name(*p) for p in study["protocols"]], ordered=True)
     columns = {
         "time (minutes)": table.rename(columns={"minutes": "y"}),
         "peak memory (GiB)": table.rename(columns={"gigabytes": "y"}),
     }
-    draw(study, columns, outputs, xlabel="task")
+    draw(study, columns, outputs, xlabel="task", ylim=(0, None))

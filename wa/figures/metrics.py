@@ -3,6 +3,7 @@
 import pandas as pd
 
 PROTOCOL = ["base", "increment"]
+CLASSIFIERS = {"trained": "as trained", "aligned": "aligned"}  # those with rows and probabilities -> how figures name them
 RUN = ["order", "seed", *PROTOCOL, "method"]
 
 

@@ -12,7 +12,7 @@ COLUMNS = {
     "forgetting": "forgetting",
     "backward_transfer": "backward transfer",
 }
-CSS = "body {font: 14px sans-serif} td, th {padding: 4px 10px; text-align: right}"
+CSS = "body {font: 14px sans-serif} td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
 
 
 def final(study: dict, metrics: str, outputs: list[str]) -> None:

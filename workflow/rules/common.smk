@@ -52,6 +52,10 @@ onstart:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
 
 
+onerror:
+    logger.error(f"{ROOT} is not finished; to draw what is there of it: snakemake --cores 2 --config draft=True")
+
+
 wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),

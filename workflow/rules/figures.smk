@@ -28,8 +28,9 @@ def last_predictions(wildcards):
 
 
 def beside_checkpoints(name, runs):
-    """A file that every training of the runs leaves."""
-    return [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
+    """A file that every training of the runs leaves; of a draft, where it is there."""
+    files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
+    return [file for file in files if not DRAFT or Path(file).exists()]
 
 
 def about(wildcards):
