@@ -6,7 +6,7 @@ rule train:
         order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
         model=previous_for_training("model.safetensors"),
         herding=previous_for_training("herding.npz"),
-        code=code("train", "model", "resnet", "loss", "augment", "randomness"),
+        code=code("train", "engine", "inputs", "model", "resnet", "loss", "augment", "randomness"),
     output:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
         features=f"{ROOT}/{{task}}/features.npz",
