@@ -96,13 +96,10 @@ def ours(folder: Path, *recipe: str) -> Callable[[], None]:
     processes = engine.Processes(args.device)
     task = inputs.Task(args, processes.device)
     modules = train.build(args, task, settings)
-    for module in filter(None, modules):
-        module.to(processes.device, memory_format=torch.channels_last)
     trainer, count = engine.Trainer(*modules, task, settings, processes, args.seed), iter(range(settings.epochs))
 
     def epoch() -> None:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
         trainer.epoch(next(count))
 
     return epoch

@@ -14,6 +14,7 @@ from torch import nn
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.files import UserError
+from wa.model import load_tensors
 
 
 def fingerprint(value: object) -> str:
@@ -32,8 +33,7 @@ class Saved:
 
     def __init__(self, folder: Path, facts: dict):
         self.folder, self.path = folder, folder / "state.safetensors"
-        code = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(__file__).parent.glob("*.py"))}
-        self.fingerprint = fingerprint([facts, code])
+        self.fingerprint = fingerprint(facts)
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
@@ -53,7 +53,7 @@ class Saved:
         except (UserError, KeyError) as error:
             print(f"starting anew: {error}", flush=True)
             return []
-        model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("model.")})
+        load_tensors(model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, str(self.path))
         for i, p in enumerate(model.parameters()):  # in the parameter's memory format, which the fused step takes for granted
             optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]

@@ -15,8 +15,13 @@ and, while it runs, .resume/: started again after a kill, it goes on from there 
 
 import argparse
 import csv
+import ctypes
+import hashlib
+import json
 import os
 import shutil
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -26,13 +31,15 @@ import torch
 
 from wa import recipe as recipes
 from wa import resume
-from wa.checkpoint import write_checkpoint
+from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.engine import INITIALIZE, Processes, Trainer
 from wa.files import UserError, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
 from wa.randomness import key
 from wa.recipe import Recipe
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilModel, CilModel | None]:
@@ -53,7 +60,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
     return model, teacher
 
 
-def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Processes) -> dict:
+def facts(args: argparse.Namespace, task: Task, recipe: Recipe, engine: dict) -> dict:
     """What the header of a checkpoint says."""
     return {
         "dataset": task.facts["dataset"],
@@ -71,10 +78,15 @@ def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Proce
         "parent_sha256": sha256(args.model) if args.model else None,
         "herding_sha256": sha256(args.herding) if args.herding else None,
         "data_sha256": {k: v for k, v in task.facts.items() if k.endswith("sha256")},
-        "processes": processes.size,
-        "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
+        "engine": engine,
+        "code_sha256": code_sha256(),
     }
+
+
+def code_sha256() -> str:
+    """The hash of all modules of this package that a training has imported."""
+    files = [m.__file__ for name, m in sys.modules.items() if name.startswith("wa.")]
+    return hashlib.sha256("".join(sha256(file) for file in sorted({*files, __file__})).encode()).hexdigest()
 
 
 def parse() -> tuple[argparse.Namespace, Recipe]:
@@ -93,15 +105,65 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument(
         "--save-seconds", type=float, default=60, help="save the state for a resume at most this often (default: 60)"
     )
+    parser.add_argument(
+        "--test-every",
+        type=int,
+        default=0,
+        help="report the test accuracy every so many epochs (default: 0, never)",
+    )
     recipes.add_options(parser)
     args = parser.parse_args()
     return args, recipes.from_options(args)
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this worker when torchrun ends, however that ends: alone it would only wait for the others."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:
+        sys.exit("torchrun is gone")
+
+
+def is_finished(path: Path, header: dict) -> bool:
+    """Whether this very training has been done: by an orphan of a killed Snakemake, whose end wa.launch has waited for."""
+    try:
+        return read_checkpoint(path)[1] == json.loads(json.dumps(header))
+    except (OSError, UserError):
+        return False
+
+
+def line(row: dict, epochs: int) -> str:
+    """What the log says of an epoch."""
+    test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
+    return (
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
+        f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
+        f"  {(epochs - row['epoch']) * row['seconds']:.0f} s left"
+    )
+
+
+def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
+    """What a training leaves. The checkpoint comes last: where it is, the others are."""
+    train, test = trainer.task.train, trainer.task.test
+    write_arrays(
+        output / "features.npz",
+        index=train.index.cpu().numpy(),
+        label=train.label.cpu().numpy(),
+        features=trainer.features(train).cpu().numpy(),
+        test_index=test.index.cpu().numpy(),
+        test_label=test.label.cpu().numpy(),
+        test_features=trainer.features(test).cpu().numpy(),
+    )
+    with writing(output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    write_checkpoint(output / "trained.safetensors", trainer.model.tensors(), header)
+
+
 def main() -> None:
     args, recipe = parse()
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    if "RANK" in os.environ:
+        die_with_parent()
     processes = Processes(args.device)
     first = processes.rank == 0
     task = Task(args, processes.device)
@@ -111,50 +173,34 @@ def main() -> None:
             f"{len(task.train)} images in batches of {recipe.batch_size} for {processes.size} processes: too few for a batch;"
             " choose another batch_size"
         )
-    model, teacher = build(args, task, recipe)
-    for module in filter(None, (model, teacher)):
-        module.to(processes.device, memory_format=torch.channels_last)
-    trainer = Trainer(model, teacher, task, recipe, processes, args.seed)
-    header = facts(args, task, recipe, processes)
+    trainer = Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
+    engine = trainer.engine()
+    header = facts(args, task, recipe, engine)
+    if is_finished(args.output / "trained.safetensors", header):
+        if first:
+            print("this training has been done: nothing to do", flush=True)
+        return
     saved = resume.Saved(args.output / ".resume", header)
     history = saved.load(trainer.model, trainer.optimizer)
     if first:
         print(
-            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old),"
-            f" {processes.size} process(es) on {header['device']}, {recipe.precision}, {torch.get_num_threads()} thread(s)"
-            + (f"; going on after epoch {len(history)}" if history else ""),
+            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old)\n"
+            + ", ".join(f"{k} {v}" for k, v in engine.items())
+            + (f"\ngoing on after epoch {len(history)}" if history else ""),
             flush=True,
         )
     last_save = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         row = trainer.epoch(epoch)
-        history.append(row)
+        test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
+        history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
-            left = (recipe.epochs - epoch - 1) * row["seconds"]
-            print(
-                f"epoch {epoch + 1}/{recipe.epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
-                f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %  {row['images_per_second']:.0f} images/s"
-                f"  {left:.0f} s left",
-                flush=True,
-            )
+            print(line(history[-1], recipe.epochs), flush=True)
             if time.monotonic() - last_save >= args.save_seconds and epoch + 1 < recipe.epochs:
                 saved.save(trainer.model, trainer.optimizer, history)
                 last_save = time.monotonic()
     if first:
-        write_arrays(
-            args.output / "features.npz",
-            index=task.train.index.cpu().numpy(),
-            label=task.train.label.cpu().numpy(),
-            features=trainer.features(task.train),
-            test_index=task.test.index.cpu().numpy(),
-            test_label=task.test.label.cpu().numpy(),
-            test_features=trainer.features(task.test),
-        )
-        with writing(args.output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
-        write_checkpoint(args.output / "trained.safetensors", model.tensors(), header)
+        write(args.output, trainer, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
     processes.close()
 
