@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+os.environ["OMP_NUM_THREADS"] = "1"  # as Snakemake sets it; the suite shares the cores by running tests side by side
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -81,3 +83,38 @@ def digits(tmp_path_factory) -> Path:
         run = program(module, *options)
         assert run.returncode == 0, run.stdout
     return folder
+
+
+RECIPE = ["--backbone", "resnet8", "--epochs", "3", "--batch-size", "64", "--lr", "0.05", "--augmentation", "crop-1"]
+
+
+def task_options(digits, output, *tasks):
+    files = ["--data", digits, "--order", digits / "order.json", "--output", output]
+    return [*files, "--tasks", *(tasks or [4]), *RECIPE]
+
+
+@pytest.fixture(scope="session")
+def base(digits, tmp_path_factory):
+    """Task 0, trained, herded and aligned."""
+    output = tmp_path_factory.mktemp("base")
+    for module, *more in (
+        ("wa.train", *task_options(digits, output)),
+        ("wa.herding", "--features", output / "features.npz", "--output", output / "herding.npz"),
+        (
+            "wa.alignment",
+            "--trained",
+            output / "trained.safetensors",
+            "--output",
+            output / "model.safetensors",
+            "--report",
+            output / "a.json",
+        ),
+    ):
+        run = program(module, *more)
+        assert run.returncode == 0, run.stdout
+    return output
+
+
+def second_task(digits, base, output):
+    previous = ["--model", base / "model.safetensors", "--herding", base / "herding.npz", "--memory", 20]
+    return [*task_options(digits, output, 4, 2), *previous, "--distillation", "0.5"]

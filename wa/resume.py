@@ -6,6 +6,7 @@ result, the history so far and a digest of the tensors. There is no state of ran
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.files import UserError
 from wa.model import load_tensors
+
+SHARE = 0.02
 
 
 def fingerprint(value: object) -> str:
@@ -34,6 +37,15 @@ class Saved:
     def __init__(self, folder: Path, facts: dict):
         self.folder, self.path = folder, folder / "state.safetensors"
         self.fingerprint = fingerprint(facts)
+        self.due = 0.0
+
+    def save_if_due(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
+        """Save, unless that would take more than SHARE of the time: after each epoch, or seldom where epochs are short."""
+        started = time.monotonic()
+        if started >= self.due:
+            self.save(model, optimizer, history)
+            ended = time.monotonic()
+            self.due = ended + (ended - started) / SHARE
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}

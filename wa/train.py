@@ -22,7 +22,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products; read at CUDA's first use
@@ -89,7 +88,7 @@ def code_sha256() -> str:
     return hashlib.sha256("".join(sha256(file) for file in sorted({*files, __file__})).encode()).hexdigest()
 
 
-def parse() -> tuple[argparse.Namespace, Recipe]:
+def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=lambda prog: argparse.HelpFormatter(prog, width=120)
     )
@@ -103,17 +102,27 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--save-seconds", type=float, default=60, help="save the state for a resume at most this often (default: 60)"
-    )
-    parser.add_argument(
         "--test-every",
         type=int,
         default=0,
         help="report the test accuracy every so many epochs (default: 0, never)",
     )
     recipes.add_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(options)
     return args, recipes.from_options(args)
+
+
+def prepare(args: argparse.Namespace, recipe: Recipe) -> Trainer:
+    """A trainer as it is before the first epoch."""
+    processes = Processes(args.device)
+    task = Task(args, processes.device)
+    least = len(task.train) % recipe.batch_size or recipe.batch_size
+    if len(task.train) < recipe.batch_size or least < processes.size:
+        raise UserError(
+            f"{len(task.train)} images in batches of {recipe.batch_size} for {processes.size} processes: too few for a batch;"
+            " choose another batch_size"
+        )
+    return Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
 
 
 def die_with_parent() -> None:
@@ -164,16 +173,8 @@ def main() -> None:
     args, recipe = parse()
     if "RANK" in os.environ:
         die_with_parent()
-    processes = Processes(args.device)
-    first = processes.rank == 0
-    task = Task(args, processes.device)
-    least = len(task.train) % recipe.batch_size or recipe.batch_size
-    if len(task.train) < recipe.batch_size or least < processes.size:
-        raise UserError(
-            f"{len(task.train)} images in batches of {recipe.batch_size} for {processes.size} processes: too few for a batch;"
-            " choose another batch_size"
-        )
-    trainer = Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
+    trainer = prepare(args, recipe)
+    task, first = trainer.task, trainer.processes.rank == 0
     engine = trainer.engine()
     header = facts(args, task, recipe, engine)
     if is_finished(args.output / "trained.safetensors", header):
@@ -189,20 +190,18 @@ def main() -> None:
             + (f"\ngoing on after epoch {len(history)}" if history else ""),
             flush=True,
         )
-    last_save = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         row = trainer.epoch(epoch)
         test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], recipe.epochs), flush=True)
-            if time.monotonic() - last_save >= args.save_seconds and epoch + 1 < recipe.epochs:
-                saved.save(trainer.model, trainer.optimizer, history)
-                last_save = time.monotonic()
+            if epoch + 1 < recipe.epochs:
+                saved.save_if_due(trainer.model, trainer.optimizer, history)
     if first:
         write(args.output, trainer, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
-    processes.close()
+    trainer.processes.close()
 
 
 if __name__ == "__main__":
