@@ -15,198 +15,30 @@ and, while it runs, .resume/: started again after a kill, it goes on from there 
 
 import argparse
 import csv
+import ctypes
+import hashlib
+import json
 import os
 import shutil
-import time
+import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products; read at CUDA's first use
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
 
 from wa import recipe as recipes
 from wa import resume
-from wa.augment import Augment, normalize
-from wa.checkpoint import write_checkpoint
-from wa.files import UserError, program, read_arrays, read_json, sha256, write_arrays, writing
-from wa.herding import exemplars
-from wa.loss import cross_entropy, distillation, distillation_weight
+from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.engine import INITIALIZE, Processes, Trainer
+from wa.files import UserError, program, sha256, write_arrays, writing
+from wa.inputs import Task
 from wa.model import CilModel, load_model
-from wa.randomness import key, shuffled
-from wa.recipe import Recipe, learning_rate
-from wa.scenario import memory_per_class
+from wa.randomness import key
+from wa.recipe import Recipe
 
-SHUFFLE, AUGMENT, INITIALIZE = range(3)  # streams of random numbers
-NEVER = 2**62
-
-
-class Processes:
-    """The processes that train together. RANK in the environment, set by torchrun, makes them many."""
-
-    def __init__(self, device: str):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if device == "cuda":
-            if not torch.cuda.is_available():
-                raise UserError("device cuda is asked for, but torch finds no GPU: use device auto or cpu")
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        self.device = torch.device(device)
-        if "RANK" in os.environ:
-            dist.init_process_group("nccl" if device == "cuda" else "gloo")
-
-    def sum(self, tensor: Tensor) -> None:
-        if self.size > 1:
-            dist.all_reduce(tensor)
-
-    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Each process's loss is its images' share of the global mean, so the gradients add up."""
-        if self.size > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            for p, total in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                p.grad.copy_(total.view_as(p))
-
-    def close(self) -> None:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-class Images:
-    """Some images of a packed data set, on the device: uint8 in channels-last memory, and their labels as class positions."""
-
-    def __init__(self, folder: Path, split: str, index: np.ndarray, label: np.ndarray, device: torch.device):
-        packed = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-        self.index = torch.from_numpy(index).to(device)
-        self.pixels = torch.from_numpy(packed[index]).to(device)
-        self.label = torch.from_numpy(label).to(device)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def batch(self, rows: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), channels last."""
-        return self.pixels.index_select(0, rows).permute(0, 3, 1, 2)
-
-
-class Task:
-    """The images that a task trains and is tested on."""
-
-    def __init__(self, args: argparse.Namespace, device: torch.device):
-        self.facts = read_json(args.data / "dataset.json")
-        self.order = read_json(args.order)
-        self.sizes = args.tasks
-        if min(self.sizes) < 1 or sum(self.sizes) > len(self.order["order"]):
-            raise UserError(f"--tasks {self.sizes}: these are not tasks of {len(self.order['order'])} classes")
-        self.n_seen = sum(self.sizes)
-        self.n_old = self.n_seen - self.sizes[-1]
-
-        position = np.argsort(self.order["order"])  # class -> position
-        label = {s: position[np.load(args.data / f"{s}_labels.npy", allow_pickle=False)] for s in ("train", "test")}
-        wanted = (label["train"] >= self.n_old) & (label["train"] < self.n_seen)
-        if args.memory == "all":
-            wanted = label["train"] < self.n_seen
-        elif self.n_old and args.memory != "0":
-            if not args.herding:
-                raise UserError("--memory needs --herding, the ranking of the images of the earlier tasks")
-            herding = read_arrays(args.herding)
-            if len(herding["counts"]) != self.n_old:
-                raise UserError(f"{args.herding} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones")
-            wanted[exemplars(herding, memory_per_class(int(args.memory), self.n_old))] = True
-        train, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
-        self.train = Images(args.data, "train", train, label["train"][train], device)
-        self.test = Images(args.data, "test", test, label["test"][test], device)
-
-
-class Trainer:
-    """The state of a training and its step."""
-
-    def __init__(self, model: CilModel, teacher: CilModel | None, task: Task, recipe: Recipe, processes: Processes, seed: int):
-        self.model, self.teacher, self.task, self.recipe, self.processes = model, teacher, task, recipe, processes
-        self.seed, self.device = seed, processes.device
-        try:
-            self.augment = Augment(recipe.augmentation)
-            zero = torch.zeros(1, dtype=torch.int64, device=self.device)
-            self.augment(task.train.batch(zero), zero[0], zero)  # refuses what it cannot do to such images
-        except ValueError as error:
-            raise UserError(f"augmentation: {error}") from None
-        self.mean = torch.tensor(task.facts["mean"], device=self.device)
-        self.std = torch.tensor(task.facts["std"], device=self.device)
-        self.kd_weight = distillation_weight(recipe.distillation, task.n_old, task.n_seen) if teacher else 0.0
-        self.parameters = list(model.parameters())
-        self.optimizer = torch.optim.SGD(
-            self.parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
-
-    def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss, its two parts and whether the prediction is right, for each image (B,)."""
-        with self.autocast:
-            logits = self.model(x).float()
-            ce = cross_entropy(logits, label, self.recipe.label_smoothing)
-            kd = torch.zeros_like(ce)
-            if self.kd_weight:
-                with torch.no_grad():
-                    teacher = self.teacher(x).float()
-                kd = distillation(logits[:, : self.task.n_old], teacher, self.recipe.temperature)
-                if self.recipe.temperature_squared:
-                    kd = kd * self.recipe.temperature**2
-        ce_weight = 1 - self.kd_weight if self.recipe.mix == "convex" else 1.0
-        return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
-
-    def step(self, rows: Tensor, draw: Tensor, batch: int, totals: Tensor) -> None:
-        """A step on this process's share, `rows`, of a global batch; adds sums over images to `totals`. Synchronises nothing."""
-        images = self.task.train
-        index = images.index[rows]
-        x = self.augment(images.batch(rows), draw, index).contiguous(memory_format=torch.channels_last)
-        x = self.augment.erase(normalize(x, self.mean, self.std), draw, index)
-        parts = self.losses(x, images.label[rows])
-        self.optimizer.zero_grad(set_to_none=True)
-        (parts[0].sum() / batch).backward()
-        self.processes.sum_gradients(self.parameters)
-        self.optimizer.step()
-        totals += torch.stack([part.detach().sum() for part in parts])
-
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch; returns the row of the history."""
-        started, n, size = time.perf_counter(), len(self.task.train), self.recipe.batch_size
-        rate = learning_rate(self.recipe, epoch)
-        self.optimizer.param_groups[0]["lr"] = rate
-        order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n).to(self.device)
-        draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT).to(self.device)
-        totals = torch.zeros(4, device=self.device)
-        bad = torch.full((), NEVER, device=self.device)  # the first step whose loss is not finite, found without looking
-        self.model.train()
-        for i, batch in enumerate(order.split(size)):
-            rows = batch.tensor_split(self.processes.size)[self.processes.rank]
-            self.step(rows, draw, len(batch), totals)
-            bad = torch.where(totals[0].isfinite(), bad, bad.clamp(max=i))
-        self.processes.sum(totals)
-        bad = bad.neg()
-        if self.processes.size > 1:
-            dist.all_reduce(bad, dist.ReduceOp.MAX)
-        first_bad = -bad.item()
-        if first_bad < NEVER:
-            raise UserError(
-                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1}, learning rate {rate:g}: lower lr"
-            )
-        loss, ce, kd, right = (totals / n).tolist()
-        seconds = time.perf_counter() - started
-        row = {"epoch": epoch + 1, "lr": rate, "loss": loss, "cross_entropy": ce, "distillation": kd}
-        return row | {"train_accuracy": 100 * right, "images_per_second": n / seconds, "seconds": seconds}
-
-    @torch.no_grad()
-    def features(self, images: Images) -> np.ndarray:
-        """The backbone's features of images as they are, in float32: (n, d)."""
-        self.model.eval()
-        parts = [
-            self.model.backbone(normalize(images.batch(rows), self.mean, self.std).contiguous(memory_format=torch.channels_last))
-            for rows in torch.arange(len(images), device=self.device).split(1000)
-        ]
-        return torch.cat(parts).cpu().numpy()
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilModel, CilModel | None]:
@@ -227,7 +59,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
     return model, teacher
 
 
-def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Processes) -> dict:
+def facts(args: argparse.Namespace, task: Task, recipe: Recipe, engine: dict) -> dict:
     """What the header of a checkpoint says."""
     return {
         "dataset": task.facts["dataset"],
@@ -245,13 +77,18 @@ def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Proce
         "parent_sha256": sha256(args.model) if args.model else None,
         "herding_sha256": sha256(args.herding) if args.herding else None,
         "data_sha256": {k: v for k, v in task.facts.items() if k.endswith("sha256")},
-        "processes": processes.size,
-        "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
+        "engine": engine,
+        "code_sha256": code_sha256(),
     }
 
 
-def parse() -> tuple[argparse.Namespace, Recipe]:
+def code_sha256() -> str:
+    """The hash of all modules of this package that a training has imported."""
+    files = [m.__file__ for name, m in sys.modules.items() if name.startswith("wa.")]
+    return hashlib.sha256("".join(sha256(file) for file in sorted({*files, __file__})).encode()).hexdigest()
+
+
+def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=lambda prog: argparse.HelpFormatter(prog, width=120)
     )
@@ -265,19 +102,19 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--save-seconds", type=float, default=60, help="save the state for a resume at most this often (default: 60)"
+        "--test-every",
+        type=int,
+        default=0,
+        help="report the test accuracy every so many epochs (default: 0, never)",
     )
     recipes.add_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(options)
     return args, recipes.from_options(args)
 
 
-def main() -> None:
-    args, recipe = parse()
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+def prepare(args: argparse.Namespace, recipe: Recipe) -> Trainer:
+    """A trainer as it is before the first epoch."""
     processes = Processes(args.device)
-    first = processes.rank == 0
     task = Task(args, processes.device)
     least = len(task.train) % recipe.batch_size or recipe.batch_size
     if len(task.train) < recipe.batch_size or least < processes.size:
@@ -285,52 +122,86 @@ def main() -> None:
             f"{len(task.train)} images in batches of {recipe.batch_size} for {processes.size} processes: too few for a batch;"
             " choose another batch_size"
         )
-    model, teacher = build(args, task, recipe)
-    for module in filter(None, (model, teacher)):
-        module.to(processes.device, memory_format=torch.channels_last)
-    trainer = Trainer(model, teacher, task, recipe, processes, args.seed)
-    header = facts(args, task, recipe, processes)
+    return Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this worker when torchrun ends, however that ends: alone it would only wait for the others."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get("WA_LAUNCHER", str(os.getppid())) != str(os.getppid()):
+        sys.exit("torchrun is gone")
+
+
+def is_finished(path: Path, header: dict) -> bool:
+    """Whether this very training has been done: by an orphan of a killed Snakemake, whose end wa.launch has waited for."""
+    try:
+        return read_checkpoint(path)[1] == json.loads(json.dumps(header))
+    except (OSError, UserError):
+        return False
+
+
+def line(row: dict, epochs: int) -> str:
+    """What the log says of an epoch."""
+    test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
+    return (
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
+        f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
+        f"  {(epochs - row['epoch']) * row['seconds']:.0f} s left"
+    )
+
+
+def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
+    """What a training leaves. The checkpoint comes last: where it is, the others are."""
+    train, test = trainer.task.train, trainer.task.test
+    write_arrays(
+        output / "features.npz",
+        index=train.index.cpu().numpy(),
+        label=train.label.cpu().numpy(),
+        features=trainer.features(train).cpu().numpy(),
+        test_index=test.index.cpu().numpy(),
+        test_label=test.label.cpu().numpy(),
+        test_features=trainer.features(test).cpu().numpy(),
+    )
+    with writing(output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    write_checkpoint(output / "trained.safetensors", trainer.model.tensors(), header)
+
+
+def main() -> None:
+    args, recipe = parse()
+    if "RANK" in os.environ:
+        die_with_parent()
+    trainer = prepare(args, recipe)
+    task, first = trainer.task, trainer.processes.rank == 0
+    engine = trainer.engine()
+    header = facts(args, task, recipe, engine)
+    if is_finished(args.output / "trained.safetensors", header):
+        if first:
+            print("this training has been done: nothing to do", flush=True)
+        return
     saved = resume.Saved(args.output / ".resume", header)
     history = saved.load(trainer.model, trainer.optimizer)
     if first:
         print(
-            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old),"
-            f" {processes.size} process(es) on {header['device']}, {recipe.precision}, {torch.get_num_threads()} thread(s)"
-            + (f"; going on after epoch {len(history)}" if history else ""),
+            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old)\n"
+            + ", ".join(f"{k} {v}" for k, v in engine.items())
+            + (f"\ngoing on after epoch {len(history)}" if history else ""),
             flush=True,
         )
-    last_save = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         row = trainer.epoch(epoch)
-        history.append(row)
+        test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
+        history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
-            left = (recipe.epochs - epoch - 1) * row["seconds"]
-            print(
-                f"epoch {epoch + 1}/{recipe.epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
-                f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %  {row['images_per_second']:.0f} images/s"
-                f"  {left:.0f} s left",
-                flush=True,
-            )
-            if time.monotonic() - last_save >= args.save_seconds and epoch + 1 < recipe.epochs:
-                saved.save(trainer.model, trainer.optimizer, history)
-                last_save = time.monotonic()
+            print(line(history[-1], recipe.epochs), flush=True)
+            if epoch + 1 < recipe.epochs:
+                saved.save_if_due(trainer.model, trainer.optimizer, history)
     if first:
-        write_arrays(
-            args.output / "features.npz",
-            index=task.train.index.cpu().numpy(),
-            label=task.train.label.cpu().numpy(),
-            features=trainer.features(task.train),
-            test_index=task.test.index.cpu().numpy(),
-            test_label=task.test.label.cpu().numpy(),
-            test_features=trainer.features(task.test),
-        )
-        with writing(args.output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
-        write_checkpoint(args.output / "trained.safetensors", model.tensors(), header)
+        write(args.output, trainer, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
-    processes.close()
+    trainer.processes.close()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ from wa.files import program
 # The figures of each module: a function (study, metrics, outputs) each.
 FIGURES = {
     "tables": ["final"],
-    "lines": ["accuracy", "forgetting", "old_new", "new_share", "gamma", "cost"],
-    "panels": ["comparison", "matrix", "norms", "confusion", "calibration", "curves"],
+    "comparison": ["comparison"],
+    "lines": ["accuracy", "forgetting", "old_new", "new_share", "gamma"],
+    "panels": ["matrix", "norms"],
+    "predictions": ["confusion", "calibration"],
+    "training": ["curves", "cost"],
 }
 
 

@@ -74,7 +74,7 @@ class Styles:
         )
 
 
-def runs(frame: pd.DataFrame) -> dict[str, str]:
+def count_runs(frame: pd.DataFrame) -> dict[str, str]:
     """The number of runs of each method, as text; of an unfinished study it may differ between protocols."""
     counts = frame.drop_duplicates(["protocol", "method", "order", "seed"]).groupby(["method", "protocol"], observed=True).size()
     low, high = counts.groupby("method", observed=True).min(), counts.groupby("method", observed=True).max()
@@ -111,6 +111,12 @@ def wrapped(method: str) -> str:
 def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
     """Ticks at integers, at most so many."""
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
+
+
+def colorbar(figure: plt.Figure, image: plt.cm.ScalarMappable, axes: list[plt.Axes], label: str) -> None:
+    """One bar of colours below all panels."""
+    bar = figure.colorbar(image, ax=axes, label=label, location="bottom", shrink=0.8, aspect=40, pad=0.02)
+    bar.outline.set_visible(False)
 
 
 def legend(figure: plt.Figure, handles: list[Line2D], title: str | None = None) -> None:

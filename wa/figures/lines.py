@@ -2,9 +2,8 @@
 
 import pandas as pd
 
-from wa.aggregate import runs as all_runs
-from wa.figures.drawing import Line2D, Styles, grid, integers, legend, nothing, runs, save
-from wa.figures.metrics import CLASSIFIERS, RUN, measured, own_classifier, protocol_name, read
+from wa.figures.drawing import Line2D, Styles, count_runs, grid, integers, legend, nothing, save
+from wa.figures.metrics import CLASSIFIERS, RUN, measured, own_classifier, read
 
 
 def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object) -> None:
@@ -27,7 +26,7 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
             integers(panel.xaxis)
         labels = [protocol] if len(study["protocols"]) > 1 else []
         row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
-    counts = runs(everything)
+    counts = count_runs(everything)
     handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study["methods"] if m in counts]
     if any("reference" in frame for frame in columns.values()):
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
@@ -80,22 +79,3 @@ def gamma(study: dict, metrics: str, outputs: list[str]) -> None:
     if frame.empty:
         return nothing("there is nothing to align before the second task", outputs)
     draw(study, {"": frame}, outputs, ylabel="gamma", level=1)
-
-
-def cost(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Time and peak memory of each training, as Snakemake measured them."""
-    rows = []
-    for run in all_runs(study):
-        protocol = protocol_name(run.base, run.increment)
-        for task, file in enumerate(run.learned("train.benchmark.tsv")):
-            row = pd.read_csv(file, sep="\t").iloc[0]
-            rows.append((protocol, run.order, run.seed, run.method, task, row["s"] / 60, row["max_rss"] / 1024))
-    if not rows:
-        return nothing("no training was measured", outputs)
-    table = pd.DataFrame(rows, columns=["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"])
-    table["protocol"] = pd.Categorical(table["protocol"], [protocol_name(*p) for p in study["protocols"]], ordered=True)
-    columns = {
-        "time (minutes)": table.rename(columns={"minutes": "y"}),
-        "peak memory (GiB)": table.rename(columns={"gigabytes": "y"}),
-    }
-    draw(study, columns, outputs, xlabel="task", ylim=(0, None))

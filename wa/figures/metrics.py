@@ -4,6 +4,7 @@ import pandas as pd
 
 PROTOCOL = ["base", "increment"]
 CLASSIFIERS = {"trained": "as trained", "aligned": "aligned"}  # those with rows and probabilities -> how figures name them
+UNFINISHED = "no run of this protocol is finished"
 RUN = ["order", "seed", *PROTOCOL, "method"]
 
 

@@ -40,7 +40,7 @@ if DRAFT:
 
 # The report's front page shows the config with its defaults, and this.
 config.update(STUDY.config)
-config["versions"] = {name: version(name) for name in ("wa", "snakemake", "torch", "numpy")}
+config["versions"] = {name: version(name) for name in ("snakemake", "torch", "numpy")}
 config["draft_missing"] = MISSING if DRAFT else []
 
 
@@ -60,6 +60,16 @@ wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
     task=r"order-[^/]+/seed-\d+/base-\d+(/inc-\d+/[^/]+/task-\d+)?",
+
+
+def gpus():
+    """The resources of a training that Slurm wants to know: its GPUs and, where it has several nodes, one task on each."""
+    processes, nodes = STUDY.config["processes"], STUDY.config["nodes"]
+    count = 0 if STUDY.config["device"] == "cpu" else processes
+    if nodes == 1:
+        return dict(gpu=count)
+    # tasks_per_gpu, else the plugin asks for contradicting numbers of tasks; gres counts for each node, gpu for all together.
+    return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (dict(gres=f"gpu:{count}") if count else {})
 
 
 def code(*modules):

@@ -2,6 +2,9 @@
 # The svg is in the report, with workflow/report/<rule>.rst as its caption; png and pdf are for slides and papers.
 BIAS, TRAINING, TABLES = "Bias of the classifier", "Training", "Tables and config"
 
+# Keys of the config that say where and how a study runs, not what it is.
+HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
+
 
 def figure(name, category, title, protocol="all"):
     """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
@@ -65,7 +68,7 @@ rule accuracy:
 use rule accuracy as comparison with:
     input:
         metrics=rules.aggregate.output,
-        code=code_of_figures("panels"),
+        code=code_of_figures("comparison"),
     output:
         figure("comparison", "Accuracy", "final comparison"),
     log:
@@ -124,7 +127,7 @@ use rule accuracy as confusion with:
     input:
         predictions=last_predictions,
         metrics=[],
-        code=code_of_figures("panels"),
+        code=code_of_figures("predictions"),
     output:
         figure("confusion", BIAS, "confusion, as trained and aligned", "{protocol}"),
     log:
@@ -135,7 +138,7 @@ use rule accuracy as calibration with:
     input:
         predictions=last_predictions,
         metrics=[],
-        code=code_of_figures("panels"),
+        code=code_of_figures("predictions"),
     output:
         figure("calibration", BIAS, "calibration, as trained and aligned", "{protocol}"),
     log:
@@ -146,7 +149,7 @@ use rule accuracy as curves with:
     input:
         history=lambda wildcards: beside_checkpoints("history.csv", runs_of(wildcards)),
         metrics=[],
-        code=code_of_figures("panels"),
+        code=code_of_figures("training") + code("figures/lines"),
     output:
         figure("curves", TRAINING, "training curves", "{protocol}"),
     log:
@@ -157,7 +160,7 @@ use rule accuracy as cost with:
     input:
         benchmark=beside_checkpoints("train.benchmark.tsv", RUNS),
         metrics=[],
-        code=code_of_figures("lines"),
+        code=code_of_figures("training") + code("figures/lines"),
     output:
         figure("cost", TRAINING, "time and memory"),
     log:
@@ -206,7 +209,7 @@ rule config:
     conda:
         "../../environment.yml"
     params:
-        config=yaml.safe_dump(STUDY.config, sort_keys=False),
+        config=yaml.safe_dump({key: STUDY.config[key] for key in sorted(STUDY.config) if key not in HOW}, sort_keys=False),
     shell:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
