@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from wa.files import UserError
+
 PROTOCOL = ["base", "increment"]
 CLASSIFIERS = {"trained": "as trained", "aligned": "aligned"}  # those with rows and probabilities -> how figures name them
 UNFINISHED = "no run of this protocol is finished"
@@ -15,11 +17,16 @@ def protocol_name(base: int, increment: int) -> str:
 def read(path: str, study: dict) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study. Methods and `protocol`s are ordered as the study orders them."""
     labels = dict.fromkeys(["order", "method", "classifier", "metric"], "category")  # a large study has millions of rows
-    table = pd.read_csv(path, usecols=[*RUN, "task", "classifier", "metric", "value"], dtype=labels, keep_default_na=False)
-    protocol = [protocol_name(b, i) for b, i in zip(table["base"], table["increment"], strict=True)]
-    table["protocol"] = pd.Categorical(protocol, [protocol_name(*p) for p in study["protocols"]], ordered=True)
-    table["method"] = pd.Categorical(table["method"], study["methods"], ordered=True)
-    return table.dropna(subset=["protocol", "method"])
+    try:
+        table = pd.read_csv(path, usecols=[*RUN, "task", "classifier", "metric", "value"], dtype=labels, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run again") from None
+    table["protocol"] = [protocol_name(b, i) for b, i in zip(table["base"], table["increment"], strict=True)]
+    protocols = [protocol_name(*p) for p in study["protocols"]]
+    table = table[table["protocol"].isin(protocols) & table["method"].isin(study["methods"])].copy()
+    table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
+    table["method"] = pd.Categorical(table["method"].astype(str), study["methods"], ordered=True)
+    return table
 
 
 def own_classifier(table: pd.DataFrame) -> pd.DataFrame:
