@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from wa.augment import Augment, normalize
 from wa.files import UserError
 from wa.inputs import Images, Task
-from wa.loss import cross_entropy, distillation, distillation_weight
+from wa.loss import CLASSIFICATION, DISTILLATION, distillation_weight
 from wa.model import CilModel
-from wa.randomness import key, shuffled
+from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.recipe import Recipe, learning_rate
 
-SHUFFLE, AUGMENT, INITIALIZE = range(3)  # streams of random numbers
 NEVER = 2**62
 
 
@@ -67,7 +66,7 @@ class Trainer:
         self.mean = torch.tensor(task.facts["mean"], device=self.device)
         self.std = torch.tensor(task.facts["std"], device=self.device)
         self.kd_weight = distillation_weight(recipe.distillation, task.n_old, task.n_seen) if teacher else 0.0
-        self.parameters = list(model.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
@@ -77,12 +76,14 @@ class Trainer:
         """The loss, its two parts and whether the prediction is right, for each image (B,)."""
         with self.autocast:
             logits = self.model(x).float()
-            ce = cross_entropy(logits, label, self.recipe.label_smoothing)
+            n_old = self.task.n_old
+            ce = CLASSIFICATION[self.recipe.classification](logits, label, n_old, self.recipe.label_smoothing)
             kd = torch.zeros_like(ce)
             if self.kd_weight:
                 with torch.no_grad():
                     teacher = self.teacher(x).float()
-                kd = distillation(logits[:, : self.task.n_old], teacher, self.recipe.temperature)
+                old_sizes = self.task.sizes[:-1]
+                kd = DISTILLATION[self.recipe.form](logits[:, :n_old], teacher, self.recipe.temperature, old_sizes)
                 if self.recipe.temperature_squared:
                     kd = kd * self.recipe.temperature**2
         ce_weight = 1 - self.kd_weight if self.recipe.mix == "convex" else 1.0
@@ -99,6 +100,8 @@ class Trainer:
         (parts[0].sum() / batch).backward()
         self.processes.sum_gradients(self.parameters)
         self.optimizer.step()
+        if self.recipe.clip:
+            self.model.classifier.clip()
         totals += torch.stack([part.detach().sum() for part in parts])
 
     def epoch(self, epoch: int) -> dict[str, float]:

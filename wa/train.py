@@ -27,11 +27,11 @@ import torch
 from wa import recipe as recipes
 from wa import resume
 from wa.checkpoint import write_checkpoint
-from wa.engine import INITIALIZE, Processes, Trainer
+from wa.engine import Processes, Trainer
 from wa.files import UserError, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
-from wa.randomness import key
+from wa.randomness import INITIALIZE, REDRAW, key
 from wa.recipe import Recipe
 
 
@@ -50,6 +50,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
         raise UserError(f"{args.model} does not fit: it is (backbone, channels, classes a task, bias) {have}, wanted is {want}")
     teacher = load_model(args.model)[0].requires_grad_(False).eval() if recipe.distillation != "0" else None
     model.classifier.grow(task.sizes[-1])
+    model.backbone.requires_grad_(not recipe.freeze)
     return model, teacher
 
 
@@ -85,7 +86,7 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--order", type=Path, required=True, help="order.json")
     parser.add_argument("--tasks", type=int, nargs="+", required=True, help="classes of each task, up to the one to train")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--memory", default="0", help="exemplars of the old classes in total, or `all` (default: 0)")
+    parser.add_argument("--memory", default="0", help="exemplars in total, a class (20/class), or `all` (default: 0)")
     parser.add_argument("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
     parser.add_argument("--herding", nargs="?", type=Path, help="the previous task's herding.npz")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
@@ -127,6 +128,9 @@ def main() -> None:
         )
     last_save = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
+        if recipe.redraw_classifier and epoch == recipe.warmup:
+            torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
+            model.classifier.redraw()
         row = trainer.epoch(epoch)
         history.append(row)
         if first:
@@ -143,12 +147,13 @@ def main() -> None:
     if first:
         write_arrays(
             args.output / "features.npz",
-            index=task.train.index.cpu().numpy(),
-            label=task.train.label.cpu().numpy(),
-            features=trainer.features(task.train),
+            index=task.images.index.cpu().numpy(),
+            label=task.images.label.cpu().numpy(),
+            features=trainer.features(task.images),
             test_index=task.test.index.cpu().numpy(),
             test_label=task.test.label.cpu().numpy(),
             test_features=trainer.features(task.test),
+            **({"held_out": task.held_out} if recipe.held_out else {}),
         )
         with writing(args.output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
