@@ -54,6 +54,7 @@ class Saved:
             print(f"starting anew: {error}", flush=True)
             return []
         model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("model.")})
-        for i, p in enumerate(optimizer.param_groups[0]["params"]):  # in the parameter's memory format, which the fused step takes for granted
+        # In the parameter's memory format, which the fused step takes for granted.
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):
             optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]
