@@ -23,6 +23,11 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/results.smk"
 
 
+# On a cluster only trainings are submitted. The rest takes a second each, runs where Snakemake runs, and is no group with the
+# training, for a group that fails loses the outputs of all its jobs.
+workflow.localrules(*(rule.name for rule in workflow.rules if rule.name != "train"))
+
+
 rule all:
     default_target: True
     input:

@@ -1,7 +1,6 @@
 """What methods do in a training, by a step or two in this process; and every method through the workflow on the digits."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from conftest import program, small_study, snakemake
 
 from wa import figures, train
 from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.engine import Trainer
 from wa.files import UserError, read_arrays, read_json, write_arrays
 from wa.herding import rank_classes
 from wa.model import CilClassifier, CilModel
@@ -30,17 +30,14 @@ def base(digits, tmp_path_factory):
 
 
 @pytest.fixture
-def trainer(digits, base, tmp_path, monkeypatch):
+def trainer(digits, base, tmp_path):
     """A function from options of wa.train to a Trainer for the second task, of 2 classes."""
 
-    def make(*options: object) -> train.Trainer:
+    def make(*options: object) -> Trainer:
         files = ["--data", digits, "--order", digits / "order.json", "--output", tmp_path, "--model", base / "model.safetensors"]
         files += ["--herding", base / "herding.npz", "--tasks", 4, 2, "--backbone", "resnet8", "--augmentation", "crop-1"]
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, [*files, "--batch-size", 64, "--epochs", 1, *options])])
-        args, recipe = train.parse()
-        processes = train.Processes("cpu")
-        task = train.Task(args, processes.device)
-        return train.Trainer(*train.build(args, task, recipe), task, recipe, processes, args.seed)
+        files += ["--batch-size", 64, "--epochs", 1, "--device", "cpu", "--precision", "float32"]
+        return train.prepare(*train.parse([str(o) for o in (*files, *options)]))
 
     return make
 
