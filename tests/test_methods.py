@@ -1,11 +1,16 @@
 """What methods do in a training, by a step or two in this process; and every method through the workflow on the digits."""
 
 import csv
+import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import program, small_study, snakemake
+import yaml
+from conftest import ROOT, program, small_study, snakemake
 
 from wa import figures, train
 from wa.checkpoint import read_checkpoint, write_checkpoint
@@ -140,6 +145,27 @@ def test_random_and_closest_rankings():
         mean = phi[labels == c].mean(axis=0)
         distance = [np.linalg.norm(phi[r] - mean) for r in rows]
         assert distance == sorted(distance) and len(rows) == 30
+
+
+def test_the_example_of_the_documentation(tmp_path):
+    """docs/methods.md, "A method of your own": the patch applies, and the method does what its text says."""
+    example = (ROOT / "docs/methods.md").read_text().split("## A method of your own")[1]
+    patch, methods = (re.search(rf"```{kind}\n(.*?)```", example, re.S)[1] for kind in ("diff", "yaml"))
+    assert len((patch + methods).splitlines()) < 40
+    for folder in ("wa", "workflow", "profiles", "config", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / "checkout" / folder)
+    for file in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / file, tmp_path / "checkout" / file)
+    subprocess.run(["git", "apply", "-"], input=patch, text=True, check=True, cwd=tmp_path / "checkout")
+    config = small_study() | {"protocols": [{"base": 6, "increment": 4}]} | yaml.safe_load(methods)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    options = ["metrics", "--cores", "2", "--directory", str(tmp_path), "--configfile", str(tmp_path / "study.yaml")]
+    snakefile = str(tmp_path / "checkout/Snakefile")
+    run = subprocess.run([sys.executable, "-m", "snakemake", "-s", snakefile, *options], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    task = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-4/replay-tau/task-1"
+    norms = read_json(task / "alignment.json")["row_norms"]
+    np.testing.assert_allclose(norms["aligned"], np.sqrt(norms["trained"]), rtol=1e-5)
 
 
 METHODS = {

@@ -64,8 +64,8 @@ def main() -> None:
     sources = [f"- **{name}**: {text.strip()}" for name, text in known["sources"].items() if f"({name})" in table]
     text = [
         f"# Results on {args.dataset}",
-        "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the runs"
-        " (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
+        "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the"
+        " runs (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
         " `snakemake results_table`.",
         table,
         "What was run (everything else has the defaults of wa/recipe.py):",
