@@ -66,11 +66,8 @@ def test_resnet18_is_torchvisions_but_for_its_beginning():
 
     torch.manual_seed(0)
     theirs, ours = resnet18(), build("resnet18", 3)
-    theirs.conv1, theirs.maxpool, theirs.fc = (
-        torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False),
-        torch.nn.Identity(),
-        torch.nn.Identity(),
-    )
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    theirs.maxpool = theirs.fc = torch.nn.Identity()
     assert ours.features == 512 and all((b.bn2.weight == 0).all() for b in ours.modules() if hasattr(b, "bn2"))
     state = {k.replace("downsample.0", "conv3").replace("downsample.1", "bn3"): v for k, v in theirs.state_dict().items()}
     ours.load_state_dict({k: v for k, v in state.items() if "num_batches" not in k})
