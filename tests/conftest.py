@@ -25,11 +25,21 @@ def command(folder: Path, *options: str, config: dict | None = None) -> list[str
     return command
 
 
+def snakemake_command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
+    """The command that runs this checkout's Snakefile with results in `folder`."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+    command += options
+    if config is not None:
+        file = folder / "study.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        command += ["--configfile", str(file)]
+    return command
+
+
 def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
     """Run it; stdout and stderr come together."""
-    return subprocess.run(
-        command(folder, *options, config=config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
-    )
+    command = snakemake_command(folder, *options, config=config)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
 
 
 def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:

@@ -3,13 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import ROOT, program, second_task, small_study, snakemake
+from conftest import program, second_task, small_study, snakemake, snakemake_command
 
 
 @pytest.fixture
@@ -64,8 +62,8 @@ def processes_of(folder: Path, *words: str) -> list[int]:
 
 
 TARGETS = {
-    "worker": [("-u -m wa.train",)],
-    "torchrun": [("wa.launch",), ("torch.distributed.run",)],
+    "worker": [("-m wa.train",)],
+    "torchrun": [("-m wa.launch",)],
     "snakemake": [("-m snakemake",)],
     "all": [("",)],
 }
@@ -75,7 +73,7 @@ TARGETS = {
 def prepared(tmp_path_factory) -> tuple[Path, dict]:
     """A study of one training by two processes: undisturbed."""
     config = small_study() | {"processes": 2, "device": "cpu", "methods": {"finetune": {}}}
-    config["protocols"] = [{"base": 10, "increment": 1}]
+    config["protocols"] = [{"base": 10, "increment": 1}]  # one task
     config["training"]["epochs"] = 40
     folder = tmp_path_factory.mktemp("undisturbed")
     run = snakemake(folder, "metrics", config=config)
@@ -87,9 +85,8 @@ def prepared(tmp_path_factory) -> tuple[Path, dict]:
 def test_after_a_kill_the_same_command_ends_with_the_same_bits(prepared, tmp_path, target):
     undisturbed, config = prepared
     task = "results/tiny/order-1993/seed-0/base-10"
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "study.yaml"]
-    started = subprocess.Popen([*command, "metrics"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = snakemake_command(tmp_path, "metrics", config=config)
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = tmp_path / task / ".resume" / "state.safetensors"
     while not state.exists():
         assert started.poll() is None, (tmp_path / task / "train.log").read_text()

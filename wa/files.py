@@ -54,8 +54,8 @@ def lock(path: str | Path, wait: bool) -> IO:
     If another process has it: wait, or raise a UserError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # who had it may have removed the folder
         file = open(path, "a+")  # noqa: SIM115 (it stays open)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

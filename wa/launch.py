@@ -9,8 +9,14 @@ import argparse
 import os
 import sys
 
-from wa.files import UserError, program
+from wa.files import UserError, lock, program
 from wa.lease import gpus, lease
+
+
+def claim(output: str) -> None:
+    """Hold this training's folder for the rest of this process. A killed Snakemake may have left a training at work there."""
+    file = lock(f"{output}/.resume/lock", wait=True)
+    os.set_inheritable(os.dup(file.fileno()), True)
 
 
 def use_gpus(count: int, runs_per_gpu: int) -> None:
@@ -34,6 +40,7 @@ def torchrun(arguments: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ["WA_LAUNCHER"] = str(os.getpid())
     try:
         run.run(run.parse_args(arguments))
     except ChildFailedError as error:
@@ -57,6 +64,8 @@ def main() -> None:
     parser.add_argument("--in-step", action="store_true", help="this is one of the machines; srun is told to say so")
     parser.add_argument("options", nargs="+", help="options of wa.train, after --")
     args = parser.parse_args()
+    if not args.in_step:
+        claim(args.options[args.options.index("--output") + 1])
     if args.nodes > 1 and not args.in_step:
         if "SLURM_JOB_ID" not in os.environ:
             raise UserError(f"nodes: {args.nodes} needs Slurm: run the study with `--profile profiles/slurm`, or set nodes: 1")

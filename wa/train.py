@@ -129,7 +129,7 @@ def prepare(args: argparse.Namespace, recipe: Recipe) -> Trainer:
 def die_with_parent() -> None:
     """Have the kernel end this worker when torchrun ends, however that ends: alone it would only wait for the others."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
+    if os.environ.get("WA_LAUNCHER", str(os.getppid())) != str(os.getppid()):
         sys.exit("torchrun is gone")
 
 

@@ -15,7 +15,7 @@ from wa.checkpoint import read_checkpoint
 SLURM = [
     *("--profile", str(ROOT / "profiles/slurm"), "--slurm-status-command", "squeue", "--latency-wait", "10"),
     *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
-    *("--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10", "train:save_seconds=0"),
+    *("--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"),
 ]
 BASE = "results/tiny/order-1993/seed-0/base-6"
 

@@ -24,7 +24,7 @@ rule train:
         processes=STUDY.config["processes"],
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
-        save_seconds=60,
+        test_every=STUDY.config["test_every"],
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
@@ -33,7 +33,7 @@ rule train:
     shell:
         "python -m wa.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
-        " --save-seconds {resources.save_seconds}"
+        " --test-every {resources.test_every}"
         " --data $(dirname {input.data:q}) --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --herding {input.herding:q}"
         " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
