@@ -5,6 +5,7 @@
 #   snakemake --cores 2 metrics | figures                             a part of it
 #   snakemake --cores 2 --config draft=True                           the figures of what is there of it
 #   snakemake --report report.html                                    its report
+#   snakemake --cores 2 results_table                                 its results beside published numbers
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -31,6 +32,7 @@ if not DRAFT:
 
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/results.smk"
 
 
 # On a cluster only trainings are submitted. The rest takes a second each, runs where Snakemake runs, and is no group with the

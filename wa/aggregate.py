@@ -32,6 +32,7 @@ class Run(NamedTuple):
     method: str
     path: Path  # the folder of its tasks
     sizes: list[int]  # the classes of each task
+    own: str | None  # the classifier that the method names as its own
 
     def files(self, name: str) -> list[Path]:
         """A file of each task's folder, from the first task on, as far as they are there: all, in a finished study."""
@@ -46,15 +47,20 @@ class Run(NamedTuple):
 def runs(study: dict) -> Iterator[Run]:
     """The runs of a study, from what wa.study.Study.table() gives."""
     for order, seed, (base, inc), method in product(*(study[k] for k in ("orders", "seeds", "protocols", "methods"))):
-        path = Path(study["root"], f"order-{order}", f"seed-{seed}", f"base-{base}", f"inc-{inc}", method)
-        yield Run(order, seed, base, inc, method, path, task_sizes(study["n_classes"], base, inc))
+        shared = f"base-{base}{study.get('bases', {}).get(method, '')}"
+        path = Path(study["root"], f"order-{order}", f"seed-{seed}", shared, f"inc-{inc}", method)
+        own = study.get("classifiers", {}).get(method)
+        yield Run(order, seed, base, inc, method, path, task_sizes(study["n_classes"], base, inc), own)
 
 
 def run_rows(run: Run) -> Iterator[tuple]:
-    """(task, classifier, metric, value) of the tasks of one run that have been evaluated."""
+    """(task, classifier, metric, value) of the tasks of one run that have been evaluated; the classifier that the method names as
+    its own is marked, at each task."""
     tasks = [read_json(file) for file in run.files("metrics.json")]
     for t, metrics in enumerate(tasks):
         yield t, "", "classes_seen", sum(run.sizes[: t + 1])
+        if run.own:
+            yield t, run.own, "own_classifier", 1
         for classifier, values in metrics.items():
             yield from ((t, classifier, metric, value) for metric, value in values.items())
             # The base task has no aligned classifier: what a method starts from is the classifier as trained.

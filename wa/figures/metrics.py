@@ -30,10 +30,13 @@ def read(path: str, study: dict) -> pd.DataFrame:
 
 
 def own_classifier(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each method's own classifier: the aligned one if it aligns, else the one that training left."""
+    """The rows of each method's own classifier: the one it names (iCaRL: nme), else the aligned one if it aligns, else the
+    one that training left."""
     aligning = table.loc[table["classifier"] == "aligned", "method"].unique()
     # At task 0 nothing has been aligned: the classifier as trained is the method's own.
     own = table["method"].isin(aligning).map({True: "aligned", False: "trained"}).where(table["task"] > 0, "trained")
+    named = table[table["metric"] == "own_classifier"].drop_duplicates("method").set_index("method")["classifier"].astype(str)
+    own = table["method"].astype(str).map(named).fillna(own)
     return table[(table["classifier"].astype(str) == own) | (table["classifier"] == "")]
 
 

@@ -19,7 +19,7 @@ from wa.files import UserError, lock
 from wa.study import Study
 
 try:
-    STUDY = Study(config)
+    STUDY = Study(dict(config))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -38,10 +38,11 @@ if DRAFT:
     if not RUNS:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
 
-# The report's front page shows the config with its defaults, and this.
+# The report's front page shows the config, recipes and defaults in it, and this.
 config.update(STUDY.config)
+config["written"] = STUDY.written
 config["versions"] = {name: version(name) for name in ("snakemake", "torch", "numpy")}
-config["draft_missing"] = MISSING if DRAFT else []
+config["missing"] = MISSING if DRAFT else []
 
 
 # One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
@@ -59,7 +60,8 @@ onerror:
 wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
-    task=r"order-[^/]+/seed-\d+/base-\d+(/inc-\d+/[^/]+/task-\d+)?",
+    task=r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?",
+    selection="herding|random|closest",
 
 
 def gpus():
@@ -99,18 +101,16 @@ def previous(name):
 
     def files(wildcards):
         task = task_of(wildcards)
-        return f"{task.previous}/{name}" if task.previous else []
+        return f"{task.previous}/{name.format(**wildcards)}" if task.previous else []
 
     return files
 
 
-def previous_for_training(name):
-    """Input function: as previous, where the training reads it."""
+def previous_model(wildcards):
+    """Input function: the model that a training starts from."""
+    return [] if choice(wildcards, "start") == "scratch" else previous("model.safetensors")(wildcards)
 
-    def files(wildcards):
-        unread = (
-            choice(wildcards, "start") == "scratch" if name == "model.safetensors" else choice(wildcards, "memory") in (0, "all")
-        )
-        return [] if unread else previous(name)(wildcards)
 
-    return files
+def previous_ranking(wildcards):
+    """Input function: the ranking whose first images are the memory that a training reads."""
+    return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)

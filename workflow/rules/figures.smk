@@ -202,14 +202,14 @@ rule config:
             f"{OUT}/config.yaml",
             caption="../report/config.rst",
             category=TABLES,
-            labels={"figure": "config, with all defaults", "protocol": "all"},
+            labels={"figure": "config", "protocol": "all"},
         ),
     log:
         f"{OUT}/config.log",
     conda:
         "../../environment.yml"
     params:
-        config=yaml.safe_dump({key: STUDY.config[key] for key in sorted(STUDY.config) if key not in HOW}, sort_keys=False),
+        config=yaml.safe_dump({k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False),
     shell:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
