@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 import yaml
+
 from wa.files import UserError
 from wa.recipe import Recipe
 from wa.study import SCHEMA, Study
