@@ -9,6 +9,7 @@ classes). The metadata say the rest: `classes` (a JSON list, in the order of the
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -51,15 +52,16 @@ def export(path: str, output: str) -> None:
         raise UserError("wa export needs onnxscript, and onnxruntime to verify: pip install onnxscript onnxruntime") from None
     classifier = Classifier(path)
     model, shape = Served(classifier).eval(), classifier.image_shape
-    program = torch.onnx.export(
-        model,
-        (torch.zeros(2, *shape, dtype=torch.uint8),),
-        input_names=["image"],
-        output_names=["probability"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings(action="ignore"):  # of torch about itself
+        program = torch.onnx.export(
+            model,
+            (torch.zeros(2, *shape, dtype=torch.uint8),),
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
     for part in program.model.graph.all_nodes():  # notes of the exporter: stack traces with paths of this machine
         part.metadata_props.clear()
     program.model.metadata_props.update(
@@ -78,5 +80,6 @@ def export(path: str, output: str) -> None:
             if not worst < 1e-4:
                 raise UserError(f"{output} is not written: in onnxruntime its probabilities differ by {worst:.1g}")
             verified = f"in onnxruntime its probabilities differ from PyTorch's by at most {worst:.0e}"
-    print(f"{output}: image uint8 (batch, {', '.join(map(str, shape))}) -> probability float32 (batch, {len(classifier.classes)})")
+    size = ", ".join(map(str, shape))
+    print(f"{output}: image uint8 (batch, {size}) -> probability float32 (batch, {len(classifier.classes)})")
     print(verified)

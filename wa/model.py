@@ -1,13 +1,11 @@
 """The model: a backbone and a classifier that grows by a head a task."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wa import resnet
-from wa.checkpoint import read_checkpoint
+from wa.checkpoint import check_facts, is_count, read_checkpoint
 from wa.files import UserError
 
 
@@ -57,11 +55,7 @@ def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -
     module.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
 
 
-def is_count(value: object) -> bool:
-    return type(value) is int and 0 < value < 2**31
-
-
-# What a header may say: the file may be from anywhere, so it is checked before anything is built from it.
+# What a header must say for a model to be built from it.
 FACTS = {
     "backbone": (lambda v: isinstance(v, str) and v in resnet.BACKBONES, f"one of {', '.join(resnet.BACKBONES)}"),
     "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
@@ -70,21 +64,15 @@ FACTS = {
 }
 
 
-def check_facts(facts: object, rules: dict[str, tuple[Callable, str]], path: str) -> None:
-    """Raise a UserError unless the facts of a header have each of the keys of `rules`, with a value that its rule allows."""
-    for name, (allowed, what) in rules.items():
-        value = facts.get(name) if isinstance(facts, dict) else None
-        if not allowed(value):
-            raise UserError(f"{path} cannot be used: its header says {name} = {value!r:.80}; it must be {what}")
-
-
 def load_model(path: str) -> tuple[CilModel, dict]:
     """The model in a checkpoint, on the CPU, and the facts of its header."""
     tensors, facts = read_checkpoint(path)
     check_facts(facts, FACTS, path)
     heads = [tensors.get(f"classifier.heads.{t}.weight", np.empty(0)).shape[:1] for t in range(len(facts["task_sizes"]))]
     if heads != [(classes,) for classes in facts["task_sizes"]]:
-        raise UserError(f"{path} cannot be used: its header says task_sizes = {facts['task_sizes']!r:.80}; its classifier differs")
+        raise UserError(
+            f"{path} cannot be used: its header says task_sizes = {facts['task_sizes']!r:.80}, its classifier differs"
+        )
     model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
     load_tensors(model, tensors, path)
     return model, facts

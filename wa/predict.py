@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from wa.augment import normalize
+from wa.checkpoint import check_facts, is_count
 from wa.datasets import read_image
 from wa.files import UserError
-from wa.model import check_facts, is_count, load_model
+from wa.model import load_model
 
 
 def are_numbers(values: object, least: float) -> bool:
