@@ -28,7 +28,7 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from wa import train
+from wa import engine, inputs, train
 from wa.checkpoint import write_checkpoint
 from wa.files import write_json
 from wa.model import CilModel
@@ -88,17 +88,17 @@ def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) ->
     return epoch
 
 
-def engine(folder: Path, *recipe: str) -> Callable[[], None]:
+def ours(folder: Path, *recipe: str) -> Callable[[], None]:
     """wa.train on the packed data set in `folder`, set up as its main function does."""
     files = ["--data", folder, "--order", folder / "order.json", "--model", folder / "model.safetensors", "--output", folder]
     sys.argv = [sys.argv[0], *map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *recipe]
     args, settings = train.parse()
-    processes = train.Processes(args.device)
-    task = train.Task(args, processes.device)
+    processes = engine.Processes(args.device)
+    task = inputs.Task(args, processes.device)
     modules = train.build(args, task, settings)
     for module in filter(None, modules):
         module.to(processes.device, memory_format=torch.channels_last)
-    trainer, count = train.Trainer(*modules, task, settings, processes, args.seed), iter(range(settings.epochs))
+    trainer, count = engine.Trainer(*modules, task, settings, processes, args.seed), iter(range(settings.epochs))
 
     def epoch() -> None:
         torch.use_deterministic_algorithms(True)
@@ -110,7 +110,7 @@ def engine(folder: Path, *recipe: str) -> Callable[[], None]:
 
 def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Path) -> dict[str, Callable[[], None]]:
     """What trains an epoch, by name. Packs the data set and writes the teacher's checkpoint into `folder`."""
-    device = train.Processes("auto").device
+    device = engine.Processes("auto").device
     teacher = CilModel("resnet32", 3, [OLD]).eval()
     facts = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
     write_checkpoint(folder / "model.safetensors", teacher.tensors(), facts)
@@ -126,7 +126,7 @@ def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Pa
     for case, weight in (("with teacher", "0.5"), ("without", "0")):
         sides[f"{case}, plain"] = plain(loader, device, teacher.to(device) if weight != "0" else None)
         for precision in ("float32", "bfloat16"):
-            sides[f"{case}, {precision}"] = engine(folder, "--distillation", weight, "--precision", precision)
+            sides[f"{case}, {precision}"] = ours(folder, "--distillation", weight, "--precision", precision)
     return sides
 
 

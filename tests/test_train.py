@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, program
 
-from wa import train
+from wa import engine, inputs, train
 from wa.checkpoint import read_checkpoint
 from wa.files import read_arrays
 from wa.randomness import key, shuffled, uniform
@@ -172,10 +172,10 @@ def test_the_step_is_the_papers_loss(digits, base, tmp_path):
     for mix in ("sum", "convex"):
         sys.argv = ["train", *sys_argv, "--distillation", "dynamic", "--mix", mix]
         args, recipe = train.parse()
-        processes = train.Processes("cpu")
-        task = train.Task(args, processes.device)
+        processes = engine.Processes("cpu")
+        task = inputs.Task(args, processes.device)
         model, teacher = train.build(args, task, recipe)
-        trainer = train.Trainer(model, teacher, task, recipe, processes, 0)
+        trainer = engine.Trainer(model, teacher, task, recipe, processes, 0)
         x = (task.train.batch(torch.arange(16)) / 255 - trainer.mean.view(1, -1, 1, 1)) / trainer.std.view(1, -1, 1, 1)
         label = task.train.label[:16]
         loss, _, _, _ = trainer.losses(x, label)

@@ -37,7 +37,7 @@ class Saved:
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-        for i, p in enumerate(model.parameters()):
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):
             tensors[f"momentum.{i}"] = optimizer.state[p]["momentum_buffer"].cpu().numpy()
         header = {"fingerprint": self.fingerprint, "history": history, "digest": digest(tensors)}
         write_checkpoint(self.path, tensors, header)
@@ -54,6 +54,6 @@ class Saved:
             print(f"starting anew: {error}", flush=True)
             return []
         model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("model.")})
-        for i, p in enumerate(model.parameters()):  # in the parameter's memory format, which the fused step takes for granted
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):  # in the parameter's memory format, which the fused step takes for granted
             optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]
