@@ -1,11 +1,12 @@
 # make run    set up, run the default study (scikit-learn's digits) and draw its figures
 # make test   set up and run the tests
 # make lint   set up and check the style
+# make images  run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup run test lint clean
+.PHONY: setup run test lint images clean
 
 setup: .venv/done
 
@@ -28,6 +29,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+# Some figures are one a protocol, with its name behind theirs.
+images: run
+	for figure in accuracy matrix new_share norms gamma; do \
+		cp results/digits/figures/$$figure*.svg docs/images/digits-$$figure.svg || exit 1; done
 
 clean:
 	rm -rf .venv results .snakemake

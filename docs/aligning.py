@@ -2,8 +2,7 @@
 
     .venv/bin/python docs/aligning.py
 
-Takes seconds. Prints the norm of each class's row of the classifier, and the accuracy on old, new and all classes, before
-and after aligning.
+Prints the norm of each class's row of the classifier, and the accuracy on old, new and all classes, before and after.
 """
 
 import copy
@@ -22,7 +21,7 @@ def main() -> None:
     x, label, test_x, test_label = digits()
     old, test_old = label < 5, test_label < 5
     model = CilModel("resnet8", in_channels=1, task_sizes=[5])
-    train(model, x[old], label[old], 5, lambda x, label: cross_entropy(model(x), label))
+    train(model, x[old], label[old], 5, lambda x, label: cross_entropy(model(x), label, n_old=0))
 
     with torch.no_grad():  # the memory: the two images of each class that herding ranks first
         ranked = rank_classes(model.eval().backbone(x[old]).numpy(), label[old].numpy())
@@ -34,7 +33,8 @@ def main() -> None:
 
     def loss(x, label):
         logits = model(x)
-        return cross_entropy(logits, label) + distillation(logits[:, :5], teacher(x), temperature=2) * 2**2
+        kd = distillation(logits[:, :5], teacher(x), temperature=2, old_sizes=[5])
+        return cross_entropy(logits, label, n_old=5) + 2**2 * kd
 
     train(model, x[seen], label[seen], 10, loss)
 
@@ -43,8 +43,8 @@ def main() -> None:
         return "   ".join(f"{name} {accuracy(model, test_x[p], test_label[p]):5.1f} %" for name, p in parts.items())
 
     before = accuracies()
-    weight = torch.cat([head.weight for head in model.classifier.heads]).detach().numpy()
-    aligned = align_weight(weight, n_old=5)
+    weight, bias = (torch.cat([getattr(h, k) for h in model.classifier.heads]).detach().numpy() for k in ("weight", "bias"))
+    aligned, _ = align_weight(weight, bias, n_old=5)
     with torch.no_grad():
         model.classifier.heads[1].weight.copy_(torch.from_numpy(aligned[5:]))
     print("class   norm of its row               aligned")

@@ -1,8 +1,6 @@
-"""Forgetting, seen: a network learns the digits 0 to 4, and then 5 to 9 without any image of the earlier ones.
+"""Forgetting, seen batch by batch: a network learns the digits 0 to 4, then 5 to 9 without any image of the earlier ones.
 
-    .venv/bin/python docs/forgetting.py
-
-Takes seconds. Prints, batch by batch of the second task, the accuracy on the test images of the old and of the new classes.
+.venv/bin/python docs/forgetting.py
 """
 
 import torch
@@ -15,12 +13,10 @@ from wa.model import CilModel
 
 def digits() -> list[torch.Tensor]:
     """scikit-learn's digits: training images, normalised float32 (n, 1, 8, 8), their labels (n,), and the same for testing."""
-    train, test, _ = read_digits()
-    mean, std = map(torch.tensor, mean_and_std(train[0]))
-    parts = []
-    for images, label in (train, test):
-        parts += [normalize(torch.from_numpy(images).permute(0, 3, 1, 2), mean, std), torch.from_numpy(label)]
-    return parts
+    *pairs, _ = read_digits()
+    mean, std = map(torch.tensor, mean_and_std(pairs[0][0]))
+    pairs = [map(torch.from_numpy, pair) for pair in pairs]
+    return [x for images, label in pairs for x in (normalize(images.permute(0, 3, 1, 2), mean, std), label)]
 
 
 def train(model, x, label, epochs, loss, watch=lambda batches: None) -> None:
@@ -44,16 +40,16 @@ def main() -> None:
     x, label, test_x, test_label = digits()
     old, test_old = label < 5, test_label < 5
     model = CilModel("resnet8", in_channels=1, task_sizes=[5])
-    train(model, x[old], label[old], 5, lambda x, label: cross_entropy(model(x), label))
+    train(model, x[old], label[old], 5, lambda x, label: cross_entropy(model(x), label, n_old=0))
 
     def watch(batches: int) -> None:
         if batches % 2 == 0:
             a, b = (accuracy(model, test_x[part], test_label[part]) for part in (test_old, ~test_old))
-            print(f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}   {b:5.1f} % {'#' * round(b / 5)}")
+            print(f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}   {b:5.1f} % {'#' * round(b / 5)}".rstrip())
 
-    print("batches   old classes                    new classes")
     model.classifier.grow(5)
-    train(model, x[~old], label[~old], 1, lambda x, label: cross_entropy(model(x), label), watch)
+    print("batches   old classes                    new classes")
+    train(model, x[~old], label[~old], 1, lambda x, label: cross_entropy(model(x), label, n_old=5), watch)
 
 
 if __name__ == "__main__":
