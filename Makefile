@@ -1,12 +1,14 @@
 # make run    set up, run the default study (scikit-learn's digits) and draw its figures
 # make test   set up and run the tests
+# make slurm  set up what profiles/slurm needs in addition
+# make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
 # make lint   set up and check the style
-# make images  run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
+# make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup run test lint images clean
+.PHONY: setup slurm run test test-slurm lint images clean
 
 setup: .venv/done
 
@@ -18,11 +20,18 @@ setup: .venv/done
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	touch $@
 
+slurm: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.txt -e '.[slurm]'
+
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+# As root, on a machine without a Slurm of its own, after `apt-get install slurm-wlm munge`.
+test-slurm: slurm
+	$(BIN)/python -m pytest tests/slurm -q
 
 lint: setup
 	$(BIN)/ruff check .

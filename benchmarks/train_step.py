@@ -13,7 +13,6 @@ between rounds) to its last update; the first round is discarded. Without --data
 import argparse
 import os
 import statistics
-import sys
 import tarfile
 import tempfile
 import time
@@ -28,7 +27,7 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from wa import engine, inputs, train
+from wa import engine, train
 from wa.checkpoint import write_checkpoint
 from wa.files import write_json
 from wa.model import CilModel
@@ -91,18 +90,11 @@ def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) ->
 def ours(folder: Path, *recipe: str) -> Callable[[], None]:
     """wa.train on the packed data set in `folder`, set up as its main function does."""
     files = ["--data", folder, "--order", folder / "order.json", "--model", folder / "model.safetensors", "--output", folder]
-    sys.argv = [sys.argv[0], *map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *recipe]
-    args, settings = train.parse()
-    processes = engine.Processes(args.device)
-    task = inputs.Task(args, processes.device)
-    modules = train.build(args, task, settings)
-    for module in filter(None, modules):
-        module.to(processes.device, memory_format=torch.channels_last)
-    trainer, count = engine.Trainer(*modules, task, settings, processes, args.seed), iter(range(settings.epochs))
+    args, settings = train.parse([*map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *recipe])
+    trainer, count = train.prepare(args, settings), iter(range(settings.epochs))
 
     def epoch() -> None:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
         trainer.epoch(next(count))
 
     return epoch

@@ -9,17 +9,36 @@ from pathlib import Path
 import pytest
 import yaml
 
+os.environ["OMP_NUM_THREADS"] = "1"  # as Snakemake sets it; the suite shares the cores by running tests side by side
+
 ROOT = Path(__file__).parents[1]
 
 
-def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
-    """Run `snakemake` on this checkout's Snakefile with results in `folder`; stdout and stderr come together."""
+def command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
+    """How to run `snakemake` on this checkout's Snakefile with results in `folder`."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
     command += options
     if config is not None:
         file = folder / "study.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         command += ["--configfile", str(file)]
+    return command
+
+
+def snakemake_command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
+    """The command that runs this checkout's Snakefile with results in `folder`."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+    command += options
+    if config is not None:
+        file = folder / "study.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        command += ["--configfile", str(file)]
+    return command
+
+
+def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
+    """Run it; stdout and stderr come together."""
+    command = snakemake_command(folder, *options, config=config)
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
 
 
@@ -81,3 +100,38 @@ def digits(tmp_path_factory) -> Path:
         run = program(module, *options)
         assert run.returncode == 0, run.stdout
     return folder
+
+
+RECIPE = ["--backbone", "resnet8", "--epochs", "3", "--batch-size", "64", "--lr", "0.05", "--augmentation", "crop-1"]
+
+
+def task_options(digits, output, *tasks):
+    files = ["--data", digits, "--order", digits / "order.json", "--output", output]
+    return [*files, "--tasks", *(tasks or [4]), *RECIPE]
+
+
+@pytest.fixture(scope="session")
+def base(digits, tmp_path_factory):
+    """Task 0, trained, herded and aligned."""
+    output = tmp_path_factory.mktemp("base")
+    for module, *more in (
+        ("wa.train", *task_options(digits, output)),
+        ("wa.herding", "--features", output / "features.npz", "--output", output / "herding.npz"),
+        (
+            "wa.alignment",
+            "--trained",
+            output / "trained.safetensors",
+            "--output",
+            output / "model.safetensors",
+            "--report",
+            output / "a.json",
+        ),
+    ):
+        run = program(module, *more)
+        assert run.returncode == 0, run.stdout
+    return output
+
+
+def second_task(digits, base, output):
+    previous = ["--model", base / "model.safetensors", "--herding", base / "herding.npz", "--memory", 20]
+    return [*task_options(digits, output, 4, 2), *previous, "--distillation", "0.5"]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "docs/tutorial.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "docs/tutorial.md", ROOT / "docs/methods.md"]
 
 
 def falls_and_rises(output: str) -> bool:

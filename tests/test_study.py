@@ -48,7 +48,11 @@ BAD = [
     ("methods.wa.recipe", "pycyl", "methods.wa.recipe: 'pycyl' is not possible; possible: study, none, paper, pycil"),
     ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
     ("methods.wa.alignment", "bias", "methods.wa.alignment: bias is fitted on held-out images, so it needs held_out"),
-    ("methods.bic", {"memory": 19, "held_out": 0.1}, "methods.bic.memory: 19 exemplars are too few to hold some of each class out"),
+    (
+        "methods.bic",
+        {"memory": 19, "held_out": 0.1},
+        "methods.bic.memory: 19 exemplars are too few to hold some of each class out",
+    ),
     ("methods.bic", {"memory": "1/class", "held_out": 0.1}, "methods.bic.memory: 1/class leaves none to hold out"),
     ("methods.bic", {"held_out": 0.1}, "methods.bic.held_out is a fraction of the exemplars, so it needs a memory"),
     ("methods.icarl", {"classifier": "nme"}, "methods.icarl.classifier: nme is the nearest mean of exemplars"),

@@ -17,7 +17,10 @@ from wa.files import UserError, writing
 
 def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], facts: dict) -> None:
     with writing(path) as temporary:
-        save_file({k: np.array(v, order="C") for k, v in tensors.items()}, temporary, {"wa": json.dumps(facts)})
+        try:
+            save_file({k: np.array(v, order="C") for k, v in tensors.items()}, temporary, {"wa": json.dumps(facts)})
+        except SafetensorError as error:  # a full disk comes as this, without its number
+            raise OSError(str(error).rpartition("error: ")[2]) from None
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:

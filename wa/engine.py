@@ -1,13 +1,21 @@
-"""The training engine: the processes that train together, a step, an epoch."""
+"""The training engine: the processes that train together, a step, an epoch.
+
+The step is written once, `Trainer.step`, and touches nothing but tensors that stay where they are: no value comes back to
+Python within an epoch. So on one GPU it is recorded as a CUDA graph, one for each size of batch, and replayed: the few
+hundred kernels of a small network take longer to launch one by one than to run. The eager step is the reference.
+"""
 
 import os
 import time
+from collections import Counter
+from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from wa import precision
 from wa.augment import Augment, normalize
 from wa.files import UserError
 from wa.inputs import Images, Task
@@ -17,6 +25,7 @@ from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.recipe import Recipe, learning_rate
 
 NEVER = 2**62
+WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
 
 
 class Processes:
@@ -30,9 +39,17 @@ class Processes:
             if not torch.cuda.is_available():
                 raise UserError("device cuda is asked for, but torch finds no GPU: use device auto or cpu")
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be recorded
         self.device = torch.device(device)
         if "RANK" in os.environ:
             dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+    def precision(self, asked: str) -> str:
+        """The precision for what the recipe asks; the first process's choice is everybody's."""
+        choice = [precision.choose(asked, self.device) if self.rank == 0 else None]
+        if self.size > 1:
+            dist.broadcast_object_list(choice, device=self.device)
+        return choice[0]
 
     def sum(self, tensor: Tensor) -> None:
         if self.size > 1:
@@ -51,11 +68,42 @@ class Processes:
             dist.destroy_process_group()
 
 
+class RecordedStep:
+    """A step that is recorded as a CUDA graph, one for each size of batch, and replayed.
+
+    The first WARM_UP steps of a size run as they are: they set up libraries and memory, and they are true steps.
+    """
+
+    def __init__(self, step: Callable[[Tensor, int], None]):
+        self.step, self.pool = step, None
+        self.rows: dict[int, Tensor] = {}
+        self.times: Counter[int] = Counter()
+        self.replay: dict[int, Callable[[], None]] = {}
+
+    def record(self, batch: int) -> Callable[[], None]:
+        """Record what the step launches, without running it; returns what runs it."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
+            self.step(self.rows[batch], batch)
+        self.pool = graph.pool()  # never replayed at once, so they share it
+        return graph.replay
+
+    def __call__(self, rows: Tensor, batch: int) -> None:
+        self.rows.setdefault(batch, torch.empty_like(rows)).copy_(rows)
+        self.times[batch] += 1
+        if self.times[batch] <= WARM_UP:
+            self.step(self.rows[batch], batch)
+            return
+        if batch not in self.replay:
+            self.replay[batch] = self.record(batch)
+        self.replay[batch]()
+
+
 class Trainer:
     """The state of a training and its step."""
 
     def __init__(self, model: CilModel, teacher: CilModel | None, task: Task, recipe: Recipe, processes: Processes, seed: int):
-        self.model, self.teacher, self.task, self.recipe, self.processes = model, teacher, task, recipe, processes
+        self.task, self.recipe, self.processes = task, recipe, processes
         self.seed, self.device = seed, processes.device
         try:
             self.augment = Augment(recipe.augmentation)
@@ -63,14 +111,58 @@ class Trainer:
             self.augment(task.train.batch(zero), zero[0], zero)  # refuses what it cannot do to such images
         except ValueError as error:
             raise UserError(f"augmentation: {error}") from None
-        self.mean = torch.tensor(task.facts["mean"], device=self.device)
-        self.std = torch.tensor(task.facts["std"], device=self.device)
+        self.precision = processes.precision(recipe.precision)
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision  # its default would be tf32
+        self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        self.autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+        torch.use_deterministic_algorithms(recipe.deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+
+        if recipe.sync_batch_norm and processes.size > 1:
+            if self.device.type != "cuda":
+                raise UserError("sync_batch_norm needs GPUs: torch has it for them only")
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.teacher = teacher
+        if teacher:
+            teacher.backbone.fold_batch_norm()
+            self.teacher = teacher.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.kd_weight = distillation_weight(recipe.distillation, task.n_old, task.n_seen) if teacher else 0.0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
+
+        # What a step reads and writes beside the images, the weights and the momentum; a recorded step needs fixed places.
+        self.mean = torch.tensor(task.facts["mean"], device=self.device)
+        self.std = torch.tensor(task.facts["std"], device=self.device)
+        self.rate = self.optimizer.param_groups[0]["lr"] = torch.tensor(recipe.lr, device=self.device)
+        self.draw = torch.zeros((), dtype=torch.int64, device=self.device)  # the key of the epoch's augmentation
+        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)  # done in this epoch
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=self.device)  # the first step whose loss is not finite
+        self.totals = torch.zeros(4, device=self.device)  # of loss, its two parts, right predictions
+        self.graphs = self.device.type == "cuda" and processes.size == 1 and recipe.cuda_graphs
+        self.run = RecordedStep(self.step) if self.graphs else self.step
+
+    def engine(self) -> dict:
+        """What was chosen here, for the log and the checkpoint."""
+        return {
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "processes": self.processes.size,
+            "threads": torch.get_num_threads(),
+            "precision": self.precision,
+            "memory_format": "channels_last",
+            "deterministic": self.recipe.deterministic,
+            "cuda_graphs": self.graphs,
+            "torch": torch.__version__,
+        }
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory."""
+        index = self.task.train.index[rows]
+        x = self.augment(self.task.train.batch(rows), self.draw, index).contiguous(memory_format=torch.channels_last)
+        return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
 
     def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The loss, its two parts and whether the prediction is right, for each image (B,)."""
@@ -89,55 +181,55 @@ class Trainer:
         ce_weight = 1 - self.kd_weight if self.recipe.mix == "convex" else 1.0
         return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
 
-    def step(self, rows: Tensor, draw: Tensor, batch: int, totals: Tensor) -> None:
-        """A step on this process's share, `rows`, of a global batch; adds sums over images to `totals`. Synchronises nothing."""
-        images = self.task.train
-        index = images.index[rows]
-        x = self.augment(images.batch(rows), draw, index).contiguous(memory_format=torch.channels_last)
-        x = self.augment.erase(normalize(x, self.mean, self.std), draw, index)
-        parts = self.losses(x, images.label[rows])
+    def step(self, rows: Tensor, batch: int) -> None:
+        """A step on this process's share, `rows`, of a global batch of `batch` images."""
+        parts = self.losses(self.inputs(rows), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
         (parts[0].sum() / batch).backward()
         self.processes.sum_gradients(self.parameters)
         self.optimizer.step()
         if self.recipe.clip:
             self.model.classifier.clip()
-        totals += torch.stack([part.detach().sum() for part in parts])
+        self.totals += torch.stack([part.detach().sum() for part in parts])
+        self.first_bad.copy_(torch.where(self.totals[0].isfinite(), self.first_bad, self.first_bad.clamp(max=self.steps)))
+        self.steps += 1
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch; returns the row of the history."""
-        started, n, size = time.perf_counter(), len(self.task.train), self.recipe.batch_size
+        started, n = time.perf_counter(), len(self.task.train)
         rate = learning_rate(self.recipe, epoch)
-        self.optimizer.param_groups[0]["lr"] = rate
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n).to(self.device)
-        draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT).to(self.device)
-        totals = torch.zeros(4, device=self.device)
-        bad = torch.full((), NEVER, device=self.device)  # the first step whose loss is not finite, found without looking
+        self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
+        for tensor, value in ((self.rate, rate), (self.steps, 0), (self.first_bad, NEVER), (self.totals, 0)):
+            tensor.fill_(value)
         self.model.train()
-        for i, batch in enumerate(order.split(size)):
-            rows = batch.tensor_split(self.processes.size)[self.processes.rank]
-            self.step(rows, draw, len(batch), totals)
-            bad = torch.where(totals[0].isfinite(), bad, bad.clamp(max=i))
-        self.processes.sum(totals)
-        bad = bad.neg()
+        batches = order.split(self.recipe.batch_size)
+        for batch in tqdm(batches, f"epoch {epoch + 1}/{self.recipe.epochs}", leave=False, unit="step", disable=None):
+            self.run(batch.tensor_split(self.processes.size)[self.processes.rank], len(batch))
+        self.processes.sum(self.totals)
         if self.processes.size > 1:
-            dist.all_reduce(bad, dist.ReduceOp.MAX)
-        first_bad = -bad.item()
+            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
+        first_bad = self.first_bad.item()
         if first_bad < NEVER:
             raise UserError(
                 f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1}, learning rate {rate:g}: lower lr"
             )
-        loss, ce, kd, right = (totals / n).tolist()
+        loss, ce, kd, right = (self.totals / n).tolist()
         seconds = time.perf_counter() - started
         row = {"epoch": epoch + 1, "lr": rate, "loss": loss, "cross_entropy": ce, "distillation": kd}
         return row | {"train_accuracy": 100 * right, "images_per_second": n / seconds, "seconds": seconds}
 
     @torch.no_grad()
-    def features(self, images: Images) -> np.ndarray:
+    def features(self, images: Images) -> Tensor:
         """The backbone's features of images as they are, in float32: (n, d)."""
         self.model.eval()
         parts = [
             self.model.backbone(normalize(images.batch(rows), self.mean, self.std).contiguous(memory_format=torch.channels_last))
             for rows in torch.arange(len(images), device=self.device).split(1000)
         ]
-        return torch.cat(parts).cpu().numpy()
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def accuracy(self, images: Images) -> float:
+        """The percentage of images that the model, as it is now, classifies rightly."""
+        return 100 * (self.model.classifier(self.features(images)).argmax(dim=1) == images.label).double().mean().item()

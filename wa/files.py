@@ -31,15 +31,21 @@ def program(main: Callable[[], None]) -> None:
 def writing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, its content is on disk and takes the name `path`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): make room or give permission, and run again; what was"
+            " there is as it was"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def lock(path: str | Path, wait: bool) -> IO:
@@ -48,8 +54,8 @@ def lock(path: str | Path, wait: bool) -> IO:
     If another process has it: wait, or raise a UserError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # who had it may have removed the folder
         file = open(path, "a+")  # noqa: SIM115 (it stays open)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

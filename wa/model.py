@@ -72,7 +72,8 @@ def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -
         there = tensors[name].shape if name in tensors else "absent"
         if here != there:
             raise UserError(f"{path} does not fit the model: {name} is {there} in the file and {here} in the model")
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    for name, array in tensors.items():
+        state[name].copy_(torch.from_numpy(array))
 
 
 # What a header must say for a model to be built from it.

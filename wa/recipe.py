@@ -32,14 +32,19 @@ class Recipe:
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
     start: str = setting("previous", "where a task starts: the previous model, or scratch", ("previous", "scratch"))
     freeze: bool = setting(False, "whether the backbone stays as task 0 left it")
-    classification: str = setting("softmax", "the loss of classification: a name in wa.loss.CLASSIFICATION", ("softmax", "separated"))
+    classification: str = setting("softmax", "loss of classification, in wa.loss.CLASSIFICATION", ("softmax", "separated"))
     distillation: str = setting("0", "lambda, the weight of the distillation: a number, or `dynamic` = n_old / n_seen")
-    form: str = setting("softmax", "the loss of distillation: a name in wa.loss.DISTILLATION", ("softmax", "taskwise"))
+    form: str = setting("softmax", "loss of distillation, in wa.loss.DISTILLATION", ("softmax", "taskwise"))
     temperature: float = setting(2.0, "temperature T of the distillation")
     temperature_squared: bool = setting(True, "whether the distillation is multiplied by T^2 (Hinton et al., 2015)")
     mix: str = setting("sum", "sum: CE + lambda KD; convex: (1 - lambda) CE + lambda KD", ("sum", "convex"))
     held_out: float = setting(0.0, "fraction of the exemplars, and as many new images, kept from the training to fit a bias")
-    precision: str = setting("float32", "arithmetic of the convolutions", ("float32", "bfloat16"))
+    precision: str = setting(
+        "auto", "arithmetic of the convolutions; auto: bfloat16 where it is faster", ("auto", "float32", "tf32", "bfloat16")
+    )
+    deterministic: bool = setting(True, "whether only algorithms are used that give the same bits each time")
+    cuda_graphs: bool = setting(True, "whether a GPU replays the step as a CUDA graph (one process only)")
+    sync_batch_norm: bool = setting(False, "whether batch-norm takes the statistics of all processes together (GPUs only)")
 
     def flags(self) -> str:
         """The command-line options for the settings that differ from the defaults, in the order of the fields."""

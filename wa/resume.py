@@ -6,6 +6,7 @@ result, the history so far and a digest of the tensors. There is no state of ran
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import nn
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.files import UserError
+from wa.model import load_tensors
+
+SHARE = 0.02
 
 
 def fingerprint(value: object) -> str:
@@ -32,8 +36,16 @@ class Saved:
 
     def __init__(self, folder: Path, facts: dict):
         self.folder, self.path = folder, folder / "state.safetensors"
-        code = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(__file__).parent.glob("*.py"))}
-        self.fingerprint = fingerprint([facts, code])
+        self.fingerprint = fingerprint(facts)
+        self.due = 0.0
+
+    def save_if_due(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
+        """Save, unless that would take more than SHARE of the time: after each epoch, or seldom where epochs are short."""
+        started = time.monotonic()
+        if started >= self.due:
+            self.save(model, optimizer, history)
+            ended = time.monotonic()
+            self.due = ended + (ended - started) / SHARE
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
@@ -53,7 +65,8 @@ class Saved:
         except (UserError, KeyError) as error:
             print(f"starting anew: {error}", flush=True)
             return []
-        model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("model.")})
-        for i, p in enumerate(optimizer.param_groups[0]["params"]):  # in the parameter's memory format, which the fused step takes for granted
+        load_tensors(model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, str(self.path))
+        # In the parameter's memory format, which the fused step takes for granted.
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):
             optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]

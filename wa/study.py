@@ -174,8 +174,7 @@ class Study:
             memory, least = method["memory"], 2 * self.n_classes if method["held_out"] else self.n_classes
             if isinstance(memory, int) and 0 < memory < least:
                 refuse(
-                    f"memory: {memory} exemplars are fewer than the {self.n_classes} classes;"
-                    f" use at least {least}, or 0 for none"
+                    f"memory: {memory} exemplars are fewer than the {self.n_classes} classes; use at least {least}, or 0 for none"
                     if memory < self.n_classes
                     else f"memory: {memory} exemplars are too few to hold some of each class out; use at least {least}"
                 )
@@ -255,6 +254,11 @@ class Study:
                 chain.append(Task(path, order, seed, method, later[method], sizes[: number + 1], learned, previous))
                 previous = learned
             yield chain
+
+    def settings(self) -> str:
+        """What the config says of how it trains, in its own words, as JSON."""
+        keys = ("orders", "seeds", "recipe", "training", "methods")
+        return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
     def table(self) -> str:
         """What aggregate needs to find every run, as a short string: the product's factors, not the product."""

@@ -15,9 +15,13 @@ and, while it runs, .resume/: started again after a kill, it goes on from there 
 
 import argparse
 import csv
+import ctypes
+import hashlib
+import json
 import os
 import shutil
-import time
+import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products; read at CUDA's first use
@@ -26,13 +30,15 @@ import torch
 
 from wa import recipe as recipes
 from wa import resume
-from wa.checkpoint import write_checkpoint
+from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.engine import Processes, Trainer
 from wa.files import UserError, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
 from wa.randomness import INITIALIZE, REDRAW, key
 from wa.recipe import Recipe
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilModel, CilModel | None]:
@@ -54,7 +60,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
     return model, teacher
 
 
-def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Processes) -> dict:
+def facts(args: argparse.Namespace, task: Task, recipe: Recipe, engine: dict) -> dict:
     """What the header of a checkpoint says."""
     return {
         "dataset": task.facts["dataset"],
@@ -72,13 +78,18 @@ def facts(args: argparse.Namespace, task: Task, recipe: Recipe, processes: Proce
         "parent_sha256": sha256(args.model) if args.model else None,
         "herding_sha256": sha256(args.herding) if args.herding else None,
         "data_sha256": {k: v for k, v in task.facts.items() if k.endswith("sha256")},
-        "processes": processes.size,
-        "device": torch.cuda.get_device_name() if processes.device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
+        "engine": engine,
+        "code_sha256": code_sha256(),
     }
 
 
-def parse() -> tuple[argparse.Namespace, Recipe]:
+def code_sha256() -> str:
+    """The hash of all modules of this package that a training has imported."""
+    files = [m.__file__ for name, m in sys.modules.items() if name.startswith("wa.")]
+    return hashlib.sha256("".join(sha256(file) for file in sorted({*files, __file__})).encode()).hexdigest()
+
+
+def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=lambda prog: argparse.HelpFormatter(prog, width=120)
     )
@@ -92,19 +103,19 @@ def parse() -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
-        "--save-seconds", type=float, default=60, help="save the state for a resume at most this often (default: 60)"
+        "--test-every",
+        type=int,
+        default=0,
+        help="report the test accuracy every so many epochs (default: 0, never)",
     )
     recipes.add_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(options)
     return args, recipes.from_options(args)
 
 
-def main() -> None:
-    args, recipe = parse()
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+def prepare(args: argparse.Namespace, recipe: Recipe) -> Trainer:
+    """A trainer as it is before the first epoch."""
     processes = Processes(args.device)
-    first = processes.rank == 0
     task = Task(args, processes.device)
     least = len(task.train) % recipe.batch_size or recipe.batch_size
     if len(task.train) < recipe.batch_size or least < processes.size:
@@ -112,56 +123,90 @@ def main() -> None:
             f"{len(task.train)} images in batches of {recipe.batch_size} for {processes.size} processes: too few for a batch;"
             " choose another batch_size"
         )
-    model, teacher = build(args, task, recipe)
-    for module in filter(None, (model, teacher)):
-        module.to(processes.device, memory_format=torch.channels_last)
-    trainer = Trainer(model, teacher, task, recipe, processes, args.seed)
-    header = facts(args, task, recipe, processes)
+    return Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this worker when torchrun ends, however that ends: alone it would only wait for the others."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get("WA_LAUNCHER", str(os.getppid())) != str(os.getppid()):
+        sys.exit("torchrun is gone")
+
+
+def is_finished(path: Path, header: dict) -> bool:
+    """Whether this very training has been done: by an orphan of a killed Snakemake, whose end wa.launch has waited for."""
+    try:
+        return read_checkpoint(path)[1] == json.loads(json.dumps(header))
+    except (OSError, UserError):
+        return False
+
+
+def line(row: dict, epochs: int) -> str:
+    """What the log says of an epoch."""
+    test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
+    return (
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
+        f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
+        f"  {(epochs - row['epoch']) * row['seconds']:.0f} s left"
+    )
+
+
+def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
+    """What a training leaves. The checkpoint comes last: where it is, the others are."""
+    images, test = trainer.task.images, trainer.task.test
+    write_arrays(
+        output / "features.npz",
+        index=images.index.cpu().numpy(),
+        label=images.label.cpu().numpy(),
+        features=trainer.features(images).cpu().numpy(),
+        test_index=test.index.cpu().numpy(),
+        test_label=test.label.cpu().numpy(),
+        test_features=trainer.features(test).cpu().numpy(),
+        **({"held_out": trainer.task.held_out} if trainer.recipe.held_out else {}),
+    )
+    with writing(output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    write_checkpoint(output / "trained.safetensors", trainer.model.tensors(), header)
+
+
+def main() -> None:
+    args, recipe = parse()
+    if "RANK" in os.environ:
+        die_with_parent()
+    trainer = prepare(args, recipe)
+    task, first = trainer.task, trainer.processes.rank == 0
+    engine = trainer.engine()
+    header = facts(args, task, recipe, engine)
+    if is_finished(args.output / "trained.safetensors", header):
+        if first:
+            print("this training has been done: nothing to do", flush=True)
+        return
     saved = resume.Saved(args.output / ".resume", header)
     history = saved.load(trainer.model, trainer.optimizer)
     if first:
         print(
-            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old),"
-            f" {processes.size} process(es) on {header['device']}, {recipe.precision}, {torch.get_num_threads()} thread(s)"
-            + (f"; going on after epoch {len(history)}" if history else ""),
+            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old)\n"
+            + ", ".join(f"{k} {v}" for k, v in engine.items())
+            + (f"\ngoing on after epoch {len(history)}" if history else ""),
             flush=True,
         )
-    last_save = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         if recipe.redraw_classifier and epoch == recipe.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
-            model.classifier.redraw()
+            trainer.model.classifier.redraw()
         row = trainer.epoch(epoch)
-        history.append(row)
+        test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
+        history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
-            left = (recipe.epochs - epoch - 1) * row["seconds"]
-            print(
-                f"epoch {epoch + 1}/{recipe.epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
-                f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %  {row['images_per_second']:.0f} images/s"
-                f"  {left:.0f} s left",
-                flush=True,
-            )
-            if time.monotonic() - last_save >= args.save_seconds and epoch + 1 < recipe.epochs:
-                saved.save(trainer.model, trainer.optimizer, history)
-                last_save = time.monotonic()
+            print(line(history[-1], recipe.epochs), flush=True)
+            if epoch + 1 < recipe.epochs:
+                saved.save_if_due(trainer.model, trainer.optimizer, history)
     if first:
-        write_arrays(
-            args.output / "features.npz",
-            index=task.images.index.cpu().numpy(),
-            label=task.images.label.cpu().numpy(),
-            features=trainer.features(task.images),
-            test_index=task.test.index.cpu().numpy(),
-            test_label=task.test.label.cpu().numpy(),
-            test_features=trainer.features(task.test),
-            **({"held_out": task.held_out} if recipe.held_out else {}),
-        )
-        with writing(args.output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
-        write_checkpoint(args.output / "trained.safetensors", model.tensors(), header)
+        write(args.output, trainer, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
-    processes.close()
+    trainer.processes.close()
 
 
 if __name__ == "__main__":

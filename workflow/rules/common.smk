@@ -36,6 +36,16 @@ wildcard_constraints:
     selection="herding|random|closest",
 
 
+def gpus():
+    """The resources of a training that Slurm wants to know: its GPUs and, where it has several nodes, one task on each."""
+    processes, nodes = STUDY.config["processes"], STUDY.config["nodes"]
+    count = 0 if STUDY.config["device"] == "cpu" else processes
+    if nodes == 1:
+        return dict(gpu=count)
+    # tasks_per_gpu, else the plugin asks for contradicting numbers of tasks; gres counts for each node, gpu for all together.
+    return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (dict(gres=f"gpu:{count}") if count else {})
+
+
 def code(*modules):
     """The files of wa/ that determine a rule's result: when one changes, the rule runs again."""
     folder = os.path.relpath(f"{BASEDIR}/wa")  # relative: a checkout may move without running anything again

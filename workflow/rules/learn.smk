@@ -19,15 +19,21 @@ rule train:
         "../../environment.yml"
     threads: 1
     resources:
+        **gpus(),
+        nodes=STUDY.config["nodes"],
         processes=STUDY.config["processes"],
         device=STUDY.config["device"],
+        runs_per_gpu=STUDY.config["runs_per_gpu"],
+        test_every=STUDY.config["test_every"],
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
         memory=lambda wildcards: choice(wildcards, "memory") or 0,
         recipe=lambda wildcards: task_of(wildcards).recipe.flags(),
     shell:
-        "python -m wa.launch --processes {resources.processes} --threads {threads} --device {resources.device} --"
+        "python -m wa.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
+        " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
+        " --test-every {resources.test_every}"
         " --data $(dirname {input.data:q}) --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --herding {input.herding:q}"
         " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.recipe} > {log:q} 2>&1"

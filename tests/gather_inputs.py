@@ -1,0 +1,21 @@
+"""Run by tests/test_engine.py under torchrun: write what each process would feed to the network in the first steps.
+
+torchrun --standalone --nproc-per-node 2 tests/gather_inputs.py FOLDER (options of wa.train)
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from wa import train
+from wa.engine import AUGMENT, SHUFFLE
+from wa.randomness import key, shuffled
+
+trainer = train.prepare(*train.parse(sys.argv[2:]))
+processes = trainer.processes
+trainer.draw.copy_(key(0, 2, 1, AUGMENT))
+order = shuffled(key(0, 2, 1, SHUFFLE), len(trainer.task.train))
+parts = [batch.tensor_split(processes.size)[processes.rank] for batch in order.split(trainer.recipe.batch_size)]
+torch.save([(trainer.task.train.index[rows], trainer.inputs(rows)) for rows in parts], Path(sys.argv[1], f"{processes.rank}.pt"))
+processes.close()
