@@ -178,14 +178,22 @@ def not_ours(path: Path) -> None:
         (lambda path: None, "No such file"),
     ],
 )
-def test_what_is_no_checkpoint_is_one_clear_line_in_every_command(tmp_path, make, complaint, image):
+def test_what_is_no_checkpoint_is_one_clear_line(tmp_path, make, complaint):
     path = tmp_path / "model.safetensors"
     make(path)
-    for words in (("predict", path, image), ("export", path, tmp_path / "m.onnx")):
+    with pytest.raises((UserError, OSError)) as error:
+        wa.load(path)
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_torn_checkpoint_is_one_clear_line_of_each_command(checkpoint, image, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint.read_bytes()[:-100])
+    for words in (("predict", path, image), ("export", path, tmp_path / "model.onnx"), ("show", path)):
         run = command(*words)
-        assert run.returncode == 1 and run.stdout.startswith("error: ") and complaint in run.stdout, run.stdout
-        assert len(run.stdout.splitlines()) == 1
-    assert not (tmp_path / "m.onnx").exists()
+        assert run.returncode == 1 and run.stdout.startswith("error: ") and "damaged" in run.stdout, run.stdout
+        assert len(run.stdout.splitlines()) == 1 and "Traceback" not in run.stdout
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_names_cannot_steer_the_terminal(checkpoint, image, tmp_path):
