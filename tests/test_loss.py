@@ -38,7 +38,7 @@ def test_cross_entropy(batch):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_separated_softmax_is_ahns_equation_4(batch, smoothing):
+def test_separated_softmax_is_that_of_ss_il(batch, smoothing):
     logits, label, _ = batch
     n_old, naive = sum(OLD_SIZES), []
     for row, c in zip(logits.tolist(), label.tolist(), strict=True):
@@ -64,7 +64,7 @@ def test_distillation_is_zhaos_equation_3_up_to_the_teachers_entropy(batch):
     assert DISTILLATION["softmax"](teacher, teacher, 2, OLD_SIZES).abs().max() < 1e-12
 
 
-def test_taskwise_distillation_is_ahns_equation_5(batch):
+def test_taskwise_distillation_is_that_of_ss_il(batch):
     logits, _, teacher = batch
     student, naive = logits[:, :5], []
     for s, t in zip(student.tolist(), teacher.tolist(), strict=True):

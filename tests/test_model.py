@@ -68,9 +68,13 @@ def test_resnet18_is_torchvisions_but_for_its_beginning():
     theirs, ours = resnet18(), build("resnet18", 3)
     theirs.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     theirs.maxpool = theirs.fc = torch.nn.Identity()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1)
+            module.running_mean.normal_()
     assert ours.features == 512 and all((b.bn2.weight == 0).all() for b in ours.modules() if hasattr(b, "bn2"))
     state = {k.replace("downsample.0", "conv3").replace("downsample.1", "bn3"): v for k, v in theirs.state_dict().items()}
-    ours.load_state_dict({k: v for k, v in state.items() if "num_batches" not in k})
+    load_tensors(ours, {k: v.numpy() for k, v in state.items() if "num_batches" not in k}, "")
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)

@@ -130,6 +130,8 @@ def test_where_it_runs_changes_nothing(variant):
     assert scheduled(folder, config, "--cores", "1", "--set-threads", "train=2") == {}
     assert scheduled(folder, config | {"processes": 2}) == {}
     assert scheduled(folder, config | {"device": "cpu"}) == {}
+    config["methods"]["wa"] |= {"selection": "herding", "held_out": 0, "classifier": "linear", "training": {}}  # the defaults
+    assert scheduled(folder, config | {"recipe": "none"}) == {}
     shuffled = {k: config[k] for k in reversed(config)}
     assert scheduled(folder, shuffled) == {}
 

@@ -34,7 +34,7 @@ def hold_out(index: np.ndarray, label: np.ndarray, n_old: int, fraction: float, 
     """Which images to keep from a training, so that a bias can be fitted on them: bool (n,).
 
     index, label: int64 (n,); draw: a key. A fraction of an old class's exemplars, at least one, and as many of every class,
-    old and new (Wu et al., BiC, CVPR 2019, section 4.2), chosen by a number that depends on (draw, image) alone.
+    old and new (Wu et al., BiC, CVPR 2019), chosen by a number that depends on (draw, image) alone.
     """
     counts = np.bincount(label)
     if counts[:n_old].min() < 2:

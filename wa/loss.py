@@ -17,8 +17,8 @@ def cross_entropy(logits: Tensor, label: Tensor, n_old: int, smoothing: float = 
 def separated_cross_entropy(logits: Tensor, label: Tensor, n_old: int, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy among the n_old old classes for an image of an old class, among the new ones for one of a new class.
 
-    Ahn et al., "SS-IL: Separated Softmax for Incremental Learning", ICCV 2021, equation 4. Without a memory all labels are
-    new, and this is the loss of LwF (Li & Hoiem, ECCV 2016): the new head by itself.
+    Ahn et al., "SS-IL: Separated Softmax for Incremental Learning", ICCV 2021 (as in their code, trainer/ssil.py). Without a
+    memory all labels are new, and this is the loss of LwF (Li & Hoiem, ECCV 2016): the new head by itself.
     """
     new = cross_entropy(logits[:, n_old:], (label - n_old).clamp(min=0), 0, smoothing)
     if not n_old:
@@ -39,7 +39,7 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float, old_sizes
 
 
 def taskwise_distillation(student: Tensor, teacher: Tensor, temperature: float, old_sizes: list[int]) -> Tensor:
-    """The sum of the divergences over the classes of each old task by itself (SS-IL, equation 5). old_sizes: classes a task."""
+    """The sum of the divergences over the classes of each old task by itself (SS-IL). old_sizes: classes a task."""
     tasks = zip(student.split(old_sizes, dim=1), teacher.split(old_sizes, dim=1), strict=True)
     return sum(distillation(s, t, temperature, []) for s, t in tasks)
 

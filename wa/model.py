@@ -23,7 +23,7 @@ class CilClassifier(nn.Module):
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Set negative weights to 0, after a step (Zhao et al., section 4)."""
+        """Set negative weights to 0, after a step (Zhao et al., CVPR 2020)."""
         for head in self.heads:
             head.weight.clamp_(min=0)
 

@@ -11,9 +11,9 @@ CROP_FLIP_BRIGHTNESS = ["crop-4", "flip", "brightness-0.247"]  # ColorJitter(bri
 RECIPES = {
     "none": {"training": {}, "method": {}},
     # Zhao et al., "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR 2020 (arXiv 1911.07053),
-    # sections 3 and 5.1: lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0 after each step, logits W^T phi
-    # without biases; ResNet-32, 250 epochs, 0.1 divided by 10 after 100, 150 and 200, weight decay 2e-4. The augmentation and
-    # the batch size are those of BiC (Wu et al., CVPR 2019), whose settings the paper follows: not checked against its text.
+    # lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0 after each step, logits W^T phi; ResNet-32, 250
+    # epochs, 0.1 divided by 10 after 100, 150 and 200, weight decay 2e-4. Not checked against the paper's text: that its
+    # classifier has no biases; batch size and augmentation, which are here as in BiC (Wu et al., CVPR 2019).
     "paper": {
         "training": {
             "backbone": "resnet32",
