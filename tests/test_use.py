@@ -339,6 +339,10 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
     assert run.returncode == 0 and "8 of 10 classes learned" in run.stdout, run.stdout
     rows = [line.split() for line in run.stdout.splitlines()]
     assert ["2", "-", "-", "-", "-"] in rows and not any(r[:1] == ["average"] for r in rows)
+    (copy / RUN / "task-1" / "model.safetensors").unlink()  # tasks from new weights may be trained in any order
+    shutil.copytree(study / RUN / "task-2", copy / RUN / "task-2", dirs_exist_ok=True)
+    run = command("show", copy / RUN)
+    assert run.returncode == 1 and "10 of 10 classes learned" in run.stdout and "error: 1 of these files" in run.stdout
     for name in (study / "nothing", study, study / "results/tiny"):
         run = command("show", name)
         assert run.returncode == 1 and run.stdout.startswith(f"error: {name} ") and len(run.stdout.splitlines()) == 1

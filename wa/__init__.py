@@ -13,7 +13,9 @@ def load(path):
         model.top("image.png")                          # [(name, probability), ...], the five best, best first
 
     path: a model.safetensors or trained.safetensors. Nothing in it can run code. Raises wa.files.UserError, one line, if it
-    is damaged, no checkpoint, or does not fit this program. (torch is imported here, not with wa.)
+    is damaged, no checkpoint, or does not fit this program, and OSError if it cannot be read. It classifies with its linear
+    classifier, whatever the method; the nearest mean of exemplars needs images that are not in a checkpoint. (torch is imported
+    here, not with wa.)
     """
     from wa.predict import Classifier
 

@@ -78,13 +78,13 @@ def data_folder(base: Path, facts: dict) -> Path:
     return Path(os.path.normpath(base / "../../../../data" / facts["dataset"]))
 
 
-def chain(tasks: list[Path], facts: list[dict]) -> Iterator[tuple[str, str, Path, Callable[[], bool] | None]]:
+def chain(tasks: list[Path], facts: list[dict | None]) -> Iterator[tuple[str, str, Path, Callable[[], bool] | None]]:
     """(task, what, file, whether it is the one that the header above it names) from the last checkpoint back to the data."""
 
     def read(what: str, file: Path, *said: str) -> tuple:
         return "", what, file, lambda: all(s == digest(file) for s in said)
 
-    for t in reversed(range(len(facts))):
+    for t in reversed([t for t, said in enumerate(facts) if said]):
         yield f"task {t}", "model", tasks[t] / "model.safetensors", None
         yield "", "trained", tasks[t] / "trained.safetensors", partial(is_as_trained, tasks[t])
         if t and facts[t].get("parent_sha256"):
@@ -93,7 +93,7 @@ def chain(tasks: list[Path], facts: list[dict]) -> Iterator[tuple[str, str, Path
             yield read("memory", tasks[t - 1] / "herding.npz", facts[t]["herding_sha256"])
     folder = data_folder(tasks[0], facts[0])
     for name in facts[0]["data_sha256"]:
-        yield read("data", folder / f"{name.removesuffix('_sha256')}.npy", *(f["data_sha256"].get(name) for f in facts))
+        yield read("data", folder / f"{name.removesuffix('_sha256')}.npy", *(f["data_sha256"].get(name) for f in facts if f))
 
 
 # What is used here of a header, which may be from anywhere.
@@ -104,18 +104,22 @@ FACTS = {
 }
 
 
+def header(checkpoint: Path) -> dict | None:
+    """What a checkpoint says of itself; None if it is not there (yet)."""
+    if not checkpoint.exists():
+        return None
+    facts = read_checkpoint(checkpoint)[1]
+    check_facts(facts, FACTS, checkpoint)
+    return facts
+
+
 def show(path: str) -> None:
     """Print the table and the chain of a run; a UserError at the end says if the chain is broken."""
     run, tasks = tasks_of(path)
-    facts = []
-    for task in tasks:
-        if not (task / "model.safetensors").exists():
-            break  # not trained yet, so no later one is
-        facts.append(read_checkpoint(task / "model.safetensors")[1])
-        check_facts(facts[-1], FACTS, task / "model.safetensors")
-    seen = [len(f["classes"]) for f in facts] + [None] * (len(tasks) - len(facts))
+    facts = [header(task / "model.safetensors") for task in tasks]
+    seen = [len(f["classes"]) if f else None for f in facts]
     of = read_if_there(data_folder(tasks[0], facts[0]) / "dataset.json").get("classes")
-    learned = f"{facts[0]['dataset']}: {len(facts[-1]['classes'])}{f' of {len(of)}' if of else ''} classes learned"
+    learned = f"{facts[0]['dataset']}: {max(filter(None, seen))}{f' of {len(of)}' if of else ''} classes learned"
     print(os.path.relpath(run), learned, "", *table(run, tasks, seen), "", sep="\n")
     broken = 0
     for task, what, file, holds in chain(tasks, facts):
