@@ -5,11 +5,12 @@
 # make slurm  set up what profiles/slurm needs in addition
 # make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
 # make lint   set up and check the style
+# make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup slurm run report draft test test-slurm lint clean
+.PHONY: setup slurm run report draft test test-slurm lint images clean
 
 setup: .venv/done
 
@@ -46,6 +47,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+# Some figures are one a protocol, with its name behind theirs.
+images: run
+	for figure in accuracy matrix new_share norms gamma; do \
+		cp results/digits/figures/$$figure*.svg docs/images/digits-$$figure.svg || exit 1; done
 
 clean:
 	rm -rf .venv results .snakemake

@@ -5,6 +5,7 @@ preprocess images, how it was trained, and the SHA-256 of the checkpoint that th
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,29 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {})["wa"])
+            if not isinstance(facts, dict):
+                raise ValueError("the entry `wa` of its header is no JSON object")
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (it is no dict)
     except FileNotFoundError:
         raise
     except KeyError:
         raise UserError(f"{path} is no checkpoint of this program: its header lacks the entry `wa`") from None
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint ({error}); delete it and run again") from None
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint ({error}); if a run made it, delete it and run again") from None
+
+
+def is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def check_facts(facts: dict, rules: dict[str, tuple[Callable[[object], bool], str]], path: str | Path) -> None:
+    """Raise a UserError unless the facts have each key of `rules`, with a value that its rule allows.
+
+    A checkpoint may be from anywhere: what is read from its header is checked before anything is built from it.
+    """
+    for name, (allowed, what) in rules.items():
+        if not allowed(value := facts.get(name)):
+            raise UserError(f"{path} cannot be used: its header says {name} = {value!r:.80}; it must be {what}")
 
 
 def classifier(tensors: dict[str, np.ndarray], n_tasks: int) -> tuple[np.ndarray, np.ndarray]:

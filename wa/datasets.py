@@ -8,7 +8,7 @@ units of [0, 1]), and the arrays' SHA-256. The only module that imports continuu
 importing continuum takes 7 s at best.
 
 A folder of images is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`); classes and images are in the order of
-their names, greyscale images become RGB.
+their names, and read_image says how each becomes RGB.
 """
 
 import argparse
@@ -73,6 +73,34 @@ def survey(dataset: str, path: str | Path) -> tuple[int, int]:
     return BUILT_IN[dataset]
 
 
+def read_image(image, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A path or a PIL image as uint8 (H, W, channels), channels 1 (grey) or 3 (RGB). Training and prediction read alike.
+
+    It is turned upright as its EXIF entry says; palettes and CMYK are converted, 16-bit grey loses its low byte, what is
+    transparent becomes white, and of several frames the first counts. size: (width, height) to which the whole image is
+    resized if it has another (bilinear over all pixels that fall together, aspect ratio not kept).
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        picture = image if isinstance(image, Image.Image) else Image.open(image)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I;16"):
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        elif picture.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {picture.mode} have no known range: save it with 8 or 16 bits a channel")
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("L" if channels == 1 else "RGB")
+        if size and picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(picture).reshape(picture.height, picture.width, channels)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else getattr(error, "strerror", None) or error
+        raise UserError(f"{image}: cannot be read ({reason})") from None
+
+
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -103,7 +131,6 @@ def read_cifar(dataset: str, path: str) -> tuple[Arrays, Arrays, list[str]]:
 
 def read_folder(path: str) -> tuple[Arrays, Arrays, list[str]]:
     """A folder of images, all of one size. (continuum's ImageFolderDataset cuts paths at 255 bytes, and fails on non-ASCII.)"""
-    from PIL import Image
     from tqdm import tqdm
 
     train, test = splits(path)
@@ -114,10 +141,9 @@ def read_folder(path: str) -> tuple[Arrays, Arrays, list[str]]:
         images = None
         for i, (file, _) in enumerate(tqdm(files, desc=str(split), unit="image", mininterval=2, disable=None)):
             try:
-                with Image.open(file) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                problems.append(f"{file}: cannot be read ({error})")
+                pixels = read_image(file, 3)
+            except UserError as error:
+                problems.append(str(error))
                 continue
             first = first or (file, pixels.shape)
             if pixels.shape != first[1]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from wa import resnet
-from wa.checkpoint import read_checkpoint
+from wa.checkpoint import check_facts, is_count, read_checkpoint
 from wa.files import UserError
 
 
@@ -76,9 +76,24 @@ def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -
         state[name].copy_(torch.from_numpy(array))
 
 
+# What a header must say for a model to be built from it.
+FACTS = {
+    "backbone": (lambda v: isinstance(v, str) and v in resnet.BACKBONES, f"one of {', '.join(resnet.BACKBONES)}"),
+    "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
+    "task_sizes": (lambda v: isinstance(v, list) and v and all(map(is_count, v)), "a list of numbers of classes"),
+    "bias": (lambda v: isinstance(v, bool), "true or false"),
+}
+
+
 def load_model(path: str) -> tuple[CilModel, dict]:
     """The model in a checkpoint, on the CPU, and the facts of its header."""
     tensors, facts = read_checkpoint(path)
+    check_facts(facts, FACTS, path)
+    heads = [tensors.get(f"classifier.heads.{t}.weight", np.empty(0)).shape[:1] for t in range(len(facts["task_sizes"]))]
+    if heads != [(classes,) for classes in facts["task_sizes"]]:
+        raise UserError(
+            f"{path} cannot be used: its header says task_sizes = {facts['task_sizes']!r:.80}, its classifier differs"
+        )
     model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
     load_tensors(model, tensors, path)
     return model, facts

@@ -73,6 +73,7 @@ class CifarResNet(nn.Module):
 
 
 DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56, 110)}  # 8 is for the digits
+BACKBONES = (*DEPTHS, "resnet18")
 
 
 def build(name: str, in_channels: int) -> CifarResNet:

@@ -1,0 +1,143 @@
+"""The documents are in step with the program: every command in them runs, every quoted line and every link is there.
+
+The commands are run in the order of the documents, in a copy of this checkout whose default study trains for one epoch.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "docs/tutorial.md", ROOT / "docs/methods.md"]
+
+
+def falls_and_rises(output: str) -> bool:
+    """docs/forgetting.py: the old classes are forgotten and the new ones learned."""
+    rows = [[float(x) for x in re.findall(r"([\d.]+) %", line)] for line in output.splitlines()[1:]]
+    return rows[0][0] > 90 and rows[0][1] < 10 and rows[-1][0] < 10 and rows[-1][1] > 80
+
+
+def is_better_aligned(output: str) -> bool:
+    """docs/aligning.py: gamma is below 1, the mean norms are alike afterwards, and all classes together gain."""
+    norms = [[float(x) for x in re.findall(r"\d\.\d\d", line)] for line in output.splitlines()[1:11]]
+    before, after = (float(x) for x in re.findall(r"all +([\d.]+) %", output))
+    gap = sum(row[1] for row in norms[:5]) - sum(row[1] for row in norms[5:])
+    return float(re.search(r"gamma = ([\d.]+)", output)[1]) < 1 and abs(gap) < 0.1 and after > before
+
+
+# A command of the documents, as a regular expression; what is run in its place (\g<0>: the command itself); and, where it says
+# more than that it ends well, what its output must be like. A command that nothing here matches fails the test.
+COMMANDS = [
+    (r"make (run|images)", r"make --old-file=.venv/done \1", None),  # set-up is done, in the environment that runs this test
+    (r"make (setup|test|lint)", r"make --dry-run \1", None),  # set-up and tests are what runs this; CI runs make lint
+    (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
+    (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
+    (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
+    (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
+    (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
+    (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
+    (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
+    (r"\.venv/bin/wa export .*", r"\g<0>", lambda output: "differ from PyTorch's by at most" in output),
+]
+
+
+def blocks(document: Path, language: str) -> list[tuple[str, str]]:
+    """(the line above, the text) of each block of code in a language."""
+    text = document.read_text()
+    found = re.findall(rf"^([^\n]*)\n```{language}\n(.*?)^```$", text, re.M | re.S)
+    assert len(found) == text.count(f"```{language}\n"), f"a block of {language} in {document} is not found"
+    return found
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, command): those in blocks marked sh, and `make ...`, `.venv/bin/...` and `snakemake ...` between backticks."""
+    found = []
+    for document in DOCUMENTS:
+        name = str(document.relative_to(ROOT))
+        for _, block in blocks(document, "sh"):
+            lines = (re.sub(r"\s+#.*", "", line).strip() for line in block.replace("\\\n", " ").splitlines())
+            found += [(name, line) for line in lines if line]
+        prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
+        found += [(name, command) for command in re.findall(r"`((?:make|snakemake|\.venv/bin/\w+) [^`]+)`", prose)]
+    return list(dict.fromkeys(found))
+
+
+def files() -> list[str]:
+    """The files of this checkout, those not committed yet included."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).exists()]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of this checkout with this Python as its .venv, and a default study that is small."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in files():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(sys.prefix)
+    config = yaml.safe_load((copy / "config/config.yaml").read_text())
+    config["orders"], config["methods"] = config["orders"][:1], {"wa": config["methods"]["wa"]}
+    config["training"]["epochs"] = 1
+    (copy / "config/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    shutil.copy(copy / "config/config.yaml", copy / "config/other.yaml")  # config/README.md's name for any other config
+    return copy
+
+
+def run(checkout: Path, command: str) -> str:
+    """What a command prints; it must end well."""
+    path = f"{checkout}/.venv/bin:{os.environ['PATH']}"
+    done = subprocess.run(command, shell=True, cwd=checkout, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("document, command", commands())
+def test_command(checkout, document, command):
+    for pattern, instead, check in COMMANDS:
+        if re.fullmatch(pattern, command):
+            output = run(checkout, re.sub(pattern, instead, command, count=1))
+            assert check is None or check(output), output
+            return
+    pytest.fail(f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: say there how to run it")
+
+
+QUOTE = re.compile(r"\[([\w./]+)\]\(([\w./]+)\)")  # the line above a quotation: a link to its file
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, document):
+    for above, text in blocks(document, "python"):
+        if link := QUOTE.fullmatch(above):
+            file = ROOT / link[1]
+            assert os.path.normpath(document.parent / link[2]) == str(file), f"{document}: {above} links another file"
+            assert text in file.read_text(), f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
+        else:
+            (checkout / "example.py").write_text(text)
+            run(checkout, ".venv/bin/python example.py")
+
+
+def headings(document: Path) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_and_images_are_there_and_are_in_the_repository():
+    known = {ROOT / name for name in files()}
+    known |= {parent for name in known for parent in name.parents}
+    for document in [*DOCUMENTS, ROOT / "docs/measurements.md"]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+            if target.startswith("https://"):
+                continue
+            path, _, anchor = target.partition("#")
+            file = Path(os.path.normpath(document.parent / path)) if path else document
+            assert file in known, f"{document} links {target}, which is not there"
+            assert not anchor or anchor in headings(file), f"{document} links {target}: there is no such heading"
