@@ -2,7 +2,7 @@
 
     python benchmarks/dag.py --runs 1000
 
-The study is of CIFAR-100 (which need not be there): 4 protocols of 10 tasks, 5 class orders, 5 seeds, and methods to make up the runs.
+The study is of CIFAR-100 (which need not be there): 4 protocols of 10 tasks, 5 orders, 5 seeds, and methods to make up the runs.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Leases of GPUs, with processes in place of GPUs: never two trainings on one slot, never a slot lost, whatever is killed."""
 
+import itertools
 import os
 import random
 import signal
@@ -82,7 +83,7 @@ def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
     for name in names:
         holders = sorted((began[line[1]], end[line[1]]) for line in lines if line[0] == "begin" and name in line[4].split(","))
         assert len(holders) > 4
-        for (_, before), (after, _) in zip(holders, holders[1:], strict=False):
+        for (_, before), (after, _) in itertools.pairwise(holders):
             assert before < after, f"two on {name}"
     assert start(names, events, 4, 0).wait(timeout=20) == 0  # no slot is lost
 

@@ -53,7 +53,7 @@ def lock(file: int, kind: int, byte: int, wait: bool = False) -> bool:
 
 
 def lease(devices: list[str], count: int, runs_per_gpu: int, folder: Path | None = None) -> tuple[int, list[str]]:
-    """Wait for a slot on each of `count` of the devices; returns the file that holds them, as long as it is open, and their names.
+    """Wait for a slot on each of `count` devices; returns the file that holds them as long as it is open, and their names.
 
     Whoever is at the gate keeps what it has and waits for the rest. It is alone there and waits for nothing else, so several
     devices are taken without deadlock, and in turn. In a Slurm job only the job's own trainings are asked for.
