@@ -1,4 +1,6 @@
 # make run    set up, run the default study (scikit-learn's digits) and draw its figures
+# make report run it and write its report, report.html and report.zip
+# make draft  draw what is there of it when it is not finished
 # make test   set up and run the tests
 # make slurm  set up what profiles/slurm needs in addition
 # make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
@@ -8,7 +10,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup slurm run test test-slurm lint images clean
+.PHONY: setup slurm run report draft test test-slurm lint images clean
 
 setup: .venv/done
 
@@ -25,6 +27,13 @@ slurm: setup
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
+
+report: run
+	$(BIN)/snakemake --report report.html
+	$(BIN)/snakemake --report report.zip
+
+draft: setup
+	$(BIN)/snakemake --cores $(CORES) --config draft=True
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q

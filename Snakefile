@@ -3,6 +3,8 @@
 #   snakemake --cores 2                                               the study of config/config.yaml
 #   snakemake --cores 2 --configfile config/<other>.yaml              another study
 #   snakemake --cores 2 metrics | figures                             a part of it
+#   snakemake --cores 2 --config draft=True                           the figures of what is there of it
+#   snakemake --report report.html                                    its report
 #   snakemake --cores 2 results_table                                 its results beside published numbers
 from snakemake.utils import min_version
 
@@ -15,10 +17,20 @@ if not workflow.overwrite_configfiles:
     configfile: workflow.source_path("config/config.yaml")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/learn.smk"
-include: "workflow/rules/evaluate.smk"
+
+
+if not DRAFT:
+
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/learn.smk"
+    include: "workflow/rules/evaluate.smk"
+
+
+include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/results.smk"
 

@@ -12,9 +12,10 @@ import torch
 import yaml
 from conftest import ROOT, program, small_study, snakemake
 
-from wa import figures, train
+from wa import train
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.engine import Trainer
+from wa.figures.metrics import own_classifier, read
 from wa.files import UserError, read_arrays, read_json, write_arrays
 from wa.herding import rank_classes
 from wa.model import CilClassifier, CilModel
@@ -213,7 +214,8 @@ def test_every_method_runs_in_the_workflow(tmp_path):
     assert read_checkpoint(task("wa-paper") / "trained.safetensors")[0]["classifier.heads.0.weight"].min() >= 0
     assert {p.name for p in (root / "base-6").glob("*.npz")} == {"features.npz", "herding.npz", "random.npz", "closest.npz"}
 
-    own = figures.read(str(tmp_path / "results/tiny/metrics.csv"), list(METHODS))
+    study = {"protocols": [(6, 4)], "methods": list(METHODS)}
+    own = own_classifier(read(str(tmp_path / "results/tiny/metrics.csv"), study))
     own = own[own["metric"] == "accuracy"].groupby(["method", "task"], observed=True)["classifier"].agg(list)
     aligning = {m for m, choices in METHODS.items() if choices.get("alignment")}
     for method in METHODS:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wa.evaluate import confidence, nearest_mean
-from wa.metrics import accuracy, run_metrics, task_metrics, top_k
+from wa.metrics import accuracy, calibration, expected_calibration_error, run_metrics, task_metrics, top_k
 
 # Three tasks of 2, 1 and 1 classes. R, worked out by hand below.
 R = np.array([[80.0, np.nan, np.nan], [60.0, 90.0, np.nan], [50.0, 95.0, 70.0]])
@@ -77,3 +77,22 @@ def test_against_continuums_logger():
     assert 100 * logger.forgetting == pytest.approx((r[0, 0] - r[2, 0]) / 2)
     assert 100 * logger.backward_transfer == pytest.approx((r[2, 0] - r[0, 0]) / 3)
     assert ours["forgetting"] == pytest.approx((max(r[0, 0], r[1, 0]) - r[2, 0] + r[1, 1] - r[2, 1]) / 2)
+
+
+def test_new_classes_are_predicted_more_often_than_they_occur():
+    top = np.array([[2], [2], [2], [1]])
+    metrics = task_metrics(top, np.array([0, 0, 2, 1]), [2, 1])
+    assert (metrics["predicted_new"], metrics["occurring_new"]) == (75, 25)
+
+
+def test_calibration_is_that_of_a_loop_over_bins():
+    rng = np.random.default_rng(0)
+    confidence = np.append(rng.random(200), [0.0, 0.2, 1.0]).astype(np.float32)
+    right = rng.random(203) < confidence
+    ece = 0.0
+    for k in range(5):
+        inside = [i for i, c in enumerate(confidence.astype(float)) if k / 5 < c <= (k + 1) / 5 or (k == 0 and c == 0)]
+        ece += abs(sum(right[i] for i in inside) - sum(float(confidence[i]) for i in inside)) / 203
+        assert calibration(confidence, right, 5)[0][k] == len(inside)
+    assert expected_calibration_error(confidence, right, 5) == pytest.approx(100 * ece)
+    assert expected_calibration_error(np.ones(4, np.float32), np.array([True, True, True, False])) == pytest.approx(25)

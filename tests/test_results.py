@@ -1,5 +1,7 @@
 """The table of results: statistics over runs, and published numbers where they belong."""
 
+import json
+
 import pandas as pd
 import pytest
 import yaml
@@ -35,7 +37,8 @@ def metrics(folder, base: int, increment: int):
 )
 def test_table(tmp_path, base, increment, wa, icarl, sources):
     metrics(tmp_path, base, increment)
-    options = ["--metrics", tmp_path / "metrics.csv", "--methods", "icarl", "wa", "--dataset", "cifar100"]
+    study = json.dumps({"protocols": [[base, increment]], "methods": ["icarl", "wa"]})
+    options = ["--study", study, "--metrics", tmp_path / "metrics.csv", "--dataset", "cifar100"]
     options += ["--settings", '{"recipe": "pycil"}', "--published", ROOT / "docs/published.yaml", "--output", tmp_path / "r.md"]
     run = program("wa.results", *options)
     assert run.returncode == 0, run.stdout

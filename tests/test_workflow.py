@@ -2,7 +2,10 @@
 
 import copy
 import csv
+import json
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +13,9 @@ import pytest
 from conftest import ROOT, scheduled, small_study, snakemake
 
 from wa.aggregate import COLUMNS
+from wa.figures.__main__ import FIGURES
+
+FIGURE_JOBS = {figure: 1 for figures in FIGURES.values() for figure in figures}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,7 @@ def test_results_lie_where_they_should(study):
         run / "wa/task-0/metrics.json",
         folder / "tiny/figures/accuracy.svg",
         folder / "tiny/figures/accuracy.png",
+        folder / "tiny/figures/norms-base-6-inc-2.pdf",
         folder / "tiny/figures/final.csv",
         folder / "tiny/figures/final.md",
     ):
@@ -106,8 +113,8 @@ def test_a_new_method_schedules_only_itself(variant):
         "herd": 2,
         "evaluate": 3,
         "aggregate": 1,
-        "accuracy": 1,
-        "final": 1,
+        "config": 1,
+        **FIGURE_JOBS,
     }
 
 
@@ -130,21 +137,94 @@ def test_where_it_runs_changes_nothing(variant):
     assert scheduled(folder, config, "--cores", "1", "--set-threads", "train=2") == {}
     assert scheduled(folder, config | {"processes": 2}) == {}
     assert scheduled(folder, config | {"device": "cpu"}) == {}
-    config["methods"]["wa"] |= {"selection": "herding", "held_out": 0, "classifier": "linear", "training": {}}  # the defaults
-    assert scheduled(folder, config | {"recipe": "none"}) == {}
     shuffled = {k: config[k] for k in reversed(config)}
     assert scheduled(folder, shuffled) == {}
+    config["methods"]["wa"] |= {"selection": "herding", "held_out": 0, "classifier": "linear", "training": {}}  # the defaults
+    assert scheduled(folder, config | {"recipe": "none"}) == {"config": 1}  # the copy of the config beside the results
 
 
-def test_figures_come_from_the_table_alone_and_byte_for_byte(variant):
+def test_figures_come_from_results_alone_and_byte_for_byte(variant):
     folder, config = variant
     figures = folder / "results/tiny/figures"
-    before = {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in (".svg", ".csv", ".md")}
+    kinds = (".svg", ".csv", ".md", ".html")
+    before = {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds}
+    assert len(before) == len(FIGURE_JOBS) + 2  # svgs, and the final table in three forms
     shutil.rmtree(figures)
-    assert scheduled(folder, config, "figures") == {"accuracy": 1, "final": 1}
+    assert scheduled(folder, config, "figures") == FIGURE_JOBS
     run = snakemake(folder, "figures", config=config)
     assert run.returncode == 0, run.stdout
-    assert {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in (".svg", ".csv", ".md")} == before
+    assert {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds} == before
+
+
+def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path):
+    folder, config = variant
+    shutil.copytree(folder / "results", tmp_path / "results")
+    runs = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    (runs / "wa/task-1/metrics.json").unlink()
+    shutil.rmtree(runs / "joint/task-2")
+    kept = (tmp_path / "results/tiny/metrics.csv").read_bytes()
+    run = snakemake(tmp_path, "--config", "draft=True", config=config)
+    assert run.returncode == 0, run.stdout
+    assert "2 of 3 runs are not finished" in run.stdout
+    assert "inc-2/wa: 1 of 3 tasks" in run.stdout and "inc-2/joint: 2 of 3 tasks" in run.stdout
+    assert not {"rule train:", "rule evaluate:"} & set(run.stdout.splitlines())
+    draft = tmp_path / "results/tiny/draft"
+    assert {p.name for p in (draft / "figures").glob("*.svg")} == {
+        p.name for p in (folder / "results/tiny/figures").glob("*.svg")
+    }
+    with open(draft / "metrics.csv") as file:
+        have = {(r["method"], r["task"]) for r in csv.DictReader(file)}
+    assert have == {*(("finetune", t) for t in "012"), ("wa", "0"), ("joint", "0"), ("joint", "1")}
+    assert (tmp_path / "results/tiny/metrics.csv").read_bytes() == kept
+    run = snakemake(tmp_path, "--config", "draft=True", config=config | {"experiment": "other"})
+    assert run.returncode == 1
+    assert "results/other: no task has been evaluated yet, so there is nothing to draw" in run.stdout
+
+
+@pytest.fixture(scope="module")
+def report(study) -> Path:
+    folder, config = study
+    run = snakemake(folder, "--report", "report.html", config=config)
+    assert run.returncode == 0, run.stdout
+    return folder / "report.html"
+
+
+def test_the_report_holds_every_figure_with_its_caption_the_tables_and_what_was_run(report):
+    html = report.read_text()
+    results = json.loads(re.search(r"^ *var results = (\{.*\});?$", html, re.M).group(1))
+    shown = {Path(path).stem.split("-base")[0]: entry for path, entry in results.items()}
+    assert set(shown) == {*FIGURE_JOBS, "config"}
+    for name, entry in shown.items():
+        first = (ROOT / f"workflow/report/{name}.rst").read_text().split(".")[0].split("*")[0].split("`")[0]
+        assert " ".join(first.split())[:40] in entry["caption"].replace("\n", " "), name
+        assert name == "config" or "base 6, increment 2; class orders 1993; seeds 0; 1 runs" in entry["caption"], name
+        assert entry["labels"]["figure"] and entry["labels"]["protocol"] in ("all", "base-6-inc-2")
+    for word in ("Study tiny", "3 methods", "resnet8", "snakemake 9.27"):
+        assert word in html
+
+
+def test_the_report_opens_in_a_browser_and_shows_a_figure(report, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("there is no chromium")
+    figure = "results/tiny/figures/accuracy.svg"
+    view = f"{{content: 'img', contentPath: results['{figure}'].data_uri, resultPath: '{figure}'}}"
+    script = f"app.showCategory('Accuracy'); setTimeout(() => app.setView({view}), 500);"
+    script += " setTimeout(() => document.title = [...document.images].map(i => i.naturalWidth).join(), 1500)"
+    page = tmp_path / "report.html"
+    page.write_text(report.read_text() + f"<script>setTimeout(() => {{{script}}}, 500)</script>")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    command = [
+        chromium,
+        *options.split(),
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=9000",
+    ]
+    run = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    widths = re.search(r"<title>([\d,]*)</title>", run.stdout)
+    assert widths and "317" in widths.group(1).split(",")  # 3.3 inches
+    assert "accuracy against classes seen" in run.stdout and "final comparison" in run.stdout  # the category's list
 
 
 def test_bases_are_shared_by_methods_and_protocols(tmp_path):

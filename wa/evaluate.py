@@ -14,7 +14,7 @@ import numpy as np
 from wa.checkpoint import classifier, read_checkpoint
 from wa.files import program, read_arrays, read_json, write_arrays, write_json
 from wa.herding import exemplars
-from wa.metrics import task_metrics, top_k
+from wa.metrics import expected_calibration_error, task_metrics, top_k
 from wa.scenario import memory_per_class
 
 
@@ -68,14 +68,16 @@ def main() -> None:
 
     _, facts = read_checkpoint(args.model)
     top = {name: top_k(s, 5) for name, s in scores.items()}
+    confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
     write_arrays(
         args.predictions,
         label=label,
         **{name: t[:, 0].astype(np.int32) for name, t in top.items()},
-        **{f"{name}_confidence": confidence(s) for name, s in scores.items() if name != "nme"},
+        **{f"{name}_confidence": values for name, values in confidences.items()},
     )
     metrics = {name: task_metrics(t, label, facts["task_sizes"]) for name, t in top.items()}
-    for name in metrics.keys() - {"nme"}:
+    for name, values in confidences.items():
+        metrics[name]["ece"] = expected_calibration_error(values, top[name][:, 0] == label)
         metrics[name] |= {f"row_norm_{c}": norm for c, norm in enumerate(alignment["row_norms"][name])}
     if alignment["gamma"] is not None:
         metrics["trained"]["gamma"] = alignment["gamma"]

@@ -25,7 +25,8 @@ def task_of(label: np.ndarray, task_sizes: list[int]) -> np.ndarray:
 def task_metrics(top: np.ndarray, label: np.ndarray, task_sizes: list[int]) -> dict[str, float]:
     """What can be said after one task. top: the best classes, best first (n, k); label: (n,); task_sizes: up to this task.
 
-    `accuracy_task_j` is R[t][j]. Old and new classes are those before and of this task.
+    `accuracy_task_j` is R[t][j]. Old and new classes are those before and of this task; `predicted_new` and
+    `occurring_new` are the percentages of images that are predicted to be, and are, of new classes.
     """
     task = task_of(label, task_sizes)
     new = len(task_sizes) - 1
@@ -33,9 +34,28 @@ def task_metrics(top: np.ndarray, label: np.ndarray, task_sizes: list[int]) -> d
     values = {"accuracy": accuracy(first, label), "top5_accuracy": accuracy(top[:, :5], label)}
     values |= {f"accuracy_task_{j}": accuracy(first[task == j], label[task == j]) for j in range(new + 1)}
     values["accuracy_new"] = values[f"accuracy_task_{new}"]
+    values["predicted_new"] = 100 * float((task_of(first, task_sizes) == new).mean())
+    values["occurring_new"] = 100 * float((task == new).mean())
     if new:
         values["accuracy_old"] = accuracy(first[task < new], label[task < new])
     return values
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A reliability diagram: for equal bins of the confidence, (k-1)/bins < confidence <= k/bins, the number of images
+    (bins,), the sum of their confidences (bins,) and how many are predicted rightly (bins,).
+
+    confidence: (n,), 0 to 1; right: bool (n,), whether the prediction is. Guo et al., ICML 2017.
+    """
+    confidence = confidence.astype(np.float64)
+    inside = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return tuple(np.bincount(inside, weights, bins) for weights in (None, confidence, right))
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """The mean over images of |accuracy - confidence| of their bin, in percent. Guo et al., ICML 2017, equation 3."""
+    _, confident, hits = calibration(confidence, right, bins)
+    return 100 * float(np.abs(hits - confident).sum() / len(right))
 
 
 def average_incremental_accuracy(a: np.ndarray, with_first: bool = True) -> float:

@@ -1,7 +1,7 @@
 """The table of results: each method on each protocol, mean and standard deviation over runs, beside published numbers.
 
-    python -m wa.results --metrics metrics.csv --methods finetune wa --dataset cifar100 --settings '{"recipe": "pycil"}' \
-        --published docs/published.yaml --output results.md
+    python -m wa.results --study '{"methods": ["wa"], ...}' --metrics metrics.csv --dataset cifar100 \
+        --settings '{"recipe": "pycil"}' --published docs/published.yaml --output results.md
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wa.figures import PROTOCOL, RUN, read
+from wa.figures.metrics import PROTOCOL, at_the_end, own_classifier, read
 from wa.files import program, writing
 
 COLUMNS = {
@@ -33,13 +33,13 @@ def published(numbers: list[dict], dataset: str, base: int, increment: int, meth
 
 
 def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
-    """The table in Markdown. table: as wa.figures.read gives it; known: the content of docs/published.yaml."""
-    last = table[table["task"] == table.groupby(RUN, observed=True)["task"].transform("max")]
+    """The table in Markdown. table: metrics.csv, each method's own classifier; known: docs/published.yaml."""
+    last = at_the_end(table)
     last = last[last["metric"].isin(COLUMNS)]
     names = [*PROTOCOL, "method", "runs", *COLUMNS.values(), "published average", "published last"]
     lines = ["| " + " | ".join(names) + " |", "| ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for (base, increment, method), rows in last.groupby([*PROTOCOL, "method"], observed=True):
-        runs = rows.groupby("metric")["value"].agg(["mean", "std", "count"])
+        runs = rows.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
         cells = [str(base), str(increment), method, str(runs["count"].max())]
         for metric in COLUMNS:
             mean, deviation, count = runs.loc[metric] if metric in runs.index else (float("nan"), 0, 0)
@@ -51,15 +51,15 @@ def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the table of results beside published numbers, as Markdown.")
+    parser.add_argument("--study", type=json.loads, required=True, help="the table of runs, as wa.study.Study.table() gives it")
     parser.add_argument("--metrics", required=True)
-    parser.add_argument("--methods", nargs="+", required=True, help="the methods to show, in this order")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--settings", type=json.loads, required=True, help="what the config says of recipe, training and methods")
     parser.add_argument("--published", required=True, help="published numbers and their sources, as YAML")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
     known = yaml.safe_load(Path(args.published).read_text())
-    table = results(read(args.metrics, args.methods), args.dataset, known)
+    table = results(own_classifier(read(args.metrics, args.study)), args.dataset, known)
     settings = yaml.safe_dump(args.settings, sort_keys=False, default_flow_style=None, width=120)
     sources = [f"- **{name}**: {text.strip()}" for name, text in known["sources"].items() if f"({name})" in table]
     text = [

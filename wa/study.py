@@ -260,8 +260,8 @@ class Study:
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def table(self) -> str:
-        """What aggregate needs to find every run, as a short string: the product's factors, not the product."""
+    def table(self, protocol: tuple[int, int] | None = None) -> str:
+        """What finds every run (of one protocol), as a short string: the product's factors, not the product."""
         methods = self.config["methods"]
         more = {
             "bases": {method: name for method, name in self.bases.items() if name},
@@ -273,7 +273,7 @@ class Study:
                 "experiment": self.config["experiment"],
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],
-                "protocols": self.protocols,
+                "protocols": [protocol] if protocol else self.protocols,
                 "methods": list(methods),
                 "n_classes": self.n_classes,
             }

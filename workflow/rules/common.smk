@@ -2,9 +2,13 @@
 import os
 import shlex
 import sys
+from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
 BASEDIR = str(workflow.basedir)
@@ -15,23 +19,47 @@ from wa.files import UserError, lock
 from wa.study import Study
 
 try:
-    STUDY = Study(config)
+    STUDY = Study(dict(config))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-ROOT, DATA, METHODS = STUDY.root, STUDY.data, list(STUDY.config["methods"])
+ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
+OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
+PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
+
+# The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
+RUNS = list(STUDY.runs())
+if DRAFT:
+    all_runs = RUNS
+    RUNS = [list(takewhile(lambda task: Path(task.path, "metrics.json").exists(), run)) for run in all_runs]
+    MISSING = [f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks" for run, done in zip(all_runs, RUNS) if done != run]
+    logger.info("\n  ".join([f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished.", *MISSING]))
+    RUNS = [run for run in RUNS if run]
+    if not RUNS:
+        raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
+
+# The report's front page shows the config, recipes and defaults in it, and this.
+config.update(STUDY.config)
+config["written"] = STUDY.written
+config["versions"] = {name: version(name) for name in ("snakemake", "torch", "numpy")}
+config["missing"] = MISSING if DRAFT else []
 
 
 # One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
 onstart:
     try:
-        STUDY_LOCK = lock(f"{ROOT}/.lock", wait=False)
+        STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except UserError as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
 
 
+onerror:
+    logger.error(f"{ROOT} is not finished; to draw what is there of it: snakemake --cores 2 --config draft=True")
+
+
 wildcard_constraints:
     order="[^/]+",
+    protocol="|".join(PROTOCOLS),
     task=r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?",
     selection="herding|random|closest",
 

@@ -23,24 +23,3 @@ rule evaluate:
         "python -m wa.evaluate --features {input.features:q} --trained {input.trained:q} --model {input.model:q}"
         " --alignment {input.alignment:q} --herding {input.herding:q}"
         " --memory {params.memory} --predictions {output.predictions:q} --metrics {output.metrics:q} > {log:q} 2>&1"
-
-
-rule aggregate:
-    input:
-        metrics=[f"{task.path}/metrics.json" for run in STUDY.runs() for task in run],
-        code=code("aggregate", "metrics"),
-    output:
-        f"{ROOT}/metrics.csv",
-    log:
-        f"{ROOT}/aggregate.log",
-    conda:
-        "../../environment.yml"
-    params:
-        study=STUDY.table(),
-    shell:
-        "python -m wa.aggregate --study {params.study:q} --output {output:q} > {log:q} 2>&1"
-
-
-rule metrics:
-    input:
-        rules.aggregate.output,

@@ -1,38 +1,237 @@
+# One rule a figure: the program wa.figures has one of the same name. `accuracy` says how; the others say what differs.
+# The svg is in the report, with workflow/report/<rule>.rst as its caption; png and pdf are for slides and papers.
+BIAS, TRAINING, TABLES = "Bias of the classifier", "Training", "Tables and config"
+
+# Keys of the config that say where and how a study runs, not what it is.
+HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
+
+
+def figure(name, category, title, protocol="all"):
+    """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
+    path = f"{OUT}/figures/{name}" + ("" if protocol == "all" else f"-{protocol}")
+    labels = {"figure": title, "protocol": protocol}
+    svg = report(f"{path}.svg", caption=f"../report/{name}.rst", category=category, labels=labels)
+    return [svg, f"{path}.png", f"{path}.pdf"]
+
+
+def code_of_figures(module):
+    return code("figures/__main__", "figures/drawing", "figures/metrics", f"figures/{module}", "aggregate")
+
+
+def runs_of(wildcards):
+    """The runs of the figure's protocol."""
+    base, inc = PROTOCOLS[wildcards.protocol]
+    return [run for run in RUNS if run[0].sizes[0] == base and f"/inc-{inc}/" in run[0].path]
+
+
+def last_predictions(wildcards):
+    """Input function: the predictions after the last task."""
+    ends = [run[-1] for run in runs_of(wildcards)]
+    return [f"{task.path}/predictions.npz" for task in ends if sum(task.sizes) == STUDY.n_classes]
+
+
+def beside_checkpoints(name, runs):
+    """A file that every training of the runs leaves; of a draft, where it is there."""
+    files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
+    return [file for file in files if not DRAFT or Path(file).exists()]
+
+
+def about(wildcards):
+    """For the captions: what was run."""
+    c, protocols = STUDY.config, [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
+    return (
+        f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}; "
+        + "; ".join(f"base {base}, increment {inc}" for base, inc in protocols)
+        + f"; class orders {', '.join(STUDY.orders)}; seeds {', '.join(map(str, c['seeds']))}; "
+        + f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol"
+        + (f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft." if DRAFT else ".")
+    )
+
+
 rule accuracy:
     input:
         metrics=rules.aggregate.output,
-        code=code("figures"),
+        code=code_of_figures("lines"),
     output:
-        f"{ROOT}/figures/accuracy.svg",
-        f"{ROOT}/figures/accuracy.png",
+        figure("accuracy", "Accuracy", "accuracy against classes seen"),
     log:
-        f"{ROOT}/figures/accuracy.log",
+        f"{OUT}/figures/accuracy.log",
     conda:
         "../../environment.yml"
     params:
-        methods=METHODS,
+        study=lambda wildcards: STUDY.table(PROTOCOLS.get(wildcards.get("protocol"))),
+        about=about,
     shell:
-        "python -m wa.figures accuracy --metrics {input.metrics:q} --methods {params.methods} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.figures {rule} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+
+
+use rule accuracy as comparison with:
+    input:
+        metrics=rules.aggregate.output,
+        code=code_of_figures("comparison"),
+    output:
+        figure("comparison", "Accuracy", "final comparison"),
+    log:
+        f"{OUT}/figures/comparison.log",
+
+
+use rule accuracy as matrix with:
+    input:
+        metrics=rules.aggregate.output,
+        code=code_of_figures("panels"),
+    output:
+        figure("matrix", "Accuracy", "accuracy matrix, task by task", "{protocol}"),
+    log:
+        f"{OUT}/figures/matrix-{{protocol}}.log",
+
+
+use rule accuracy as forgetting with:
+    output:
+        figure("forgetting", "Forgetting", "forgetting"),
+    log:
+        f"{OUT}/figures/forgetting.log",
+
+
+use rule accuracy as old_new with:
+    output:
+        figure("old_new", "Forgetting", "old and new classes"),
+    log:
+        f"{OUT}/figures/old_new.log",
+
+
+use rule accuracy as norms with:
+    input:
+        metrics=rules.aggregate.output,
+        code=code_of_figures("panels"),
+    output:
+        figure("norms", BIAS, "norms of the rows, as trained and aligned", "{protocol}"),
+    log:
+        f"{OUT}/figures/norms-{{protocol}}.log",
+
+
+use rule accuracy as gamma with:
+    output:
+        figure("gamma", BIAS, "gamma over tasks"),
+    log:
+        f"{OUT}/figures/gamma.log",
+
+
+use rule accuracy as new_share with:
+    output:
+        figure("new_share", BIAS, "how often new classes are predicted"),
+    log:
+        f"{OUT}/figures/new_share.log",
+
+
+use rule accuracy as confusion with:
+    input:
+        predictions=last_predictions,
+        metrics=[],
+        code=code_of_figures("predictions"),
+    output:
+        figure("confusion", BIAS, "confusion, as trained and aligned", "{protocol}"),
+    log:
+        f"{OUT}/figures/confusion-{{protocol}}.log",
+
+
+use rule accuracy as calibration with:
+    input:
+        predictions=last_predictions,
+        metrics=[],
+        code=code_of_figures("predictions"),
+    output:
+        figure("calibration", BIAS, "calibration, as trained and aligned", "{protocol}"),
+    log:
+        f"{OUT}/figures/calibration-{{protocol}}.log",
+
+
+use rule accuracy as curves with:
+    input:
+        history=lambda wildcards: beside_checkpoints("history.csv", runs_of(wildcards)),
+        metrics=[],
+        code=code_of_figures("training") + code("figures/lines"),
+    output:
+        figure("curves", TRAINING, "training curves", "{protocol}"),
+    log:
+        f"{OUT}/figures/curves-{{protocol}}.log",
+
+
+use rule accuracy as cost with:
+    input:
+        benchmark=beside_checkpoints("train.benchmark.tsv", RUNS),
+        metrics=[],
+        code=code_of_figures("training") + code("figures/lines"),
+    output:
+        figure("cost", TRAINING, "time and memory"),
+    log:
+        f"{OUT}/figures/cost.log",
 
 
 rule final:
     input:
         metrics=rules.aggregate.output,
-        code=code("figures"),
+        code=code("figures/__main__", "figures/metrics", "figures/tables"),
     output:
-        f"{ROOT}/figures/final.csv",
-        f"{ROOT}/figures/final.md",
+        f"{OUT}/figures/final.md",
+        report(
+            f"{OUT}/figures/final.csv",
+            caption="../report/final.rst",
+            category=TABLES,
+            labels={"figure": "final results (csv)", "protocol": "all"},
+        ),
+        report(
+            f"{OUT}/figures/final.html",
+            caption="../report/final.rst",
+            category=TABLES,
+            labels={"figure": "final results", "protocol": "all"},
+        ),
     log:
-        f"{ROOT}/figures/final.log",
+        f"{OUT}/figures/final.log",
     conda:
         "../../environment.yml"
     params:
-        methods=METHODS,
+        study=STUDY.table(),
+        about=about,
     shell:
-        "python -m wa.figures final --metrics {input.metrics:q} --methods {params.methods} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.figures {rule} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule config:
+    output:
+        report(
+            f"{OUT}/config.yaml",
+            caption="../report/config.rst",
+            category=TABLES,
+            labels={"figure": "config", "protocol": "all"},
+        ),
+    log:
+        f"{OUT}/config.log",
+    conda:
+        "../../environment.yml"
+    params:
+        config=yaml.safe_dump({k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False),
+    shell:
+        "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
 
 rule figures:
     input:
         rules.accuracy.output,
+        rules.comparison.output,
+        rules.forgetting.output,
+        rules.old_new.output,
+        rules.gamma.output,
+        rules.new_share.output,
+        rules.cost.output,
         rules.final.output,
+        rules.config.output,
+        expand(
+            [
+                *rules.matrix.output,
+                *rules.norms.output,
+                *rules.confusion.output,
+                *rules.calibration.output,
+                *rules.curves.output,
+            ],
+            protocol=PROTOCOLS,
+        ),

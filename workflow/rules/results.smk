@@ -3,17 +3,17 @@ rule results_table:
     input:
         metrics=rules.aggregate.output,
         published=f"{os.path.relpath(BASEDIR)}/docs/published.yaml",
-        code=code("results", "figures"),
+        code=code("results", "figures/metrics"),
     output:
-        f"{ROOT}/results.md",
+        f"{OUT}/results.md",
     log:
-        f"{ROOT}/results.log",
+        f"{OUT}/results.log",
     conda:
         "../../environment.yml"
     params:
-        methods=METHODS,
+        study=STUDY.table(),
         dataset=STUDY.config["dataset"],
         settings=STUDY.settings(),
     shell:
-        "python -m wa.results --metrics {input.metrics:q} --methods {params.methods} --dataset {params.dataset}"
+        "python -m wa.results --study {params.study:q} --metrics {input.metrics:q} --dataset {params.dataset}"
         " --settings {params.settings:q} --published {input.published:q} --output {output:q} > {log:q} 2>&1"
