@@ -1,4 +1,4 @@
-# The run table, and input functions: nothing else.
+# The run table, input functions, and what the rules of figures share: no rules.
 import os
 import shlex
 import sys
@@ -26,6 +26,9 @@ except UserError as error:
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
+
+# Keys of the config that say where and how a study runs, not what it is.
+HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
 RUNS = list(STUDY.runs())
@@ -114,3 +117,45 @@ def previous_model(wildcards):
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
+
+
+def figure(name, category, title, protocol="all"):
+    """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
+    path = f"{OUT}/figures/{name}" + ("" if protocol == "all" else f"-{protocol}")
+    labels = {"figure": title, "protocol": protocol}
+    svg = report(f"{path}.svg", caption=f"../report/{name}.rst", category=category, labels=labels)
+    return [svg, f"{path}.png", f"{path}.pdf"]
+
+
+def code_of_figures(module):
+    return code("figures/__main__", "figures/drawing", "figures/metrics", f"figures/{module}", "aggregate")
+
+
+def runs_of(wildcards):
+    """The runs of the figure's protocol."""
+    base, inc = PROTOCOLS[wildcards.protocol]
+    return [run for run in RUNS if run[0].sizes[0] == base and f"/inc-{inc}/" in run[0].path]
+
+
+def last_predictions(wildcards):
+    """Input function: the predictions after the last task."""
+    ends = [run[-1] for run in runs_of(wildcards)]
+    return [f"{task.path}/predictions.npz" for task in ends if sum(task.sizes) == STUDY.n_classes]
+
+
+def beside_checkpoints(name, runs):
+    """A file that every training of the runs leaves; of a draft, where it is there."""
+    files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
+    return [file for file in files if not DRAFT or Path(file).exists()]
+
+
+def about(wildcards):
+    """For the captions: what was run."""
+    c, protocols = STUDY.config, [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
+    return (
+        f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}; "
+        + "; ".join(f"base {base}, increment {inc}" for base, inc in protocols)
+        + f"; class orders {', '.join(STUDY.orders)}; seeds {', '.join(map(str, c['seeds']))}; "
+        + f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol"
+        + (f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft." if DRAFT else ".")
+    )

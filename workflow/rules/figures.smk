@@ -2,51 +2,6 @@
 # The svg is in the report, with workflow/report/<rule>.rst as its caption; png and pdf are for slides and papers.
 BIAS, TRAINING, TABLES = "Bias of the classifier", "Training", "Tables and config"
 
-# Keys of the config that say where and how a study runs, not what it is.
-HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
-
-
-def figure(name, category, title, protocol="all"):
-    """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
-    path = f"{OUT}/figures/{name}" + ("" if protocol == "all" else f"-{protocol}")
-    labels = {"figure": title, "protocol": protocol}
-    svg = report(f"{path}.svg", caption=f"../report/{name}.rst", category=category, labels=labels)
-    return [svg, f"{path}.png", f"{path}.pdf"]
-
-
-def code_of_figures(module):
-    return code("figures/__main__", "figures/drawing", "figures/metrics", f"figures/{module}", "aggregate")
-
-
-def runs_of(wildcards):
-    """The runs of the figure's protocol."""
-    base, inc = PROTOCOLS[wildcards.protocol]
-    return [run for run in RUNS if run[0].sizes[0] == base and f"/inc-{inc}/" in run[0].path]
-
-
-def last_predictions(wildcards):
-    """Input function: the predictions after the last task."""
-    ends = [run[-1] for run in runs_of(wildcards)]
-    return [f"{task.path}/predictions.npz" for task in ends if sum(task.sizes) == STUDY.n_classes]
-
-
-def beside_checkpoints(name, runs):
-    """A file that every training of the runs leaves; of a draft, where it is there."""
-    files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
-    return [file for file in files if not DRAFT or Path(file).exists()]
-
-
-def about(wildcards):
-    """For the captions: what was run."""
-    c, protocols = STUDY.config, [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
-    return (
-        f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}; "
-        + "; ".join(f"base {base}, increment {inc}" for base, inc in protocols)
-        + f"; class orders {', '.join(STUDY.orders)}; seeds {', '.join(map(str, c['seeds']))}; "
-        + f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol"
-        + (f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft." if DRAFT else ".")
-    )
-
 
 rule accuracy:
     input:
@@ -59,10 +14,11 @@ rule accuracy:
     conda:
         "../../environment.yml"
     params:
+        figure=lambda wildcards, output: Path(output[0]).stem.split("-")[0],
         study=lambda wildcards: STUDY.table(PROTOCOLS.get(wildcards.get("protocol"))),
         about=about,
     shell:
-        "python -m wa.figures {rule} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.figures {params.figure} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 use rule accuracy as comparison with:
@@ -193,7 +149,7 @@ rule final:
         study=STUDY.table(),
         about=about,
     shell:
-        "python -m wa.figures {rule} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.figures final --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule config:
