@@ -1,4 +1,4 @@
-# The run table, input functions, and what figures share: nothing else.
+# The run table, input functions, and what the rules of figures share: no rules.
 import os
 import shlex
 import sys
@@ -26,6 +26,9 @@ except UserError as error:
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
+
+# Keys of the config that say where and how a study runs, not what it is.
+HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
 RUNS = list(STUDY.runs())
@@ -114,10 +117,6 @@ def previous_model(wildcards):
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
-
-
-# Keys of the config that say where and how a study runs, not what it is.
-HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 
 def figure(name, category, title, protocol="all"):

@@ -14,7 +14,7 @@ rule accuracy:
     conda:
         "../../environment.yml"
     params:
-        figure=lambda wildcards, output: Path(output[0]).stem.partition("-base-")[0],
+        figure=lambda wildcards, output: Path(output[0]).stem.split("-")[0],
         study=lambda wildcards: STUDY.table(PROTOCOLS.get(wildcards.get("protocol"))),
         about=about,
     shell:
