@@ -2,11 +2,11 @@
 
     python benchmarks/dag.py --runs 1000
 
-The study is of CIFAR-100 (which need not be there): 4 protocols of 10 tasks, 5 class orders, 5 seeds, and methods to make up the runs.
+The study is of CIFAR-100 (which need not be there): 4 protocols of 10 tasks, 5 class orders, 5 seeds, and as many methods as
+make up the runs.
 """
 
 import argparse
-import re
 import resource
 import subprocess
 import sys
@@ -38,27 +38,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder, "study.yaml")
         study.write_text(yaml.safe_dump(config(args.runs)))
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "-s",
-            str(ROOT / "Snakefile"),
-            "--directory",
-            folder,
-            "-n",
-            "--quiet",
-            "rules",
-        ]
+        options = ["--directory", folder, "--configfile", str(study), "-n", "--quiet", "rules"]
         started = time.monotonic()
-        run = subprocess.run([*command, "--configfile", str(study)], capture_output=True, text=True)
-        seconds = time.monotonic() - started
+        command = [sys.executable, "-u", "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+            for line in run.stdout:
+                if line.startswith("Job stats:"):
+                    planned = time.monotonic() - started
+                if line.startswith("total "):
+                    jobs = line.split()[1]
     if run.returncode:
-        sys.exit(run.stdout + run.stderr)
-    jobs = re.search(r"^total\s+(\d+)$", run.stdout + run.stderr, re.M).group(1)
+        sys.exit("snakemake failed; run it yourself")
+    seconds = time.monotonic() - started
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = usage.ru_utime + usage.ru_stime
-    print(f"{jobs} jobs: {seconds:.1f} s, of which {processor:.1f} s processor time; {usage.ru_maxrss / 2**20:.2f} GiB")
+    print(
+        f"{jobs} jobs: planned after {planned:.1f} s; the dry run took {seconds:.1f} s ({processor:.1f} s of processor time)"
+        f" and {usage.ru_maxrss / 2**20:.2f} GiB"
+    )
 
 
 if __name__ == "__main__":
