@@ -3,6 +3,7 @@
 #   snakemake --cores 2                                               the study of config/config.yaml
 #   snakemake --cores 2 --configfile config/<other>.yaml              another study
 #   snakemake --cores 2 metrics | figures                             a part of it
+#   snakemake --cores 2 results_table                                 its results beside published numbers
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -19,6 +20,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/learn.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/results.smk"
 
 
 # On a cluster only trainings are submitted. The rest takes a second each, runs where Snakemake runs, and is no group with the

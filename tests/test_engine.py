@@ -44,9 +44,10 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
         assert torch.equal(a, b)
 
 
-def test_a_step_reads_nothing_back_from_a_gpu(options):
+@pytest.mark.parametrize("method", [[], ["--classification", "separated", "--form", "taskwise"]], ids=["softmax", "ss-il"])
+def test_a_step_reads_nothing_back_from_a_gpu(options, method):
     """With tensors that only pretend to be on a GPU, a value that Python asks for, or a tensor left on the CPU, is an error."""
-    real = trainer_of([*options, "--augmentation", "crop-1", "flip", "erase-0.5"])
+    real = trainer_of([*options, *method, "--augmentation", "crop-1", "flip", "erase-0.5"])
     with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
         trainer = object.__new__(engine.Trainer)
         vars(trainer).update(vars(real))
@@ -64,9 +65,10 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
         assert colour.device.type == "cuda"
 
 
-def test_folded_batch_norm_is_the_same_function():
+@pytest.mark.parametrize("backbone", ["resnet20", "resnet18"])
+def test_folded_batch_norm_is_the_same_function(backbone):
     torch.manual_seed(0)
-    model = CilModel("resnet20", 3, [10])
+    model = CilModel(backbone, 3, [10])
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.weight, module.bias, module.running_mean):

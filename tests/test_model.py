@@ -60,6 +60,26 @@ def test_forward_pass_against_a_naive_one():
         np.testing.assert_allclose(net(images).numpy(), x.mean(axis=(2, 3)), atol=1e-4, rtol=1e-4)
 
 
+def test_resnet18_is_torchvisions_but_for_its_beginning():
+    """3x3 at first and no pooling, then the same; its blocks start as the identity."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    theirs, ours = resnet18(), build("resnet18", 3)
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    theirs.maxpool = theirs.fc = torch.nn.Identity()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1)
+            module.running_mean.normal_()
+    assert ours.features == 512 and all((b.bn2.weight == 0).all() for b in ours.modules() if hasattr(b, "bn2"))
+    state = {k.replace("downsample.0", "conv3").replace("downsample.1", "bn3"): v for k, v in theirs.state_dict().items()}
+    load_tensors(ours, {k: v.numpy() for k, v in state.items() if "num_batches" not in k}, "")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
 def test_classifier_grows_by_a_head_and_keeps_the_old_ones():
     torch.manual_seed(0)
     classifier, x = CilClassifier(8), torch.randn(3, 8)

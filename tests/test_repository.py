@@ -50,6 +50,7 @@ HEAVY = {"torch", "torchvision", "continuum", "pandas", "seaborn", "matplotlib",
         *((module, set()) for module in LIGHT),
         ("train", {"torch"}),
         ("figures", {"pandas"}),
+        ("results", {"pandas"}),
     ],
 )
 def test_no_program_imports_more_than_it_needs(module, allowed):

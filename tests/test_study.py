@@ -24,7 +24,7 @@ BAD = [
     ("training.epoch", 3, "training: unknown key 'epoch'; did you mean 'epochs'?"),
     ("training.base", {"epoch": 3}, "training.base: unknown key 'epoch'; did you mean 'epochs'?"),
     ("methods.wa.aligment", "weight", "methods.wa: unknown key 'aligment'; did you mean 'alignment'?"),
-    ("methods.wa.alignment", "weigth", "methods.wa.alignment: 'weigth' is not possible; possible: none, weight"),
+    ("methods.wa.alignment", "weigth", "methods.wa.alignment: 'weigth' is not possible; possible: none, weight, weight-clipped"),
     ("methods.lucir", None, "methods.lucir is empty"),
     ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
     ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not possible"),
@@ -40,7 +40,22 @@ BAD = [
     ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
     ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
     ("training.batch_size", 5000, "training.batch_size: 5000 is more than the 840 images of task 0"),
-    ("training.backbone", "resnet18", "possible: resnet8, resnet20"),
+    ("training.backbone", "resnet19", "possible: resnet8, resnet20"),
+    ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not possible"),
+    ("methods.wa.form", "kl", "methods.wa.form: 'kl' is not possible; possible: softmax, taskwise"),
+    ("methods.wa.training", {"epoch": 3}, "methods.wa.training: unknown key 'epoch'; did you mean 'epochs'?"),
+    ("methods.wa.training", {"base": {"bias": False}}, "methods.wa.training.base: unknown key 'bias'"),
+    ("methods.wa.recipe", "pycyl", "methods.wa.recipe: 'pycyl' is not possible; possible: study, none, paper, pycil"),
+    ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
+    ("methods.wa.alignment", "bias", "methods.wa.alignment: bias is fitted on held-out images, so it needs held_out"),
+    (
+        "methods.bic",
+        {"memory": 19, "held_out": 0.1},
+        "methods.bic.memory: 19 exemplars are too few to hold some of each class out",
+    ),
+    ("methods.bic", {"memory": "1/class", "held_out": 0.1}, "methods.bic.memory: 1/class leaves none to hold out"),
+    ("methods.bic", {"held_out": 0.1}, "methods.bic.held_out is a fraction of the exemplars, so it needs a memory"),
+    ("methods.icarl", {"classifier": "nme"}, "methods.icarl.classifier: nme is the nearest mean of exemplars"),
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
@@ -73,11 +88,12 @@ def test_defaults_and_options_are_in_step():
     """The schema describes the same settings, with the same defaults, as the recipe."""
     schema = yaml.safe_load(SCHEMA.read_text())["properties"]
     method = schema["methods"]["additionalProperties"]["properties"]
-    described = {k: v for k, v in (schema["training"]["properties"] | method).items() if k not in ("base", "memory", "alignment")}
+    no_settings = ("base", "memory", "selection", "alignment", "classifier", "recipe", "training")
+    described = {k: v for k, v in (schema["training"]["properties"] | method).items() if k not in no_settings}
     assert described.keys() == {f.name for f in fields(Recipe)}
     for f in fields(Recipe):
         assert type(f.default)(described[f.name]["default"]) == f.default, f.name
-        if f.metadata["choices"]:
+        if f.metadata["choices"] and f.name not in ("classification", "form"):  # wa.study puts those into the schema
             assert tuple(described[f.name]["enum"]) == f.metadata["choices"]
 
 
@@ -109,6 +125,40 @@ def test_the_table_shares_what_runs_share(config, tmp_path):
         assert [len(t.sizes) for t in run] == list(range(1, len(run) + 1)) and sum(run[-1].sizes) == 10
         assert [t.previous for t in run[1:]] == [t.learned for t in run[:-1]]
         assert all(study.tasks[t.path] == t for t in run)
+
+
+def test_equal_bases_are_shared_and_others_named_after_what_differs(config, tmp_path):
+    config["methods"] |= {
+        "clipped": {"training": {"clip": True}},
+        "clipped-wa": {"memory": 20, "alignment": "weight", "training": {"clip": True}},
+        "not": {"training": {"clip": False}},
+        "der": {"recipe": "der"},
+        "der-unclipped": {"recipe": "der", "training": {"clip": False}},
+        "bic": {"memory": 20, "alignment": "bias", "held_out": 0.1, "freeze": True, "classification": "separated"},
+    }
+    study = Study(config, str(tmp_path))
+    assert study.bases == {
+        **dict.fromkeys(("finetune", "wa", "joint", "not", "bic"), ""),
+        **dict.fromkeys(("clipped", "clipped-wa"), "-clip"),
+        "der": "-der",
+        "der-unclipped": "-der-no-clip",
+    }
+    bases = {t.path.split("/")[-1]: t.recipe for t in study.base_tasks()}
+    assert list(bases) == ["base-6", "base-6-clip", "base-6-der", "base-6-der-no-clip"]
+    assert bases["base-6-clip"].clip and not bases["base-6"].clip and bases["base-6-der"].redraw_classifier
+    for run in study.runs():
+        assert run[0].learned.split("/")[-1] == "base-6" + study.bases[run[0].method]
+    assert '"bases": {"clipped": "-clip", ' in study.table()
+
+
+def test_what_is_default_is_not_passed_on(config, tmp_path):
+    """Else a new key would run everything again."""
+    plain = Study(config, str(tmp_path))
+    config["methods"]["wa"] |= {"selection": "herding", "held_out": 0, "classifier": "linear", "recipe": "study", "training": {}}
+    config |= {"recipe": "none"}
+    spelt_out = Study(config, str(tmp_path))
+    assert plain.table() == spelt_out.table()
+    assert [t.recipe.flags() for t in plain.tasks.values()] == [t.recipe.flags() for t in spelt_out.tasks.values()]
 
 
 def test_recipes_of_base_and_increments(config, tmp_path):

@@ -23,11 +23,13 @@ from wa.scenario import task_sizes
 COLUMNS = ("experiment", "order", "seed", "base", "increment", "method", "task", "classifier", "metric", "value")
 
 
-def run_rows(run: Path, sizes: list[int]) -> Iterator[tuple]:
-    """(task, classifier, metric, value) of one run."""
+def run_rows(run: Path, sizes: list[int], own: str | None) -> Iterator[tuple]:
+    """(task, classifier, metric, value) of one run; the classifier that the method names as its own is marked, at each task."""
     tasks = [read_json(run / f"task-{t}" / "metrics.json") for t in range(len(sizes))]
     for t, metrics in enumerate(tasks):
         yield t, "", "classes_seen", sum(sizes[: t + 1])
+        if own:
+            yield t, own, "own_classifier", 1
         for classifier, values in metrics.items():
             yield from ((t, classifier, metric, value) for metric, value in values.items())
             # The base task has no aligned classifier: what a method starts from is the classifier as trained.
@@ -49,8 +51,9 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for order, seed, (base, inc), method in product(*(study[k] for k in ("orders", "seeds", "protocols", "methods"))):
-            run = Path(study["root"], f"order-{order}", f"seed-{seed}", f"base-{base}", f"inc-{inc}", method)
-            for row in run_rows(run, task_sizes(study["n_classes"], base, inc)):
+            name = f"base-{base}{study.get('bases', {}).get(method, '')}"
+            run = Path(study["root"], f"order-{order}", f"seed-{seed}", name, f"inc-{inc}", method)
+            for row in run_rows(run, task_sizes(study["n_classes"], base, inc), study.get("classifiers", {}).get(method)):
                 writer.writerow((study["experiment"], order, seed, base, inc, method, *row))
 
 

@@ -43,7 +43,13 @@ def classifier(tensors: dict[str, np.ndarray], n_tasks: int) -> tuple[np.ndarray
     return weight, np.zeros(len(weight), weight.dtype) if biases[0] is None else np.concatenate(biases)
 
 
-def with_weight(tensors: dict[str, np.ndarray], weight: np.ndarray, task_sizes: list[int]) -> dict[str, np.ndarray]:
-    """The tensors with another weight matrix (classes, d) in the heads."""
-    heads = np.split(weight, np.cumsum(task_sizes)[:-1])
-    return tensors | {f"classifier.heads.{t}.weight": head for t, head in enumerate(heads)}
+def with_classifier(
+    tensors: dict[str, np.ndarray], weight: np.ndarray, bias: np.ndarray, task_sizes: list[int]
+) -> dict[str, np.ndarray]:
+    """The tensors with another weight matrix (classes, d) and other biases (classes,) in the heads."""
+    has_biases = "classifier.heads.0.bias" in tensors
+    if bias.any() and not has_biases:
+        raise UserError("the classifier was trained without biases, so it cannot be given any: train with bias")
+    arrays = {"weight": weight} | ({"bias": bias} if has_biases else {})
+    ends = np.cumsum(task_sizes)[:-1]
+    return tensors | {f"classifier.heads.{t}.{k}": part for k, v in arrays.items() for t, part in enumerate(np.split(v, ends))}

@@ -19,12 +19,11 @@ from wa import precision
 from wa.augment import Augment, normalize
 from wa.files import UserError
 from wa.inputs import Images, Task
-from wa.loss import cross_entropy, distillation, distillation_weight
+from wa.loss import CLASSIFICATION, DISTILLATION, distillation_weight
 from wa.model import CilModel
-from wa.randomness import key, shuffled
+from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.recipe import Recipe, learning_rate
 
-SHUFFLE, AUGMENT, INITIALIZE = range(3)  # streams of random numbers
 NEVER = 2**62
 WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
 
@@ -130,7 +129,7 @@ class Trainer:
             teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.kd_weight = distillation_weight(recipe.distillation, task.n_old, task.n_seen) if teacher else 0.0
-        self.parameters = list(model.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
@@ -169,12 +168,14 @@ class Trainer:
         """The loss, its two parts and whether the prediction is right, for each image (B,)."""
         with self.autocast:
             logits = self.model(x).float()
-            ce = cross_entropy(logits, label, self.recipe.label_smoothing)
+            n_old = self.task.n_old
+            ce = CLASSIFICATION[self.recipe.classification](logits, label, n_old, self.recipe.label_smoothing)
             kd = torch.zeros_like(ce)
             if self.kd_weight:
                 with torch.no_grad():
                     teacher = self.teacher(x).float()
-                kd = distillation(logits[:, : self.task.n_old], teacher, self.recipe.temperature)
+                old_sizes = self.task.sizes[:-1]
+                kd = DISTILLATION[self.recipe.form](logits[:, :n_old], teacher, self.recipe.temperature, old_sizes)
                 if self.recipe.temperature_squared:
                     kd = kd * self.recipe.temperature**2
         ce_weight = 1 - self.kd_weight if self.recipe.mix == "convex" else 1.0
@@ -187,6 +188,8 @@ class Trainer:
         (parts[0].sum() / batch).backward()
         self.processes.sum_gradients(self.parameters)
         self.optimizer.step()
+        if self.recipe.clip:
+            self.model.classifier.clip()
         self.totals += torch.stack([part.detach().sum() for part in parts])
         self.first_bad.copy_(torch.where(self.totals[0].isfinite(), self.first_bad, self.first_bad.clamp(max=self.steps)))
         self.steps += 1

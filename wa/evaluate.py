@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--alignment", required=True, help="alignment.json")
     parser.add_argument("--herding", nargs="?")
-    parser.add_argument("--memory", default="0", help="exemplars in total, or `all`")
+    parser.add_argument("--memory", default="0", help="exemplars in total, a class (20/class), or `all`")
     parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
     parser.add_argument("--metrics", required=True, help="to write: metrics.json")
     args = parser.parse_args()
@@ -62,8 +62,7 @@ def main() -> None:
         scores["aligned"] = logits(args.model, test)
     if args.memory != "0":
         herding = read_arrays(args.herding)
-        total = None if args.memory == "all" else int(args.memory)
-        kept = exemplars(herding, memory_per_class(total, len(herding["counts"])))
+        kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
         row = np.searchsorted(arrays["index"], kept)
         scores["nme"] = nearest_mean(test, arrays["features"][row], arrays["label"][row])
 

@@ -3,7 +3,7 @@
     python -m wa.figures accuracy --metrics metrics.csv --methods finetune wa --output accuracy.svg accuracy.png
     python -m wa.figures final --metrics metrics.csv --methods finetune wa --output final.csv final.md
 
-A method's own classifier is the aligned one if it aligns, else the one that training left.
+A method's own classifier is the one it names (iCaRL: nme), else the aligned one if it aligns, else the one that training left.
 """
 
 import argparse
@@ -24,6 +24,8 @@ def read(path: str, methods: list[str]) -> pd.DataFrame:
     aligning = table.loc[table["classifier"] == "aligned", "method"].unique()
     # At task 0 nothing has been aligned: the classifier as trained is the method's own.
     own = table["method"].isin(aligning).map({True: "aligned", False: "trained"}).where(table["task"] > 0, "trained")
+    named = table[table["metric"] == "own_classifier"].drop_duplicates("method").set_index("method")["classifier"]
+    own = table["method"].map(named).fillna(own)
     table = table[(table["classifier"] == own) | (table["classifier"] == "")].copy()
     table["method"] = pd.Categorical(table["method"], methods, ordered=True)
     return table

@@ -1,6 +1,7 @@
 """Herding: rank the images of a class so that every prefix has a mean close to the class's mean.
 
     python -m wa.herding --features features.npz --previous ../herding.npz --output herding.npz
+    python -m wa.herding --features features.npz --previous ../random.npz --output random.npz --selection random --seed 0
 
 Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4. With features of
 length 1 the k-th exemplar is
@@ -9,7 +10,7 @@ length 1 the k-th exemplar is
 
 Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
 scores need inner products only, hence the Gram matrix (of phi(p) - mu with phi(x)), in float64; ties go to the lower
-index.
+index. A random ranking, and one by the distance from the mean, are there to compare with.
 """
 
 import argparse
@@ -38,9 +39,21 @@ def rank(features: np.ndarray) -> np.ndarray:
     return ranking
 
 
-def rank_classes(features: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
-    """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first."""
+def rank_closest(features: np.ndarray) -> np.ndarray:
+    """As rank, by the distance from the class's mean alone, the closest first."""
+    phi = features.astype(np.float64)
+    phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8
+    return np.linalg.norm(phi - phi.mean(axis=1, keepdims=True), axis=2).argsort(axis=1, kind="stable")
+
+
+def rank_classes(features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0) -> dict[int, np.ndarray]:
+    """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first.
+
+    A random ranking is a function of the seed and the class.
+    """
     rows = {int(c): np.flatnonzero(labels == c) for c in np.unique(labels)}
+    if selection == "random":
+        return {c: np.random.RandomState([seed, c]).permutation(r) for c, r in rows.items()}
     by_size: dict[int, list[int]] = {}
     for c, r in rows.items():
         by_size.setdefault(len(r), []).append(c)
@@ -48,9 +61,12 @@ def rank_classes(features: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarr
     for size, classes in by_size.items():
         step = max(1, 2**22 // size**2)  # Gram matrices of at most 32 MB at a time: they stay in the cache
         for some in (classes[i : i + step] for i in range(0, len(classes), step)):
-            ranking = rank(features[np.stack([rows[c] for c in some])])
+            ranking = RANKINGS[selection](features[np.stack([rows[c] for c in some])])
             ranked |= {c: rows[c][r] for c, r in zip(some, ranking, strict=True)}
     return {c: ranked[c] for c in sorted(ranked)}
+
+
+RANKINGS = {"herding": rank, "closest": rank_closest}
 
 
 def exemplars(herding: dict[str, np.ndarray], per_class: int | None) -> np.ndarray:
@@ -65,13 +81,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rank the images of the classes that a task brought.")
     parser.add_argument("--features", required=True, help="features.npz of the task")
     parser.add_argument("--previous", nargs="?", help="herding.npz of the task before; its classes come first")
+    parser.add_argument("--selection", choices=[*RANKINGS, "random"], default="herding")
+    parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
     features = read_arrays(args.features)
     previous = read_arrays(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
     new = features["label"] >= len(previous["counts"])
     index = features["index"][new]
-    ranked = rank_classes(features["features"][new], features["label"][new])
+    ranked = rank_classes(features["features"][new], features["label"][new], args.selection, args.seed)
     write_arrays(
         args.output,
         ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(np.int32),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wa.files import UserError, read_arrays, read_json
 from wa.herding import exemplars
+from wa.randomness import HOLD_OUT, key, uniform
 from wa.scenario import memory_per_class
 
 
@@ -29,8 +30,25 @@ class Images:
         return self.pixels.index_select(0, rows).permute(0, 3, 1, 2)
 
 
+def hold_out(index: np.ndarray, label: np.ndarray, n_old: int, fraction: float, draw: Tensor) -> np.ndarray:
+    """Which images to keep from a training, so that a bias can be fitted on them: bool (n,).
+
+    index, label: int64 (n,); draw: a key. A fraction of an old class's exemplars, at least one, and as many of every class,
+    old and new (Wu et al., BiC, CVPR 2019), chosen by a number that depends on (draw, image) alone.
+    """
+    counts = np.bincount(label)
+    if counts[:n_old].min() < 2:
+        raise UserError("held_out needs a memory of at least 2 exemplars a class: one to train on, one to hold out")
+    chosen = np.zeros(len(index), bool)
+    number = uniform(draw, torch.from_numpy(index), 1).flatten().numpy()
+    for c in range(len(counts)):
+        rows = np.flatnonzero(label == c)
+        chosen[rows[number[rows].argsort(kind="stable")[: max(1, int(fraction * counts[:n_old].min()))]]] = True
+    return chosen
+
+
 class Task:
-    """The images that a task trains and is tested on."""
+    """The images of a task: `images`, those of the new classes and the memory, of which it trains on `train`, and `test`."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
         self.facts = read_json(args.data / "dataset.json")
@@ -52,7 +70,13 @@ class Task:
             herding = read_arrays(args.herding)
             if len(herding["counts"]) != self.n_old:
                 raise UserError(f"{args.herding} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones")
-            wanted[exemplars(herding, memory_per_class(int(args.memory), self.n_old))] = True
-        train, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
-        self.train = Images(args.data, "train", train, label["train"][train], device)
+            wanted[exemplars(herding, memory_per_class(args.memory, self.n_old))] = True
+        index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
+        self.images = self.train = Images(args.data, "train", index, label["train"][index], device)
+        self.held_out = np.zeros(len(index), bool)
+        if args.held_out and self.n_old:
+            draw = key(args.seed, len(self.sizes), HOLD_OUT)
+            self.held_out = hold_out(index, label["train"][index], self.n_old, args.held_out, draw)
+            train = index[~self.held_out]
+            self.train = Images(args.data, "train", train, label["train"][train], device)
         self.test = Images(args.data, "test", test, label["test"][test], device)

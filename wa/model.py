@@ -21,6 +21,20 @@ class CilClassifier(nn.Module):
         """Add a head for the classes of a new task; the old heads stay as they are."""
         self.heads.append(nn.Linear(self.features, classes, self.bias))
 
+    @torch.no_grad()
+    def clip(self) -> None:
+        """Set negative weights to 0, after a step (Zhao et al., CVPR 2020)."""
+        for head in self.heads:
+            head.weight.clamp_(min=0)
+
+    @torch.no_grad()
+    def redraw(self) -> None:
+        """New weights for all heads, drawn on the CPU from torch's generator, in place."""
+        for head in self.heads:
+            fresh = nn.Linear(head.in_features, head.out_features, self.bias)
+            for p, new in zip(head.parameters(), fresh.parameters(), strict=True):
+                p.copy_(new)
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, d) to logits (B, classes), in the order in which the classes were learned."""
         return torch.cat([head(x) for head in self.heads], dim=1)
@@ -38,6 +52,12 @@ class CilModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.backbone(x))
+
+    def train(self, mode: bool = True) -> "CilModel":
+        """As in torch, save that the batch norm of a frozen backbone keeps its statistics."""
+        super().train(mode)
+        self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
+        return self
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The parameters and buffers as numpy arrays, to be written to a checkpoint."""

@@ -8,6 +8,7 @@ numbers on a CPU and on a GPU. The mixer is the finalizer of SplitMix64 (Steele,
 import torch
 from torch import Tensor
 
+SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT = range(5)  # streams of random numbers, parts of a key
 GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed 64-bit integer
 
 

@@ -15,7 +15,7 @@ def setting(default: object, help: str, choices: tuple | None = None) -> object:
 
 @dataclass(frozen=True)
 class Recipe:
-    backbone: str = setting("resnet32", "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110")
+    backbone: str = setting("resnet32", "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet18")
     bias: bool = setting(True, "whether the classifier has biases")
     epochs: int = setting(170, "passes over the images of the task and the memory")
     batch_size: int = setting(128, "images a step, over all processes together")
@@ -23,15 +23,22 @@ class Recipe:
     momentum: float = setting(0.9, "momentum of SGD")
     weight_decay: float = setting(5e-4, "weight decay of all parameters")
     schedule: str = setting("cosine", "how the learning rate falls, epoch by epoch", ("cosine", "step", "constant"))
+    warmup: int = setting(0, "epochs at the start in which the learning rate rises to the schedule's, linearly")
     milestones: tuple[int, ...] = setting((), "epochs at which the schedule `step` multiplies the learning rate by lr_decay")
     lr_decay: float = setting(0.1, "factor at a milestone")
+    redraw_classifier: bool = setting(False, "whether the classifier is drawn anew after the warm-up")
+    clip: bool = setting(False, "whether the classifier's weights are kept >= 0, by clamping after each step (Zhao et al.)")
     augmentation: tuple[str, ...] = setting(("crop-4", "flip", "rand-m9-mstd0.5-inc1"), "what is done to images, in order")
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
     start: str = setting("previous", "where a task starts: the previous model, or scratch", ("previous", "scratch"))
+    freeze: bool = setting(False, "whether the backbone stays as task 0 left it")
+    classification: str = setting("softmax", "loss of classification, in wa.loss.CLASSIFICATION", ("softmax", "separated"))
     distillation: str = setting("0", "lambda, the weight of the distillation: a number, or `dynamic` = n_old / n_seen")
+    form: str = setting("softmax", "loss of distillation, in wa.loss.DISTILLATION", ("softmax", "taskwise"))
     temperature: float = setting(2.0, "temperature T of the distillation")
     temperature_squared: bool = setting(True, "whether the distillation is multiplied by T^2 (Hinton et al., 2015)")
     mix: str = setting("sum", "sum: CE + lambda KD; convex: (1 - lambda) CE + lambda KD", ("sum", "convex"))
+    held_out: float = setting(0.0, "fraction of the exemplars, and as many new images, kept from the training to fit a bias")
     precision: str = setting(
         "auto", "arithmetic of the convolutions; auto: bfloat16 where it is faster", ("auto", "float32", "tf32", "bfloat16")
     )
@@ -81,9 +88,11 @@ def from_options(args: argparse.Namespace) -> Recipe:
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The learning rate of an epoch (from 0), as torch's CosineAnnealingLR and MultiStepLR have it."""
+    """The learning rate of an epoch (from 0), as torch's CosineAnnealingLR and MultiStepLR have it; `warmup` is before that."""
     import math
 
+    if epoch < recipe.warmup:
+        return recipe.lr * (epoch + 1) / recipe.warmup
     if recipe.schedule == "cosine":
         return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
     if recipe.schedule == "step":

@@ -1,7 +1,10 @@
-"""The ResNets for CIFAR: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
+"""The ResNets for small images: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 
-Depth 6n + 2: a 3x3 convolution, three stages of n blocks with 16, 32 and 64 channels, the mean over the image. Where
-the size changes, the shortcut takes every second pixel and pads the channels with zeros (option A): no parameters.
+`resnet20` to `resnet110` are section 4.2's for CIFAR, of depth 6n + 2: a 3x3 convolution, three stages of n blocks with 16, 32
+and 64 channels, the mean over the image. Where the size changes, the shortcut takes every second pixel and pads the channels
+with zeros (option A): no parameters. `resnet18` is section 4.1's for ImageNet as the field uses it on CIFAR (DER: Yan et al.,
+CVPR 2021): four stages of 2 blocks with 64 to 512 channels and 1x1 convolutions as shortcuts (option B), but a first
+convolution of 3x3 and no pooling after it.
 """
 
 import torch
@@ -11,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class BasicBlock(nn.Module):
-    def __init__(self, in_channels: int, channels: int, stride: int):
+    def __init__(self, in_channels: int, channels: int, stride: int, project: bool = False):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -19,37 +22,44 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
         self.new_channels = channels - in_channels
+        self.project = project and (stride > 1 or self.new_channels > 0)
+        if self.project:
+            self.conv3 = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.bn3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
-        if self.stride > 1 or self.new_channels:
+        if self.project:
+            x = self.bn3(self.conv3(x))
+        elif self.stride > 1 or self.new_channels:
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
         return F.relu(out + x, inplace=True)
 
 
 class CifarResNet(nn.Module):
-    """Images, float (B, in_channels, H, W), to features, float (B, 64)."""
+    """Images, float (B, in_channels, H, W), to features, float (B, features)."""
 
-    features = 64
-
-    def __init__(self, depth: int, in_channels: int = 3):
+    def __init__(self, channels: tuple[int, ...], blocks: int, in_channels: int = 3, project: bool = False):
         super().__init__()
-        n = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*(BasicBlock(16, 16, 1) for _ in range(n)))
-        self.layer2 = nn.Sequential(BasicBlock(16, 32, 2), *(BasicBlock(32, 32, 1) for _ in range(n - 1)))
-        self.layer3 = nn.Sequential(BasicBlock(32, 64, 2), *(BasicBlock(64, 64, 1) for _ in range(n - 1)))
+        self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.features, self.stages = channels[-1], len(channels)
+        for stage, (before, wide) in enumerate(zip((channels[0], *channels), channels, strict=False), 1):
+            first = BasicBlock(before, wide, 1 if stage == 1 else 2, project)
+            self.add_module(f"layer{stage}", nn.Sequential(first, *(BasicBlock(wide, wide, 1) for _ in range(blocks - 1))))
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            elif project and isinstance(m, BasicBlock):
+                nn.init.zeros_(m.bn2.weight)  # blocks start as the identity (Goyal et al., 2017), as in DER's code
             elif isinstance(m, nn.BatchNorm2d):
                 m.num_batches_tracked = None  # only a momentum of None reads it, and counting is a kernel a layer and step
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = self.layer3(self.layer2(self.layer1(x)))
+        for stage in range(1, self.stages + 1):
+            x = getattr(self, f"layer{stage}")(x)
         return torch.mean(x, dim=(2, 3))
 
     def fold_batch_norm(self) -> None:
@@ -62,8 +72,10 @@ class CifarResNet(nn.Module):
                 setattr(module, bn, nn.Identity())
 
 
-BACKBONES = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56, 110)}  # 8 is for the digits
+DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56, 110)}  # 8 is for the digits
 
 
 def build(name: str, in_channels: int) -> CifarResNet:
-    return CifarResNet(BACKBONES[name], in_channels)
+    if name == "resnet18":
+        return CifarResNet((64, 128, 256, 512), 2, in_channels, project=True)
+    return CifarResNet((16, 32, 64), (DEPTHS[name] - 2) // 6, in_channels)

@@ -49,7 +49,7 @@ class Saved:
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-        for i, p in enumerate(model.parameters()):
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):
             tensors[f"momentum.{i}"] = optimizer.state[p]["momentum_buffer"].cpu().numpy()
         header = {"fingerprint": self.fingerprint, "history": history, "digest": digest(tensors)}
         write_checkpoint(self.path, tensors, header)
@@ -66,6 +66,7 @@ class Saved:
             print(f"starting anew: {error}", flush=True)
             return []
         load_tensors(model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, str(self.path))
-        for i, p in enumerate(model.parameters()):  # in the parameter's memory format, which the fused step takes for granted
+        # In the parameter's memory format, which the fused step takes for granted.
+        for i, p in enumerate(optimizer.param_groups[0]["params"]):
             optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
         return header["history"]

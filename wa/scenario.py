@@ -48,9 +48,12 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
     return [base] + [increment] * full + [rest] * (rest > 0)
 
 
-def memory_per_class(memory: int | None, n_seen: int) -> int | None:
-    """Exemplars a class when `memory` images are kept in total for n_seen classes; None means all of them."""
-    return None if memory is None else memory // n_seen
+def memory_per_class(memory: str, n_seen: int) -> int | None:
+    """Exemplars a class for n_seen classes. memory: `2000` in total, `20/class`, or `all` (None: every image)."""
+    if memory == "all":
+        return None
+    total, _, per_class = memory.partition("/")
+    return int(total) if per_class else int(total) // n_seen
 
 
 def main() -> None:

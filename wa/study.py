@@ -5,13 +5,16 @@ the order, the seed and the base only, so it is one task, shared. A task's path 
 
     results/cifar100/order-1993/seed-0/base-50                       task 0
     results/cifar100/order-1993/seed-0/base-50/inc-10/wa/task-1      task 1 of a run
+
+Methods that train task 0 in another way than the study does share a base named after what differs: base-50-der,
+base-50-clip.
 """
 
 import copy
 import difflib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 
@@ -19,9 +22,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from wa import recipe as recipes
+from wa.alignment import ALIGNMENTS
 from wa.datasets import survey
 from wa.files import UserError, read_json
 from wa.recipe import Recipe
+from wa.recipes import RECIPES
 from wa.scenario import class_order, task_sizes
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "config.schema.yaml"
@@ -69,18 +74,50 @@ def validate(config: dict) -> dict:
     """The config with all defaults, or a UserError that names the key."""
     config = json.loads(json.dumps(config))  # plain dicts and lists of our own
     schema = yaml.safe_load(SCHEMA.read_text())
-    training = schema["properties"]["training"]
-    training["properties"]["base"]["properties"] = {  # the keys of training once more, but without defaults
-        k: {w: x for w, x in v.items() if w != "default"}
-        for k, v in training["properties"].items()
-        if k not in ("base", "backbone", "bias")
-    }
-    training["properties"]["base"]["additionalProperties"] = False
+    training, method = schema["properties"]["training"]["properties"], schema["properties"]["methods"]["additionalProperties"]
+    method["properties"]["alignment"]["enum"] = list(ALIGNMENTS)
+    for f in fields(Recipe):  # the names of losses stand in one place
+        if f.name in ("classification", "form"):
+            method["properties"][f.name]["enum"] = list(f.metadata["choices"])
+    for section, without in ((training["base"], ("base", "backbone", "bias")), (method["properties"]["training"], ("base",))):
+        section["additionalProperties"] = False  # the keys of training once more, but without defaults
+        section["properties"] = {
+            k: {w: x for w, x in v.items() if w != "default"} for k, v in training.items() if k not in without
+        }
+    method["properties"]["training"]["properties"]["base"] = training["base"]
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path)))
     if errors:
         raise UserError("config: " + explain(errors[0]))
+    apply_recipes(config)
     set_defaults(config, schema)
     return config
+
+
+def merged(sections: Iterable[dict]) -> dict:
+    """Sections `training`, the later over the earlier. `base` becomes all settings of task 0; what a section says holds for
+    task 0 too, unless its own `base` says otherwise."""
+    later, base = {}, {}
+    for section in sections:
+        settings = {k: v for k, v in section.items() if k != "base"}
+        later |= settings
+        base |= settings | section.get("base", {})
+    return later | {"base": base}
+
+
+def apply_recipes(config: dict) -> None:
+    """Put the settings of the recipes that a config names under the config's own, for the study and for each method."""
+    study, own = config.get("recipe", "none"), config.get("training", {})
+    for name, method in config["methods"].items():
+        recipe = RECIPES[study if method.get("recipe", "study") == "study" else method["recipe"]]
+        method["training"] = merged([recipe["training"], own, method.get("training", {})])
+        if method.get("distillation") == "recipe":
+            if "distillation" not in recipe["method"]:
+                raise UserError(f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance recipe: pycil")
+            method["distillation"] = recipe["method"]["distillation"]
+        for key, value in recipe["method"].items():
+            if key != "distillation":
+                method.setdefault(key, value)
+    config["training"] = merged([RECIPES[study]["training"], own])
 
 
 @dataclass(frozen=True)
@@ -91,6 +128,7 @@ class Task:
     order: str
     seed: int
     method: str | None
+    recipe: Recipe
     sizes: list[int]  # the classes of each task up to this one
     learned: str  # where the checkpoint lies: path, but for task 0 of a run
     previous: str | None  # where the checkpoint of the task before lies
@@ -98,7 +136,8 @@ class Task:
 
 class Study:
     def __init__(self, config: dict, results: str = "results"):
-        self.config = config = validate(config)
+        self.written, self.config = config, validate(config)
+        config = self.config
         self.root = f"{results}/{config['experiment']}"
         self.data = f"{results}/data/{config['dataset']}"
         self.orders = {str(o): None for o in config["orders"]}
@@ -120,62 +159,114 @@ class Study:
             if protocol in self.protocols:
                 raise UserError(f"config: protocols: base {protocol[0]}, increment {protocol[1]} is there twice")
             self.protocols.append(protocol)
-        self.check_memory_and_batches()
+        self.check_methods()
+        self.check_batches()
+        self.bases = {method: self.base_name(method) for method in config["methods"]}
         self.tasks = {task.path: task for run in self.runs() for task in run} | {t.path: t for t in self.base_tasks()}
 
-    def check_memory_and_batches(self) -> None:
+    def check_methods(self) -> None:
+        """Refuse choices that cannot be, alone or together."""
+
+        def refuse(what: str) -> None:
+            raise UserError(f"config: methods.{name}.{what}")
+
         for name, method in self.config["methods"].items():
-            memory = method["memory"]
-            if memory not in (0, "all") and memory < self.n_classes:
-                raise UserError(
-                    f"config: methods.{name}.memory: {memory} exemplars are fewer than the {self.n_classes} classes;"
-                    f" use at least {self.n_classes}, or 0 for none"
+            memory, least = method["memory"], 2 * self.n_classes if method["held_out"] else self.n_classes
+            if isinstance(memory, int) and 0 < memory < least:
+                refuse(
+                    f"memory: {memory} exemplars are fewer than the {self.n_classes} classes; use at least {least}, or 0 for none"
+                    if memory < self.n_classes
+                    else f"memory: {memory} exemplars are too few to hold some of each class out; use at least {least}"
                 )
+            if memory == "1/class" and method["held_out"]:
+                refuse("memory: 1/class leaves none to hold out; use at least 2/class")
+            if method["classifier"] == "nme" and memory == 0:
+                refuse("classifier: nme is the nearest mean of exemplars, so it needs a memory")
+            if method["held_out"] and memory == 0:
+                refuse("held_out is a fraction of the exemplars, so it needs a memory")
+            if method["alignment"] == "bias" and not method["held_out"]:
+                refuse("alignment: bias is fitted on held-out images, so it needs held_out, for instance 0.1")
+            if method["alignment"] == "bias" and not self.recipe(name).bias:
+                refuse("alignment: bias needs a classifier with biases (training.bias: true)")
+
+    def check_batches(self) -> None:
+        bases, later = {self.recipe(None)}, {self.recipe(m) for m in self.config["methods"]}
+        bases |= {self.recipe(m, base=True) for m in self.config["methods"]}
         for base, increment in self.protocols:
-            for number, size in enumerate(task_sizes(self.n_classes, base, increment)[:]):
-                batch = self.recipe(None if number == 0 else next(iter(self.config["methods"]))).batch_size
+            for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
+                batch = max(recipe.batch_size for recipe in (later if number else bases))
                 if size * self.least < batch:
                     raise UserError(
                         f"config: training.batch_size: {batch} is more than the {size * self.least} images of task {number}"
                         f" (base {base}, increment {increment}); use a smaller batch"
                     )
 
-    def recipe(self, method: str | None) -> Recipe:
-        """The recipe of task 0 (None), or of a method's later tasks."""
-        training = dict(self.config["training"])
-        base = training.pop("base")
-        choices = dict(self.config["methods"][method]) if method else {"start": "previous"}
-        choices.pop("memory", None), choices.pop("alignment", None)
-        if method is None or choices["start"] == "scratch":
-            training |= base
-        return recipes.from_config(training | choices)
+    def recipe(self, method: str | None, base: bool = False) -> Recipe:
+        """The recipe of a method's tasks, or with `base` of the task 0 that it starts from; method None: the study's task 0."""
+        choices = self.config["methods"][method] if method else {"training": self.config["training"]}
+        training = dict(choices["training"])
+        settings = training.pop("base")
+        if method and not base:
+            if choices["start"] == "previous":
+                settings = training
+            settings = settings | {f.name: choices[f.name] for f in fields(Recipe) if f.name in choices}
+        return recipes.from_config(training | settings)
 
-    def base_path(self, order: str, seed: int, base: int) -> str:
-        return f"{self.root}/order-{order}/seed-{seed}/base-{base}"
+    def base_name(self, method: str) -> str:
+        """Of the base that a method starts from: "" for the study's own, else what differs from it or, where that is less to
+        say, from the base of a published recipe. Equal recipes have equal names."""
+        wanted, names = asdict(self.recipe(method, base=True)), {"": asdict(self.recipe(None))}
+        for name in RECIPES.keys() - {"none"}:
+            base = merged([RECIPES[name]["training"], self.written.get("training", {})])["base"]
+            names[f"-{name}"] = asdict(recipes.from_config(base))
+        differing = {name: [k for k in wanted if wanted[k] != theirs[k]] for name, theirs in names.items()}
+        name = min(differing, key=lambda name: (len(differing[name]), name))
+        words = [name]
+        for key in differing[name]:
+            if isinstance(wanted[key], bool):
+                words += [key if wanted[key] else f"no-{key}"]
+            else:
+                words += [key, *map(str, wanted[key] if isinstance(wanted[key], tuple) else [wanted[key]])]
+        return "-".join(words)
+
+    def base_path(self, order: str, seed: int, base: int, method: str) -> str:
+        return f"{self.root}/order-{order}/seed-{seed}/base-{base}{self.bases[method]}"
 
     def base_tasks(self) -> Iterator[Task]:
         bases = dict.fromkeys(base for base, _ in self.protocols)
-        for order, seed, base in product(self.orders, self.config["seeds"], bases):
-            path = self.base_path(order, seed, base)
-            yield Task(path, order, seed, None, [base], path, None)
+        methods = {name: method for method, name in self.bases.items()}  # one of each base
+        for order, seed, base, method in product(self.orders, self.config["seeds"], bases, methods.values()):
+            path = self.base_path(order, seed, base, method)
+            yield Task(path, order, seed, None, self.recipe(method, base=True), [base], path, None)
 
     def runs(self) -> Iterator[list[Task]]:
         """The tasks of each run, from task 0."""
+        later = {method: self.recipe(method) for method in self.config["methods"]}
         for order, seed, (base, inc), method in product(
             self.orders, self.config["seeds"], self.protocols, self.config["methods"]
         ):
-            shared = self.base_path(order, seed, base)
+            shared = self.base_path(order, seed, base, method)
             chain, previous = [], None
             sizes = task_sizes(self.n_classes, base, inc)
             for number in range(len(sizes)):
                 path = f"{shared}/inc-{inc}/{method}/task-{number}"
                 learned = path if number else shared
-                chain.append(Task(path, order, seed, method, sizes[: number + 1], learned, previous))
+                chain.append(Task(path, order, seed, method, later[method], sizes[: number + 1], learned, previous))
                 previous = learned
             yield chain
 
+    def settings(self) -> str:
+        """What the config says of how it trains, in its own words, as JSON."""
+        keys = ("orders", "seeds", "recipe", "training", "methods")
+        return json.dumps({key: self.written[key] for key in keys if key in self.written})
+
     def table(self) -> str:
         """What aggregate needs to find every run, as a short string: the product's factors, not the product."""
+        methods = self.config["methods"]
+        more = {
+            "bases": {method: name for method, name in self.bases.items() if name},
+            "classifiers": {name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"},
+        }
         return json.dumps(
             {
                 "root": self.root,
@@ -183,7 +274,8 @@ class Study:
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],
                 "protocols": self.protocols,
-                "methods": list(self.config["methods"]),
+                "methods": list(methods),
                 "n_classes": self.n_classes,
             }
+            | {key: value for key, value in more.items() if value}  # what differs from the defaults
         )

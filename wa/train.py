@@ -31,11 +31,11 @@ import torch
 from wa import recipe as recipes
 from wa import resume
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.engine import INITIALIZE, Processes, Trainer
+from wa.engine import Processes, Trainer
 from wa.files import UserError, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
-from wa.randomness import key
+from wa.randomness import INITIALIZE, REDRAW, key
 from wa.recipe import Recipe
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -56,6 +56,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
         raise UserError(f"{args.model} does not fit: it is (backbone, channels, classes a task, bias) {have}, wanted is {want}")
     teacher = load_model(args.model)[0].requires_grad_(False).eval() if recipe.distillation != "0" else None
     model.classifier.grow(task.sizes[-1])
+    model.backbone.requires_grad_(not recipe.freeze)
     return model, teacher
 
 
@@ -96,7 +97,7 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]
     parser.add_argument("--order", type=Path, required=True, help="order.json")
     parser.add_argument("--tasks", type=int, nargs="+", required=True, help="classes of each task, up to the one to train")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--memory", default="0", help="exemplars of the old classes in total, or `all` (default: 0)")
+    parser.add_argument("--memory", default="0", help="exemplars in total, a class (20/class), or `all` (default: 0)")
     parser.add_argument("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
     parser.add_argument("--herding", nargs="?", type=Path, help="the previous task's herding.npz")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
@@ -152,15 +153,16 @@ def line(row: dict, epochs: int) -> str:
 
 def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
     """What a training leaves. The checkpoint comes last: where it is, the others are."""
-    train, test = trainer.task.train, trainer.task.test
+    images, test = trainer.task.images, trainer.task.test
     write_arrays(
         output / "features.npz",
-        index=train.index.cpu().numpy(),
-        label=train.label.cpu().numpy(),
-        features=trainer.features(train).cpu().numpy(),
+        index=images.index.cpu().numpy(),
+        label=images.label.cpu().numpy(),
+        features=trainer.features(images).cpu().numpy(),
         test_index=test.index.cpu().numpy(),
         test_label=test.label.cpu().numpy(),
         test_features=trainer.features(test).cpu().numpy(),
+        **({"held_out": trainer.task.held_out} if trainer.recipe.held_out else {}),
     )
     with writing(output / "history.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
@@ -191,6 +193,9 @@ def main() -> None:
             flush=True,
         )
     for epoch in range(len(history), recipe.epochs):
+        if recipe.redraw_classifier and epoch == recipe.warmup:
+            torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
+            trainer.model.classifier.redraw()
         row = trainer.epoch(epoch)
         test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})

@@ -32,7 +32,8 @@ onstart:
 
 wildcard_constraints:
     order="[^/]+",
-    task=r"order-[^/]+/seed-\d+/base-\d+(/inc-\d+/[^/]+/task-\d+)?",
+    task=r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?",
+    selection="herding|random|closest",
 
 
 def gpus():
@@ -72,18 +73,16 @@ def previous(name):
 
     def files(wildcards):
         task = task_of(wildcards)
-        return f"{task.previous}/{name}" if task.previous else []
+        return f"{task.previous}/{name.format(**wildcards)}" if task.previous else []
 
     return files
 
 
-def previous_for_training(name):
-    """Input function: as previous, where the training reads it."""
+def previous_model(wildcards):
+    """Input function: the model that a training starts from."""
+    return [] if choice(wildcards, "start") == "scratch" else previous("model.safetensors")(wildcards)
 
-    def files(wildcards):
-        unread = (
-            choice(wildcards, "start") == "scratch" if name == "model.safetensors" else choice(wildcards, "memory") in (0, "all")
-        )
-        return [] if unread else previous(name)(wildcards)
 
-    return files
+def previous_ranking(wildcards):
+    """Input function: the ranking whose first images are the memory that a training reads."""
+    return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)

@@ -6,7 +6,9 @@ rule evaluate:
         trained=learned("trained.safetensors"),
         model=learned("model.safetensors"),
         alignment=learned("alignment.json"),
-        herding=lambda wildcards: learned("herding.npz")(wildcards) if choice(wildcards, "memory") else [],
+        herding=lambda wildcards: (
+            learned(f"{choice(wildcards, 'selection')}.npz")(wildcards) if choice(wildcards, "memory") else []
+        ),
         code=code("evaluate", "metrics", "herding"),
     output:
         predictions=f"{ROOT}/{{task}}/predictions.npz",

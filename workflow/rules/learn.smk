@@ -4,8 +4,8 @@ rule train:
         rules.prepare.output,
         data=rules.prepare.output.dataset,
         order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
-        model=previous_for_training("model.safetensors"),
-        herding=previous_for_training("herding.npz"),
+        model=previous_model,
+        herding=previous_ranking,
         code=code("train", "engine", "inputs", "model", "resnet", "loss", "augment", "randomness"),
     output:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
@@ -29,7 +29,7 @@ rule train:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
         memory=lambda wildcards: choice(wildcards, "memory") or 0,
-        recipe=lambda wildcards: STUDY.recipe(task_of(wildcards).method).flags(),
+        recipe=lambda wildcards: task_of(wildcards).recipe.flags(),
     shell:
         "python -m wa.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
@@ -42,21 +42,27 @@ rule train:
 rule herd:
     input:
         features=f"{ROOT}/{{task}}/features.npz",
-        previous=previous("herding.npz"),
+        previous=previous("{selection}.npz"),
         code=code("herding"),
     output:
-        f"{ROOT}/{{task}}/herding.npz",
+        f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
-        f"{ROOT}/{{task}}/herd.log",
+        f"{ROOT}/{{task}}/{{selection}}.log",
     conda:
         "../../environment.yml"
+    params:
+        options=lambda wildcards: (
+            "" if wildcards.selection == "herding" else f"--selection {wildcards.selection} --seed {task_of(wildcards).seed}"
+        ),
     shell:
-        "python -m wa.herding --features {input.features:q} --previous {input.previous:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.herding --features {input.features:q} --previous {input.previous:q} --output {output:q}"
+        " {params.options} > {log:q} 2>&1"
 
 
 rule align:
     input:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
+        held_out=lambda wildcards: f"{ROOT}/{wildcards.task}/features.npz" if choice(wildcards, "alignment") == "bias" else [],
         code=code("alignment"),
     output:
         model=f"{ROOT}/{{task}}/model.safetensors",
@@ -68,5 +74,5 @@ rule align:
     params:
         alignment=lambda wildcards: choice(wildcards, "alignment") or "none",
     shell:
-        "python -m wa.alignment --trained {input.trained:q} --alignment {params.alignment} --output {output.model:q}"
+        "python -m wa.alignment --trained {input.trained:q} --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
         " --report {output.report:q} > {log:q} 2>&1"

@@ -1,0 +1,91 @@
+"""The published variants of WA against their sources, written down here a second time."""
+
+import pytest
+import yaml
+
+from wa import recipe as recipes
+from wa import train
+from wa.recipe import learning_rate
+from wa.recipes import RECIPES
+from wa.study import SCHEMA, Study
+
+NAMES = [name for name in RECIPES if name != "none"]
+
+
+def study(recipe: str, folder, **more) -> Study:
+    methods = {"wa": {"memory": 2000, "distillation": "recipe", "alignment": "weight"}, "finetune": {}}
+    config = {"experiment": "x", "dataset": "cifar100", "recipe": recipe, "protocols": [{"base": 50, "increment": 10}]}
+    return Study(config | {"methods": methods} | more, str(folder))
+
+
+# epoch -> learning rate just before and from there on; the ends are the first and the last epoch
+STEPS = {
+    ("paper", True): (250, {100: (0.1, 0.01), 150: (0.01, 0.001), 200: (0.001, 0.0001)}),
+    ("paper", False): (250, {100: (0.1, 0.01), 150: (0.01, 0.001), 200: (0.001, 0.0001)}),
+    ("pycil", True): (200, {60: (0.1, 0.01), 120: (0.01, 0.001), 170: (0.001, 0.0001)}),
+    ("pycil", False): (170, {60: (0.1, 0.01), 100: (0.01, 0.001), 140: (0.001, 0.0001)}),
+    ("der", False): (170, {10: (0.1, 0.1), 10 + 100: (0.1, 0.01), 10 + 120: (0.01, 0.001)}),
+}
+
+
+@pytest.mark.parametrize("name, base", STEPS)
+def test_schedules(name, base, tmp_path):
+    recipe = study(name, tmp_path).recipe("wa", base)
+    epochs, changes = STEPS[name, base]
+    assert recipe.epochs == epochs
+    for epoch, (before, after) in changes.items():
+        assert learning_rate(recipe, epoch - 1) == pytest.approx(before)
+        assert learning_rate(recipe, epoch) == pytest.approx(after)
+    if name == "der":
+        assert [learning_rate(recipe, e) for e in range(10)] == pytest.approx([0.01 * (e + 1) for e in range(10)])
+        assert recipe.redraw_classifier and study(name, tmp_path).recipe("wa", True) == study(name, tmp_path).recipe(None)
+
+
+def test_what_distinguishes_them(tmp_path):
+    """The table of differences: lambda, mix, T^2, clipping, weight decay (task 0, later), backbone, augmentation's last."""
+    told = {}
+    for name in NAMES:
+        one = study(name, tmp_path)
+        base, later = one.recipe("wa", base=True), one.recipe("wa")
+        assert later.batch_size == 128 and later.temperature == 2 and later.momentum == 0.9 and base.clip == later.clip
+        decay = (base.weight_decay, later.weight_decay)
+        told[name] = (later.distillation, later.mix, later.temperature_squared, later.clip, decay, later.backbone)
+        assert one.recipe("finetune").distillation == "0" and one.config["methods"]["wa"]["alignment"] == "weight"
+    assert told == {
+        "paper": ("dynamic", "convex", False, True, (2e-4, 2e-4), "resnet32"),
+        "pycil": ("dynamic", "convex", False, False, (5e-4, 2e-4), "resnet32"),
+        "tutorial": ("0.5", "sum", True, False, (5e-4, 5e-4), "resnet32"),
+        "der": ("dynamic", "convex", False, True, (5e-4, 5e-4), "resnet18"),
+    }
+    assert float(study("pycil", tmp_path).recipe("wa").augmentation[-1].split("-")[1]) == pytest.approx(63 / 255, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_known_and_reach_the_training(name, tmp_path):
+    schema = yaml.safe_load(SCHEMA.read_text())["properties"]
+    assert RECIPES[name]["training"].keys() <= schema["training"]["properties"].keys()
+    assert RECIPES[name]["method"].keys() <= schema["methods"]["additionalProperties"]["properties"].keys()
+    recipe = study(name, tmp_path).recipe("wa")
+    required = ["--data", "d", "--order", "o", "--tasks", "50", "10", "--output", "x"]
+    assert train.parse([*required, *recipe.flags().split()])[1] == recipe
+    assert set(schema["recipe"]["enum"]) == set(RECIPES)
+
+
+def test_a_config_goes_over_the_recipe_key_by_key(tmp_path):
+    plain = study("pycil", tmp_path)
+    changed = study("pycil", tmp_path, training={"lr": 0.2, "base": {"epochs": 3}})
+    assert (changed.recipe(None).lr, changed.recipe("wa").lr) == (0.2, 0.2)
+    assert (changed.recipe(None).epochs, changed.recipe("wa").epochs) == (3, 170)
+    assert changed.recipe(None).milestones == plain.recipe(None).milestones == (60, 120, 170)
+    everywhere = study("pycil", tmp_path, training={"epochs": 4})
+    assert (everywhere.recipe(None).epochs, everywhere.recipe("wa").epochs) == (4, 4)
+    methods = {
+        "a": {"memory": 2000, "distillation": "recipe", "mix": "sum", "temperature_squared": True},
+        "b": {"memory": 2000, "distillation": "recipe", "recipe": "tutorial", "training": {"lr": 0.3}},
+    }
+    own = study("pycil", tmp_path, methods=methods, training={"momentum": 0.8})
+    assert (own.recipe("a").mix, own.recipe("a").distillation, own.recipe("a").temperature_squared) == ("sum", "dynamic", True)
+    b = own.recipe("b")
+    assert (b.mix, b.distillation, b.lr, b.momentum, b.schedule) == ("sum", "0.5", 0.3, 0.8, "cosine")
+    assert own.bases == {"a": "", "b": "-tutorial-lr-0.3"}
+    assert recipes.from_config({}).flags() == ""
