@@ -50,7 +50,7 @@ def main() -> None:
                 for number, task in enumerate(run):
                     Path(task.path).mkdir(parents=True)
                     Path(task.path, "metrics.json").write_text(json.dumps(metrics(number, draw)))
-            table, methods = f"{folder}/metrics.csv", list(study.config["methods"])
+            table, methods = f"{study.root}/metrics.csv", list(study.config["methods"])
             programs = {"aggregate": ["wa.aggregate", "--study", study.table(), "--output", table]}
             for figure, kind in (("accuracy", "svg"), ("final", "md")):
                 options = ["--metrics", table, "--methods", *methods, "--output", f"{folder}/{figure}.{kind}"]

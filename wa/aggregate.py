@@ -1,6 +1,6 @@
 """Gather the metrics of every task of every run in one tidy table, and add those that need several tasks.
 
-    python -m wa.aggregate --study '{"root": "results/digits", ...}' --output results/digits/metrics.csv
+    python -m wa.aggregate --study '{"experiment": "digits", ...}' --output results/digits/metrics.csv
 
 A row a measurement: experiment, order, seed, base, increment, method, task, classifier, metric, value. Accuracies are
 percentages. The metrics of several tasks (average_incremental_accuracy, forgetting, ...) stand at each task for the tasks
@@ -44,15 +44,15 @@ def run_rows(run: Path, sizes: list[int], own: str | None) -> Iterator[tuple]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="One tidy table of all metrics of a study.")
     parser.add_argument("--study", type=json.loads, required=True, help="the table of runs, as wa.study.Study.table() gives it")
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, help="metrics.csv, in the folder of the study")
     args = parser.parse_args()
-    study = args.study
+    study, root = args.study, Path(args.output).parent
     with writing(args.output) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for order, seed, (base, inc), method in product(*(study[k] for k in ("orders", "seeds", "protocols", "methods"))):
             name = f"base-{base}{study.get('bases', {}).get(method, '')}"
-            run = Path(study["root"], f"order-{order}", f"seed-{seed}", name, f"inc-{inc}", method)
+            run = Path(root, f"order-{order}", f"seed-{seed}", name, f"inc-{inc}", method)
             for row in run_rows(run, task_sizes(study["n_classes"], base, inc), study.get("classifiers", {}).get(method)):
                 writer.writerow((study["experiment"], order, seed, base, inc, method, *row))
 

@@ -269,7 +269,6 @@ class Study:
         }
         return json.dumps(
             {
-                "root": self.root,
                 "experiment": self.config["experiment"],
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],
