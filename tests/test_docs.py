@@ -34,7 +34,11 @@ def is_better_aligned(output: str) -> bool:
 # A command of the documents, as a regular expression; what is run in its place (\g<0>: the command itself); and, where it says
 # more than that it ends well, what its output must be like. A command that nothing here matches fails the test.
 COMMANDS = [
-    (r"make (run|images|report|draft)", r"make --old-file=.venv/done \1", None),  # set-up is done, in the environment that runs this test
+    (
+        r"make (run|images|report|draft)",
+        r"make --old-file=.venv/done \1",
+        None,
+    ),  # set-up is done, in the environment that runs this test
     (r"make (setup|test|lint|slurm|test-slurm)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
     (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),  # tests/slurm has a cluster, and runs this there
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),

@@ -1,6 +1,5 @@
 """Leases of GPUs, with processes in place of GPUs: never two trainings on one slot, never a slot lost, whatever is killed."""
 
-import itertools
 import os
 import random
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,7 +83,7 @@ def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
     for name in names:
         holders = sorted((began[line[1]], end[line[1]]) for line in lines if line[0] == "begin" and name in line[4].split(","))
         assert len(holders) > 4
-        for (_, before), (after, _) in itertools.pairwise(holders):
+        for (_, before), (after, _) in pairwise(holders):
             assert before < after, f"two on {name}"
     assert start(names, events, 4, 0).wait(timeout=20) == 0  # no slot is lost
 
@@ -104,7 +104,7 @@ def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
 def test_too_few_gpus_is_one_error(names, tmp_path):
     with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but 4 can be seen"):
         lease(names, 5, 1, tmp_path)
-    run = program("wa.launch", "--processes", 2, "--", "--data", tmp_path, CUDA_VISIBLE_DEVICES="0")
+    run = program("wa.launch", "--processes", 2, "--", "--output", tmp_path, CUDA_VISIBLE_DEVICES="0")
     assert run.returncode == 1 and run.stdout.startswith("error: a training of 2 processes needs 2 GPUs, but 1")
 
 

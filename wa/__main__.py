@@ -1,6 +1,7 @@
 """The command `wa` (or `python -m wa`): use and inspect what a study has trained. Studies are run by snakemake.
 
     wa predict MODEL IMAGE...     the five most probable classes of each image
+    wa status [--config CONFIG]   how far a study is, what is trained now, and when it will end
     wa show RUN                   a run's accuracies, gamma, and its checkpoints back to the data, hashes verified
     wa export MODEL OUTPUT        the model as ONNX, to be served without PyTorch
 
@@ -32,6 +33,12 @@ def main() -> None:
         images={"nargs": "+", "metavar": "image"},
     )
     command(
+        "status",
+        "Print how far a study is: what is done, what is trained now at which epoch and speed, and when it will end.",
+        "To be run in the folder that holds results/. Reads files alone: it disturbs nobody.",
+        **{"--config": {"default": "config/config.yaml", "help": "the study's config (default: config/config.yaml)"}},
+    )
+    command(
         "show",
         "Print a run task by task: accuracies, gamma, and the chain of checkpoints back to the data.",
         "Every file of the chain is hashed again and compared with what the checkpoints' headers say; the exit status is 1 if\n"
@@ -56,6 +63,10 @@ def main() -> None:
         from wa.predict import predict
 
         program(lambda: predict(args.model, args.images))
+    elif args.command == "status":
+        from wa.status import status
+
+        program(lambda: status(args.config))
     elif args.command == "show":
         from wa.show import show
 

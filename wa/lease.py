@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 from wa.files import UserError
@@ -53,7 +54,7 @@ def lock(file: int, kind: int, byte: int, wait: bool = False) -> bool:
 
 
 def lease(devices: list[str], count: int, runs_per_gpu: int, folder: Path | None = None) -> tuple[int, list[str]]:
-    """Wait for a slot on each of `count` devices; returns the file that holds them as long as it is open, and their names.
+    """Wait for a slot on each of `count` of the devices; returns the file that holds them while it is open, and their names.
 
     Whoever is at the gate keeps what it has and waits for the rest. It is alone there and waits for nothing else, so several
     devices are taken without deadlock, and in turn. In a Slurm job only the job's own trainings are asked for.
@@ -64,17 +65,14 @@ def lease(devices: list[str], count: int, runs_per_gpu: int, folder: Path | None
             " lower processes, or use device: cpu"
         )
     job = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME")]
-    # In this order, runs spread over the GPUs before they share one.
-    slots = [(number, name) for number in range(runs_per_gpu) for name in devices]
-    bytes_ = {slot: 1 + int.from_bytes(hashlib.sha256(repr((job, slot)).encode()).digest()[:7]) for slot in slots}
     file = slots_file(folder or Path(f"/tmp/wa-{os.getuid()}"))
+    started, taken = time.monotonic(), []
     lock(file, fcntl.F_WRLCK, GATE, wait=True)
-    taken: list[str] = []
-    started = time.monotonic()
     while len(taken) < count:
-        for slot in slots:
-            if slot[1] not in taken and len(taken) < count and lock(file, fcntl.F_WRLCK, bytes_[slot]):
-                taken.append(slot[1])
+        for number, name in product(range(runs_per_gpu), devices):  # runs spread over the GPUs before they share one
+            byte = 1 + int.from_bytes(hashlib.sha256(repr((job, number, name)).encode()).digest()[:7])
+            if name not in taken and len(taken) < count and lock(file, fcntl.F_WRLCK, byte):
+                taken.append(name)
         if len(taken) < count:
             time.sleep(0.2)
     lock(file, fcntl.F_UNLCK, GATE)

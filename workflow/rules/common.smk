@@ -1,4 +1,5 @@
 # The run table, input functions, and what the rules of figures share: no rules.
+import gc
 import os
 import shlex
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+
+# A plan is millions of objects that live to its end: looking for garbage among them took a sixth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 # Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
 BASEDIR = str(workflow.basedir)
@@ -72,7 +76,7 @@ def gpus():
     processes, nodes = STUDY.config["processes"], STUDY.config["nodes"]
     count = 0 if STUDY.config["device"] == "cpu" else processes
     if nodes == 1:
-        return dict(gpu=count)
+        return dict(gpu=count) if count else {}
     # tasks_per_gpu, else the plugin asks for contradicting numbers of tasks; gres counts for each node, gpu for all together.
     return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (dict(gres=f"gpu:{count}") if count else {})
 
@@ -80,7 +84,7 @@ def gpus():
 def code(*modules):
     """The files of wa/ that determine a rule's result: when one changes, the rule runs again."""
     folder = os.path.relpath(f"{BASEDIR}/wa")  # relative: a checkout may move without running anything again
-    return [f"{folder}/{module}.py" for module in modules]
+    return [local(f"{folder}/{module}.py") for module in modules]  # never in a storage such as S3
 
 
 def task_of(wildcards):
