@@ -40,7 +40,7 @@ COMMANDS = [
         None,
     ),  # set-up is done, in the environment that runs this test
     (r"make (setup|test|lint|slurm|test-slurm)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
-    (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),  # tests/slurm has a cluster, and runs this there
+    (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),  # tests/slurm runs it
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
