@@ -65,6 +65,7 @@ class Processes:
 
     def close(self) -> None:
         if dist.is_initialized():
+            dist.barrier()  # the others leave when the first has written: one that leaves early pulls threads from under it
             dist.destroy_process_group()
 
 
