@@ -182,6 +182,7 @@ def main() -> None:
     if is_finished(args.output / "trained.safetensors", header):
         if first:
             print("this training has been done: nothing to do", flush=True)
+        trainer.processes.close()
         return
     saved = resume.Saved(args.output / ".resume", header)
     history = saved.load(trainer.model, trainer.optimizer)
