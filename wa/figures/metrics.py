@@ -35,8 +35,8 @@ def own_classifier(table: pd.DataFrame) -> pd.DataFrame:
     aligning = table.loc[table["classifier"] == "aligned", "method"].unique()
     # At task 0 nothing has been aligned: the classifier as trained is the method's own.
     own = table["method"].isin(aligning).map({True: "aligned", False: "trained"}).where(table["task"] > 0, "trained")
-    named = table[table["metric"] == "own_classifier"].drop_duplicates("method").set_index("method")["classifier"].astype(str)
-    own = table["method"].astype(str).map(named).fillna(own)
+    named = table[table["metric"] == "own_classifier"].drop_duplicates("method").set_index("method")["classifier"]
+    own = table["method"].astype(object).map(named.to_dict()).fillna(own)
     return table[(table["classifier"].astype(str) == own) | (table["classifier"] == "")]
 
 

@@ -2,7 +2,7 @@
 rule results_table:
     input:
         metrics=rules.aggregate.output,
-        published=f"{os.path.relpath(BASEDIR)}/docs/published.yaml",
+        published=local(os.path.relpath(f"{BASEDIR}/docs/published.yaml")),
         code=code("results", "figures/metrics"),
     output:
         f"{OUT}/results.md",
