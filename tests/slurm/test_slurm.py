@@ -107,5 +107,5 @@ def test_two_nodes_share_a_training(config, tmp_path, start):
     run = snakemake(tmp_path / "one", target, config=config | {"processes": 2})
     assert run.returncode == 0, run.stdout
     one, two = (read_checkpoint(tmp_path / name / target) for name in ("one", "two"))
-    assert one[1] == two[1] and two[1]["processes"] == 2
+    assert one[1] == two[1] and two[1]["engine"]["processes"] == 2
     assert all((one[0][name] == two[0][name]).all() for name in one[0])
