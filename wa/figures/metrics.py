@@ -36,7 +36,7 @@ def own_classifier(table: pd.DataFrame) -> pd.DataFrame:
     # At task 0 nothing has been aligned: the classifier as trained is the method's own.
     own = table["method"].isin(aligning).map({True: "aligned", False: "trained"}).where(table["task"] > 0, "trained")
     named = table[table["metric"] == "own_classifier"].drop_duplicates("method").set_index("method")["classifier"]
-    own = table["method"].astype(object).map(named.to_dict()).fillna(own)
+    own = table["method"].astype(object).map(named.to_dict()).astype(object).fillna(own)
     return table[(table["classifier"].astype(str) == own) | (table["classifier"] == "")]
 
 
