@@ -260,8 +260,8 @@ class Study:
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def table(self, protocol: tuple[int, int] | None = None) -> str:
-        """What finds every run (of one protocol), as a short string: the product's factors, not the product."""
+    def table(self, protocol: tuple[int, int] | None = None, within: str = "") -> str:
+        """What finds every run (of one protocol) in a folder, as a short string: the product's factors, not the product."""
         methods = self.config["methods"]
         more = {
             "bases": {method: name for method, name in self.bases.items() if name},
@@ -269,7 +269,7 @@ class Study:
         }
         return json.dumps(
             {
-                "root": self.root,
+                "root": within + self.root,
                 "experiment": self.config["experiment"],
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],
