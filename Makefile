@@ -4,13 +4,14 @@
 # make test   set up and run the tests
 # make slurm  set up what profiles/slurm needs in addition
 # make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
+# make fuzz   set up and read 100,000 hostile inputs
 # make lint   set up and check the style
 # make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: setup slurm run report draft test test-slurm lint images clean
+.PHONY: setup slurm run report draft test test-slurm fuzz lint images clean
 
 setup: .venv/done
 
@@ -41,6 +42,9 @@ test: setup
 # As root, on a machine without a Slurm of its own, after `apt-get install slurm-wlm munge`.
 test-slurm: slurm
 	$(BIN)/python -m pytest tests/slurm -q
+
+fuzz: setup
+	$(BIN)/python tests/fuzz/hostile.py
 
 lint: setup
 	$(BIN)/ruff check .

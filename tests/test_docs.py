@@ -14,7 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "docs/tutorial.md", ROOT / "docs/methods.md"]
+NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md")
+DOCUMENTS = [ROOT / name for name in NAMES]
 
 
 def falls_and_rises(output: str) -> bool:

@@ -5,7 +5,6 @@
 The same in Python: wa.load(path).
 """
 
-import math
 import sys
 from pathlib import Path
 
@@ -13,26 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from wa.augment import normalize
-from wa.checkpoint import check_facts, is_count
 from wa.datasets import read_image
-from wa.files import UserError
+from wa.files import UserError, check
 from wa.model import load_model
-
-
-def are_numbers(values: object, least: float) -> bool:
-    return isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) and v > least for v in values)
-
-
-# What a header must say besides, for images to be preprocessed and classes to be named.
-FACTS = {
-    "classes": (lambda v: isinstance(v, list) and all(isinstance(c, str) for c in v), "a list of names"),
-    "image_shape": (
-        lambda v: isinstance(v, list) and len(v) == 3 and all(is_count(n) and n <= 4096 for n in v),
-        "height, width and channels",
-    ),
-    "mean": (lambda v: are_numbers(v, -math.inf), "a number a channel"),
-    "std": (lambda v: are_numbers(v, 0), "a number above 0 a channel"),
-}
+from wa.scenario import IMAGES
 
 
 class Classifier(nn.Module):
@@ -46,7 +29,7 @@ class Classifier(nn.Module):
     def __init__(self, path: str | Path):
         super().__init__()
         self.model, self.facts = load_model(path)
-        check_facts(self.facts, FACTS, path)
+        check(self.facts, IMAGES, path)
         self.classes, self.image_shape = self.facts["classes"], tuple(self.facts["image_shape"])
         lengths = [len(self.classes), self.image_shape[2], len(self.facts["mean"]), len(self.facts["std"])]
         if lengths != [sum(self.facts["task_sizes"]), *[self.facts["in_channels"]] * 3]:

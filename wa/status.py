@@ -10,10 +10,7 @@ import re
 import time
 from pathlib import Path
 
-import yaml
-
-from wa.files import UserError
-from wa.study import Study
+from wa.study import Study, read_config
 
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) .*?([\d.]+) images/s  ([\d.]+) s left$", re.M)
 SILENT = 600  # seconds after which a log that says nothing new is of a training that was ended
@@ -65,8 +62,4 @@ def report(study: Study, now: float) -> str:
 
 def status(config: str) -> None:
     """Print the report on the study of a config file."""
-    try:
-        settings = yaml.safe_load(Path(config).read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{config} is no YAML: {' '.join(str(error).split())}") from None
-    print(report(Study(settings), time.time()))
+    print(report(Study(read_config(config)), time.time()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cluster
 import pytest
-from conftest import ROOT, command, scheduled, small_study, snakemake
+from conftest import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.checkpoint import read_checkpoint
 
@@ -50,8 +50,9 @@ def start():
     started = []
 
     def start(folder: Path, *options: str, config: dict) -> subprocess.Popen:
+        command = snakemake_command(folder, *options, config=config)
         with open(folder / "log", "w") as log:
-            started.append(subprocess.Popen(command(folder, *options, config=config), stdout=log, stderr=log, cwd=folder))
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
         return started[-1]
 
     yield start

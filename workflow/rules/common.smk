@@ -123,6 +123,12 @@ def previous_ranking(wildcards):
     return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
 
 
+def table(wildcards, output):
+    """The runs that a program reads (of the figure's protocol). Of results in a storage such as S3, the local copies are read."""
+    copies = output[0].rpartition(OUT)[0]
+    return STUDY.table(PROTOCOLS.get(wildcards.get("protocol")), copies)
+
+
 def figure(name, category, title, protocol="all"):
     """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
     path = f"{OUT}/figures/{name}" + ("" if protocol == "all" else f"-{protocol}")
