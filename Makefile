@@ -1,6 +1,7 @@
 # make run    set up, run the default study (scikit-learn's digits) and draw its figures
 # make report run it and write its report, report.html and report.zip
 # make draft  draw what is there of it when it is not finished
+#             (run, report and draft take another study by CONFIG=config/mine.yaml)
 # make test   set up and run the tests
 # make slurm  set up what profiles/slurm needs in addition
 # make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
+STUDY = $(if $(CONFIG),--configfile $(CONFIG))
 
 .PHONY: setup slurm run report draft test test-slurm fuzz lint images clean
 
@@ -27,14 +29,14 @@ slurm: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.txt -e '.[slurm]'
 
 run: setup
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) $(STUDY)
 
 report: run
-	$(BIN)/snakemake --report report.html
-	$(BIN)/snakemake --report report.zip
+	$(BIN)/snakemake --report report.html $(STUDY)
+	$(BIN)/snakemake --report report.zip $(STUDY)
 
 draft: setup
-	$(BIN)/snakemake --cores $(CORES) --config draft=True
+	$(BIN)/snakemake --cores $(CORES) $(STUDY) --config draft=True
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q

@@ -37,6 +37,8 @@ def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], facts: di
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """Returns the tensors by name and the facts."""
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {path}/model.safetensors")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}

@@ -21,6 +21,10 @@ KINDS = {"i": "integers", "f": "floating-point numbers", "b": "truth values"}
 Rules = dict[str, tuple[Callable[[object], bool], str]]  # key -> (which values are allowed, what they are)
 
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
 class UserError(Exception):
     """Something that only the user can mend. Its text is one line: what is wrong, where, what to do."""
 
@@ -29,6 +33,11 @@ def program(main: Callable[[], None]) -> None:
     """Run a program's main function; a UserError, or an error of the file system or of memory, becomes one line and status 1."""
     try:
         main()
+    except BrokenPipeError:  # of `wa show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     except MemoryError as error:
@@ -46,6 +55,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # safetensors gives a file to its owner alone
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
@@ -81,6 +91,18 @@ def lock(path: str | Path, wait: bool) -> IO:
             file.write(f"{os.getpid()} on {socket.gethostname()}")
             file.flush()
             return file
+
+
+def is_locked(path: str | Path) -> bool:
+    """Whether a process has the lock."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -95,7 +95,7 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
     if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
         raise UserError(
             f"protocols: base {base} + increment {increment} do not fit {n_classes} classes:"
-            f" base must be 0 to {n_classes} and base + increment at most {n_classes}"
+            f" base must be 0 to {n_classes} and, unless it is all classes, base + increment at most {n_classes}"
         )
     full, rest = divmod(n_classes - base, increment)
     return [base] + [increment] * full + [rest] * (rest > 0)

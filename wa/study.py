@@ -84,12 +84,12 @@ def set_defaults(value: object, schema: dict) -> None:
 
 def explain(error) -> str:
     """One line for an error of jsonschema: the key, what is wrong, what would be right."""
-    where = ".".join(str(p) for p in error.absolute_path) or "the config"
+    where = ".".join(str(p) for p in error.absolute_path) or "at the top"
     known = sorted(error.schema.get("properties", {}))
     if error.validator == "additionalProperties":
         unknown = sorted(error.instance.keys() - set(known))
-        close = difflib.get_close_matches(str(unknown[0]), known, 1)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
+        close = difflib.get_close_matches(str(unknown[0]), known, 1) or [k for k in known if k.startswith(str(unknown[0]))]
+        guess = f"; did you mean {close[0]!r}?" if close else "."
         return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
     if error.validator == "required":
         return f"{where}: {error.message}"

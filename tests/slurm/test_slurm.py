@@ -83,7 +83,7 @@ def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(config, t
     subprocess.run(["scancel", *squeue("%i")], check=True)
     here = request.getfixturevalue("here")  # meanwhile: Snakemake asks Slurm only now and then
     assert run.wait(timeout=300) == 0, (tmp_path / "log").read_text()
-    assert "going on after epoch" in log.read_text() and "epoch 1/20" not in log.read_text()
+    assert "going on after epoch" in log.read_text()
     said = (tmp_path / "log").read_text()
     assert len(re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)) == 3, said  # two trainings, one of them twice
     files = sorted(p.relative_to(here) for p in here.glob("results/tiny/**/*") if p.suffix in (".safetensors", ".npz", ".json"))

@@ -8,11 +8,12 @@ rule prepare:
         f"{DATA}/prepare.log",
     conda:
         "../../environment.yml"
+    resources:
+        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing, and a wrong path may not cost the packed ones
     params:
         dataset=STUDY.config["dataset"],
-        path=STUDY.config["path"],
     shell:
-        "python -m wa.datasets --dataset {params.dataset} --path {params.path:q} --output $(dirname {output.dataset:q}) > {log:q} 2>&1"
+        "python -m wa.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q}) > {log:q} 2>&1"
 
 
 rule order:
