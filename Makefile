@@ -6,6 +6,7 @@
 # make slurm  set up what profiles/slurm needs in addition
 # make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
 # make fuzz   set up and read 100,000 hostile inputs
+# make faults set up, hinder trainings in many ways, and print how each ended
 # make lint   set up and check the style
 # make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN = .venv/bin
 CORES ?= $(shell nproc)
 STUDY = $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: setup slurm run report draft test test-slurm fuzz lint images clean
+.PHONY: setup slurm run report draft test test-slurm fuzz faults lint images clean
 
 setup: .venv/done
 
@@ -47,6 +48,9 @@ test-slurm: slurm
 
 fuzz: setup
 	$(BIN)/python tests/fuzz/hostile.py
+
+faults: setup
+	$(BIN)/python tests/faults.py
 
 lint: setup
 	$(BIN)/ruff check .

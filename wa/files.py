@@ -178,9 +178,7 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
             if any(len(m.comment) + len(m.extra) > 32 for m in members):  # long enough to hide the next array
                 raise ValueError("its directory holds what is no array")
             arrays = {m.filename.removesuffix(".npy"): array_from(file.read(m)) for m in members}
-    except FileNotFoundError:
-        raise
-    except MemoryError:
+    except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
         raise damaged(path, error) from None

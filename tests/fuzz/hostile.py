@@ -4,8 +4,8 @@
 
 Inputs are valid files with bytes changed, and files made to do harm: pickles, shapes and counts beyond any memory, zip bombs,
 names that lead out of a folder, YAML tags and aliases, JSON of any kind where numbers and names should be. The programs'
-own readers, and the small programs that read nothing else, get them in this process, which may take little more memory
-than it had at the start, and in which an audit hook ends everything that would run a program, unpickle, or write elsewhere.
+own readers, and the small programs that read nothing else, get them in this process, which may take little memory meanwhile,
+and in which an audit hook ends everything that would run a program, unpickle, or write elsewhere.
 """
 
 import argparse
@@ -61,6 +61,8 @@ def guard(event: str, arguments: tuple) -> None:
 def refused_or_fine(read: Callable, *arguments: object) -> bool:
     """Call a reader; whether it took the input. A UserError must be one line of modest length; anything else is a failure."""
     global guarded
+    pages, (_, hard) = int(Path("/proc/self/statm").read_text().split()[0]), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     guarded = True
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -72,6 +74,7 @@ def refused_or_fine(read: Callable, *arguments: object) -> bool:
         return False
     finally:
         guarded = False
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def run(program: Callable, *options: object) -> None:
@@ -435,8 +438,6 @@ def fuzz(name: str, inputs: int, seed: int) -> Counter:
         VALID.update(write_valid())
         valid, strategy, read = targets()[name]
         assert refused_or_fine(read, FOLDER / valid), f"{name}: {valid} is refused"  # and what is imported late is imported
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
         @seeded(seed)
         @settings(max_examples=inputs, deadline=None, database=None, suppress_health_check=HealthCheck)
@@ -458,8 +459,7 @@ def main() -> None:
     each = -(-args.inputs // len(TARGETS))
     print(f"seed {args.seed}\n{'':24}{'inputs':>10}{'refused':>10}", flush=True)
     total: Counter = Counter()
-    # A process a target, for the limit of memory stays.
-    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         jobs = {name: pool.apply_async(fuzz, (name, each, args.seed)) for name in TARGETS}
         for name, job in jobs.items():
             counts = job.get()
