@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md")
+NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md", "docs/results.md")
 DOCUMENTS = [ROOT / name for name in NAMES]
 
 
