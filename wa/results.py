@@ -66,7 +66,7 @@ def main() -> None:
         f"# Results of the study {args.study['experiment']} on {args.dataset}",
         "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the"
         " runs (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
-        " `snakemake results_table`.",
+        " the workflow's target `results_table`.",
         table,
         "What was run (everything else has the defaults of wa/recipe.py):",
         f"```yaml\n{settings}```",
