@@ -45,8 +45,8 @@ def undisturbed(tmp_path_factory, config) -> Path:
 
 @pytest.fixture
 def done(undisturbed, tmp_path) -> Path:
-    """A copy of the undisturbed study."""
-    return shutil.copytree(undisturbed, tmp_path / "done")
+    """A copy of the undisturbed study, as deep as that, for the code is an input of its rules by a relative path."""
+    return shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
 
 
 def start(folder: Path, config: dict) -> subprocess.Popen:
