@@ -249,6 +249,18 @@ def test_a_study_has_one_snakemake(tmp_path, config):
     assert first.wait(timeout=300) == 0
 
 
+def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path):
+    folder, config = variant
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)  # as deep, for the code is an input by a relative path
+    runs = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    (runs / "wa/task-1/features.npz").unlink()
+    assert scheduled(tmp_path, config) == {}
+    (runs / "joint/task-1/metrics.json").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"evaluate": 1, "aggregate": 1}
+    (runs / "joint/task-2/model.safetensors").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"align": 1, "evaluate": 2, "aggregate": 1}
+
+
 def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
     config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}  # one task
     run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)
