@@ -31,9 +31,11 @@ def member(shape: tuple, descr: str = "<f8") -> bytes:
     return stream.getvalue()
 
 
-def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED, size: int | None = None) -> None:
+    """An archive of one array, whose directory may lie about its size there."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a.npy", data, compression)
+        file.infolist()[0].compress_size = size or file.infolist()[0].compress_size
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
         lambda path: npz(path, member((1,), "|V2000000000")),
         lambda path: npz(path, member((3,), "|O")),
         lambda path: npz(path, bytes(2**26), zipfile.ZIP_DEFLATED),
+        lambda path: npz(path, member((3,)) + bytes(24), size=2**31),
         lambda path: np.savez(path, a=np.array([print], object)),
         lambda path: path.write_bytes(b"PK"),
     ],

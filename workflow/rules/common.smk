@@ -162,6 +162,17 @@ def beside_checkpoints(name, runs):
     return [file for file in files if not DRAFT or Path(file).exists()]
 
 
+def one_a_job():
+    """A file of each training, ranking, alignment and evaluation of all runs."""
+    files = {}
+    for run in RUNS:
+        for task in run:
+            method = STUDY.config["methods"][task.method]
+            names = ["trained.safetensors", "model.safetensors"] + ([f"{method['selection']}.npz"] if method["memory"] else [])
+            files |= dict.fromkeys([*(f"{task.learned}/{name}" for name in names), f"{task.path}/metrics.json"])
+    return list(files)
+
+
 def about(wildcards):
     """For the captions: what was run."""
     c, protocols = STUDY.config, [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
