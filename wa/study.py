@@ -13,6 +13,7 @@ base-50-clip.
 import copy
 import difflib
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -23,7 +24,7 @@ from jsonschema import Draft202012Validator
 
 from wa import recipe as recipes
 from wa.alignment import ALIGNMENTS
-from wa.datasets import survey
+from wa.datasets import packed_name, survey
 from wa.files import UserError, read_json
 from wa.recipe import Recipe
 from wa.recipes import RECIPES
@@ -139,7 +140,7 @@ class Study:
         self.written, self.config = config, validate(config)
         config = self.config
         self.root = f"{results}/{config['experiment']}"
-        self.data = f"{results}/data/{config['dataset']}"
+        self.data = f"{results}/data/{packed_name(config['dataset'], config['cache_size'])}"
         self.orders = {str(o): None for o in config["orders"]}
         if len(self.orders) < len(config["orders"]):
             raise UserError(f"config: orders: {config['orders']} names a class order twice")
@@ -148,7 +149,7 @@ class Study:
             counts = read_json(packed)["train_counts"]
             self.n_classes, self.least = len(counts), min(counts)
         else:
-            self.n_classes, self.least = survey(config["dataset"], config["path"])
+            self.n_classes, self.least = survey(config["dataset"], config["path"], config["classes"])
         for name in self.orders:  # explicit lists are handed on as such, and named after their key
             order = class_order(name, self.n_classes, config["class_orders"])
             self.orders[name] = ",".join(map(str, order)) if name in config["class_orders"] else name
@@ -254,6 +255,11 @@ class Study:
                 chain.append(Task(path, order, seed, method, later[method], sizes[: number + 1], learned, previous))
                 previous = learned
             yield chain
+
+    def packing(self) -> str:
+        """The options of wa.datasets that differ from the defaults."""
+        size, classes = self.config["cache_size"], self.config["classes"]
+        return shlex.join(([f"--cache-size={size}"] if size else []) + (["--classes", *classes] if classes else []))
 
     def settings(self) -> str:
         """What the config says of how it trains, in its own words, as JSON."""
