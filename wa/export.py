@@ -3,7 +3,7 @@
     wa export results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors model.onnx
 
 The preprocessing that is easy to get wrong is inside: the input `image` is uint8 (batch, height, width, channels), pixels as
-PIL, numpy and OpenCV hold them (RGB), of the size of the training images; the output `probability` is float32 (batch,
+PIL, numpy and OpenCV hold them (RGB), of the size that the network takes; the output `probability` is float32 (batch,
 classes). The metadata say the rest: `classes` (a JSON list, in the order of the output), `image_shape`, `dataset`, and
 `checkpoint_sha256`.
 """
@@ -51,7 +51,7 @@ def export(path: str, output: str) -> None:
     except ImportError:
         raise UserError("wa export needs onnxscript, and onnxruntime to verify: pip install onnxscript onnxruntime") from None
     classifier = Classifier(path)
-    model, shape = Served(classifier).eval(), classifier.image_shape
+    model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # of torch about itself
         program = torch.onnx.export(
             model,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wa import resnet
+from wa import backbones, resnet
 from wa.checkpoint import check_facts, is_count, read_checkpoint
 from wa.files import UserError
 
@@ -43,9 +43,17 @@ class CilClassifier(nn.Module):
 class CilModel(nn.Module):
     """Images, normalised float (B, C, H, W), to logits (B, classes)."""
 
-    def __init__(self, backbone: str, in_channels: int, task_sizes: list[int], bias: bool = True):
+    def __init__(
+        self,
+        backbone: str,
+        in_channels: int,
+        task_sizes: list[int],
+        bias: bool = True,
+        size: tuple[int, int] | None = None,
+        pretrained: str = "",
+    ):
         super().__init__()
-        self.backbone = resnet.build(backbone, in_channels)
+        self.backbone = backbones.build(backbone, in_channels, size, pretrained)
         self.classifier = CilClassifier(self.backbone.features, bias)
         for classes in task_sizes:
             self.classifier.grow(classes)
@@ -76,12 +84,17 @@ def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -
         state[name].copy_(torch.from_numpy(array))
 
 
+def are_sides(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(is_count(side) and side <= 4096 for side in value)
+
+
 # What a header must say for a model to be built from it.
 FACTS = {
-    "backbone": (lambda v: isinstance(v, str) and v in resnet.BACKBONES, f"one of {', '.join(resnet.BACKBONES)}"),
+    "backbone": (backbones.is_name, f"one of {', '.join(resnet.BACKBONES)}, timm/NAME or torchvision/NAME"),
     "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
     "task_sizes": (lambda v: isinstance(v, list) and v and all(map(is_count, v)), "a list of numbers of classes"),
     "bias": (lambda v: isinstance(v, bool), "true or false"),
+    "input_size": (lambda v: v is None or are_sides(v), "height and width of the images that the backbone takes"),
 }
 
 
@@ -94,6 +107,7 @@ def load_model(path: str) -> tuple[CilModel, dict]:
         raise UserError(
             f"{path} cannot be used: its header says task_sizes = {facts['task_sizes']!r:.80}, its classifier differs"
         )
-    model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
+    size = tuple(facts.get("input_size") or (32, 32))  # that older checkpoints do not say: their backbones take any
+    model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"], size)
     load_tensors(model, tensors, path)
     return model, facts

@@ -15,7 +15,11 @@ def setting(default: object, help: str, choices: tuple | None = None) -> object:
 
 @dataclass(frozen=True)
 class Recipe:
-    backbone: str = setting("resnet32", "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet18")
+    backbone: str = setting(
+        "resnet32",
+        "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, timm/NAME, torchvision/NAME",
+    )
+    pretrained: str = setting("", "file of weights that the backbone begins with (.safetensors, or torch's)")
     bias: bool = setting(True, "whether the classifier has biases")
     epochs: int = setting(170, "passes over the images of the task and the memory")
     batch_size: int = setting(128, "images a step, over all processes together")

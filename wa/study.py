@@ -80,7 +80,10 @@ def validate(config: dict) -> dict:
     for f in fields(Recipe):  # the names of losses stand in one place
         if f.name in ("classification", "form"):
             method["properties"][f.name]["enum"] = list(f.metadata["choices"])
-    for section, without in ((training["base"], ("base", "backbone", "bias")), (method["properties"]["training"], ("base",))):
+    for section, without in (
+        (training["base"], ("base", "backbone", "bias", "pretrained")),
+        (method["properties"]["training"], ("base",)),
+    ):
         section["additionalProperties"] = False  # the keys of training once more, but without defaults
         section["properties"] = {
             k: {w: x for w, x in v.items() if w != "default"} for k, v in training.items() if k not in without
@@ -193,6 +196,9 @@ class Study:
     def check_batches(self) -> None:
         bases, later = {self.recipe(None)}, {self.recipe(m) for m in self.config["methods"]}
         bases |= {self.recipe(m, base=True) for m in self.config["methods"]}
+        for file in {recipe.pretrained for recipe in bases | later} - {""}:
+            if not Path(file).is_file():
+                raise UserError(f"config: training.pretrained: {file} is not there")
         for base, increment in self.protocols:
             for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
                 batch = max(recipe.batch_size for recipe in (later if number else bases))
@@ -228,7 +234,7 @@ class Study:
                 words += [key if wanted[key] else f"no-{key}"]
             else:
                 words += [key, *map(str, wanted[key] if isinstance(wanted[key], tuple) else [wanted[key]])]
-        return "-".join(words)
+        return "-".join(words).replace("/", "-")
 
     def base_path(self, order: str, seed: int, base: int, method: str) -> str:
         return f"{self.root}/order-{order}/seed-{seed}/base-{base}{self.bases[method]}"

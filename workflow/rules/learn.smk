@@ -6,7 +6,7 @@ rule train:
         order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
         model=previous_model,
         herding=previous_ranking,
-        code=code("train", "engine", "inputs", "model", "resnet", "loss", "augment", "randomness"),
+        code=code("train", "engine", "inputs", "model", "backbones", "resnet", "loss", "augment", "randomness"),
     output:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
         features=f"{ROOT}/{{task}}/features.npz",
