@@ -134,11 +134,11 @@ def test_folders_that_are_none(tmp_path):
         survey("insects", data)
 
 
-def photographs(path: Path, sizes=((40, 30), (30, 44), (100, 90), (24, 24))) -> Path:
-    """Smooth pictures of several sizes as JPEGs, two classes."""
+def photographs(path: Path, sizes=((40, 30), (30, 44), (100, 90), (24, 24)), classes=("cat", "dog")) -> Path:
+    """Smooth pictures of several sizes as JPEGs."""
     rng = np.random.default_rng(1)
     for split in ("train", "val"):
-        for name in ("cat", "dog"):
+        for name in classes:
             (path / split / name).mkdir(parents=True)
             for i, size in enumerate(sizes):
                 coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
