@@ -49,9 +49,11 @@ def rank_closest(features: np.ndarray) -> np.ndarray:
 def rank_classes(features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0) -> dict[int, np.ndarray]:
     """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first.
 
-    A random ranking is a function of the seed and the class.
+    Rows with a label below 0 are left out. A random ranking is a function of the seed and the class.
     """
-    rows = {int(c): np.flatnonzero(labels == c) for c in np.unique(labels)}
+    order = labels.argsort(kind="stable")  # rows class by class: looking for each would take 1000 passes for 1000 classes
+    classes, starts = np.unique(labels[order], return_index=True)
+    rows = {int(c): r for c, r in zip(classes, np.split(order, starts[1:]), strict=True) if c >= 0}
     if selection == "random":
         return {c: np.random.RandomState([seed, c]).permutation(r) for c, r in rows.items()}
     by_size: dict[int, list[int]] = {}
@@ -87,9 +89,9 @@ def main() -> None:
     args = parser.parse_args()
     features = read_arrays(args.features)
     previous = read_arrays(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
-    new = features["label"] >= len(previous["counts"])
-    index = features["index"][new]
-    ranked = rank_classes(features["features"][new], features["label"][new], args.selection, args.seed)
+    index, label = features["index"], features["label"]
+    new = np.where(label >= len(previous["counts"]), label, -1)  # a label, not a selection: that would copy the features
+    ranked = rank_classes(features["features"], new, args.selection, args.seed)
     write_arrays(
         args.output,
         ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(np.int32),
