@@ -3,9 +3,10 @@
     PYTHONPATH=. python benchmarks/train_step.py --data ../shared/data/cifar100.tar   # or after pip install -e .
 
 The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a worker a core, float32,
-torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.train.Trainer on packed arrays, in both
-precisions. Both train the same network on the same images with crop-4, flip and rand-m9-mstd0.5-inc1, and the loss
-CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may use every core, and the GPU if there is one.
+torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.engine.Trainer on packed arrays, in both
+precisions, and once more in bfloat16 without deterministic algorithms. Both train the same network on the same images with
+crop-4, flip and rand-m9-mstd0.5-inc1, and the loss CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may
+use every core, and the GPU if there is one.
 A round is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on
 between rounds) to its last update; the first round is discarded. Without --data the images are made up.
 """
@@ -33,6 +34,11 @@ from wa.files import write_json
 from wa.model import CilModel
 
 BATCH, OLD, NEW = 128, 50, 50
+ENGINES = {
+    "float32": ("--precision", "float32"),
+    "bfloat16": ("--precision", "bfloat16"),
+    "not deterministic": ("--precision", "bfloat16", "--no-deterministic"),
+}
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 
 
@@ -94,7 +100,7 @@ def ours(folder: Path, *recipe: str) -> Callable[[], None]:
     trainer, count = train.prepare(args, settings), iter(range(settings.epochs))
 
     def epoch() -> None:
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(settings.deterministic)
         trainer.epoch(next(count))
 
     return epoch
@@ -119,6 +125,9 @@ def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Pa
         sides[f"{case}, plain"] = plain(loader, device, teacher.to(device) if weight != "0" else None)
         for precision in ("float32", "bfloat16"):
             sides[f"{case}, {precision}"] = ours(folder, "--distillation", weight, "--precision", precision)
+        sides[f"{case}, not deterministic"] = ours(
+            folder, "--distillation", weight, "--precision", precision, "--no-deterministic"
+        )
     return sides
 
 

@@ -14,17 +14,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # as Snakemake sets it; the suite shares th
 ROOT = Path(__file__).parents[1]
 
 
-def command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
-    """How to run `snakemake` on this checkout's Snakefile with results in `folder`."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
-    command += options
-    if config is not None:
-        file = folder / "study.yaml"
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
-        command += ["--configfile", str(file)]
-    return command
-
-
 def snakemake_command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
     """The command that runs this checkout's Snakefile with results in `folder`."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]

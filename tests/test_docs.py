@@ -14,7 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "config/README.md", ROOT / "docs/tutorial.md", ROOT / "docs/methods.md"]
+NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md")
+DOCUMENTS = [ROOT / name for name in NAMES]
 
 
 def falls_and_rises(output: str) -> bool:
@@ -39,7 +40,7 @@ COMMANDS = [
         r"make --old-file=.venv/done \1",
         None,
     ),  # set-up is done, in the environment that runs this test
-    (r"make (setup|test|lint|slurm|test-slurm)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
+    (r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
     (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),  # tests/slurm runs it
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
@@ -138,7 +139,7 @@ def headings(document: Path) -> set[str]:
 def test_links_and_images_are_there_and_are_in_the_repository():
     known = {ROOT / name for name in files()}
     known |= {parent for name in known for parent in name.parents}
-    for document in [*DOCUMENTS, ROOT / "docs/measurements.md"]:
+    for document in [*DOCUMENTS, ROOT / "docs/measurements.md", ROOT / "docs/scale.md"]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
                 continue

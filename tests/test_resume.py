@@ -1,4 +1,7 @@
-"""A training that is hindered: killed, on a full disk, in a folder that may not be written to."""
+"""A training that is hindered: killed, on a full disk, in a folder that may not be written to. More of it: make faults.
+
+What each test has seen is a row of the table that tests/faults.py prints: the fault, what was seen, how it ended.
+"""
 
 import os
 import signal
@@ -21,13 +24,14 @@ def small_disk(tmp_path) -> Path:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_one_error_and_leaves_what_was_there(digits, base, tmp_path, small_disk):
+def test_a_full_disk_is_one_error_and_leaves_what_was_there(digits, base, tmp_path, small_disk, record_property):
     before = small_disk / "before"
     before.write_bytes(b"x" * 50_000)
     run = program("wa.train", *second_task(digits, base, small_disk))
     assert run.returncode == 1
     assert run.stdout.count("error: ") == 1 and "cannot be written" in run.stdout and "o space left" in run.stdout
     assert "Traceback" not in run.stdout
+    record_property("row", ("a full disk", run.stdout.splitlines()[-1], "one error, nothing lost; with room again, same bits"))
     assert before.read_bytes() == b"x" * 50_000
     left = {p.name for p in small_disk.rglob("*") if p.is_file()}
     assert left <= {"before", "state.safetensors", "features.npz", "history.csv"}  # each whole, and no checkpoint
@@ -40,10 +44,11 @@ def test_a_full_disk_is_one_error_and_leaves_what_was_there(digits, base, tmp_pa
     assert (small_disk / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_error(digits, base, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_one_error(digits, base, tmp_path, record_property):
     (tmp_path / "file").write_text("in the way")  # root may write to any folder, but not below a file
     run = program("wa.train", *second_task(digits, base, tmp_path / "file" / "output"))
     assert run.returncode == 1 and "cannot be written" in run.stdout.splitlines()[-1] and "Traceback" not in run.stdout
+    record_property("row", ("a folder that cannot be made", run.stdout.splitlines()[-1], "one error"))
 
 
 def processes_of(folder: Path, *words: str) -> list[int]:
@@ -82,7 +87,7 @@ def prepared(tmp_path_factory) -> tuple[Path, dict]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_after_a_kill_the_same_command_ends_with_the_same_bits(prepared, tmp_path, target):
+def test_after_a_kill_the_same_command_ends_with_the_same_bits(prepared, tmp_path, target, record_property):
     undisturbed, config = prepared
     task = "results/tiny/order-1993/seed-0/base-10"
     command = snakemake_command(tmp_path, "metrics", config=config)
@@ -105,3 +110,5 @@ def test_after_a_kill_the_same_command_ends_with_the_same_bits(prepared, tmp_pat
     for name in ("trained.safetensors", "features.npz"):
         assert (tmp_path / task / name).read_bytes() == (undisturbed / task / name).read_bytes()
     assert not processes_of(tmp_path, "wa.train")
+    said = next(line for line in log.splitlines() if "going on after epoch" in line or "nothing to do" in line)
+    record_property("row", (f"SIGKILL of {target}, two processes training", f"then: {said}", "same bits"))

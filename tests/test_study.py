@@ -58,7 +58,7 @@ BAD = [
     ("methods.icarl", {"classifier": "nme"}, "methods.icarl.classifier: nme is the nearest mean of exemplars"),
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
-    ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
+    ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
     ("experiment", "../elsewhere", "experiment: '../elsewhere' is not possible"),
     ("experiment", "data", "experiment: 'data' is not possible"),
     ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, program, small_study, snakemake
 from PIL import Image
+from safetensors.numpy import save_file
 
 import wa
 from wa.checkpoint import read_checkpoint, write_checkpoint
@@ -161,18 +162,16 @@ def test_an_absurd_header_is_one_clear_line(checkpoint, tmp_path, changes, compl
 
 
 def not_ours(path: Path) -> None:
-    from safetensors.numpy import save_file
-
     save_file({"a": np.zeros(3)}, path)
 
 
 @pytest.mark.parametrize(
     "make, complaint",
     [
-        (lambda path: path.write_bytes(b""), "damaged or no checkpoint"),
-        (lambda path: path.write_text("PK not safetensors " * 10), "damaged or no checkpoint"),
-        (lambda path: torch.save({"weight": torch.zeros(3)}, path), "damaged or no checkpoint"),
-        (lambda path: write_checkpoint(path, {"a": np.zeros(3)}, [1]), "no JSON object"),
+        (lambda path: path.write_bytes(b""), "is damaged, or of another kind"),
+        (lambda path: path.write_text("PK not safetensors " * 10), "is damaged, or of another kind"),
+        (lambda path: torch.save({"weight": torch.zeros(3)}, path), "is damaged, or of another kind"),
+        (lambda path: save_file({"a": np.zeros(3)}, path, {"wa": "[1]"}), "no JSON object"),
         (not_ours, "is no checkpoint of this program"),
         (lambda path: path.mkdir(), "model.safetensors"),
         (lambda path: None, "No such file"),

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, scheduled, small_study, snakemake
+from conftest import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.aggregate import COLUMNS
 from wa.figures.__main__ import FIGURES
@@ -233,6 +233,24 @@ def test_bases_are_shared_by_methods_and_protocols(tmp_path):
     trained = [line.split()[1] for line in run.stdout.splitlines() if line.strip().startswith("output:") and "trained" in line]
     assert len(trained) == 9 + 9 * 5 * (5 + 10 + 25)  # 5 methods x 3 orders x 3 seeds, increments 10, 5 and 2: 135 runs
     assert sum("inc-" not in path for path in trained) == 9
+
+
+def test_a_study_has_one_snakemake(tmp_path, config):
+    config["training"]["epochs"] = 30
+    first = subprocess.Popen(
+        snakemake_command(tmp_path, config=config), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (tmp_path / "results/tiny/order-1993/seed-0").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = snakemake(tmp_path, config=config)
+    assert second.returncode == 1 and "another Snakemake runs this study" in second.stdout, second.stdout
+    assert first.wait(timeout=300) == 0
+
+
+def test_where_the_raw_data_lie_changes_nothing(variant):
+    folder, config = variant
+    assert scheduled(folder, config | {"path": "elsewhere"}) == {}
 
 
 def test_a_bad_config_is_one_message_before_anything_runs(tmp_path, config):

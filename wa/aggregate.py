@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wa.files import program, read_json, writing
-from wa.metrics import run_metrics
+from wa.files import program, writing
+from wa.metrics import read_metrics, run_metrics
 from wa.scenario import task_sizes
 
 COLUMNS = ("experiment", "order", "seed", "base", "increment", "method", "task", "classifier", "metric", "value")
@@ -56,7 +56,7 @@ def runs(study: dict) -> Iterator[Run]:
 def run_rows(run: Run) -> Iterator[tuple]:
     """(task, classifier, metric, value) of the tasks of one run that have been evaluated; the classifier that the method names as
     its own is marked, at each task."""
-    tasks = [read_json(file) for file in run.files("metrics.json")]
+    tasks = [read_metrics(file) for file in run.files("metrics.json")]
     for t, metrics in enumerate(tasks):
         yield t, "", "classes_seen", sum(run.sizes[: t + 1])
         if run.own:

@@ -17,6 +17,7 @@ import numpy as np
 
 from wa.checkpoint import classifier, read_checkpoint, with_classifier, write_checkpoint
 from wa.files import UserError, program, read_arrays, write_json
+from wa.scenario import are_numbers
 
 Classifier = tuple[np.ndarray, np.ndarray]
 HeldOut = tuple[np.ndarray, np.ndarray] | None
@@ -115,12 +116,22 @@ ALIGNMENTS = {
 }
 
 
+NORMS = ("trained", "aligned")
+REPORT = {  # what stands in alignment.json
+    "alignment": (lambda v: isinstance(v, str) and v in ALIGNMENTS, "an alignment"),
+    "gamma": (lambda v: v is None or type(v) is float, "a number"),
+    "row_norms": (lambda v: isinstance(v, dict) and all(are_numbers(v.get(name), -1) for name in NORMS), "the norm of each row"),
+}
+
+
 def held_out_images(path: str) -> HeldOut:
     """The features (n, d) and labels (n,) of the images that the training held out, if any."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, features="f:nd", label="i:n")
     if "held_out" not in arrays:
         return None
-    return arrays["features"][arrays["held_out"]].astype(np.float64), arrays["label"][arrays["held_out"]]
+    if (held_out := arrays["held_out"]).dtype != bool or held_out.shape != arrays["label"].shape:
+        raise UserError(f"{path} cannot be used: held_out must hold a truth value an image")
+    return arrays["features"][held_out].astype(np.float64), arrays["label"][held_out]
 
 
 def main() -> None:
@@ -132,10 +143,10 @@ def main() -> None:
     parser.add_argument("--report", required=True, help="gamma and the norms of the rows before and after, as JSON")
     args = parser.parse_args()
     tensors, facts = read_checkpoint(args.trained)
+    weight, bias = classifier(tensors, facts, args.trained)
     sizes = facts["task_sizes"]
     n_old = sum(sizes[:-1])
     alignment = args.alignment if n_old else "none"  # the base task has no old classes to align with
-    weight, bias = classifier(tensors, len(sizes))
     held_out = held_out_images(args.features) if args.features else None
     aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, held_out)
     write_checkpoint(args.output, with_classifier(tensors, aligned, biases, sizes), facts | {"alignment": alignment})

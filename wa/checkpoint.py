@@ -1,63 +1,84 @@
 """Checkpoints: safetensors files whose header says what the tensors are. No torch needed to read or write one.
 
 The facts in the header are JSON: the backbone, the classes (position -> name), the classes of each task, how to
-preprocess images, how it was trained, and the SHA-256 of the checkpoint that the training started from.
+preprocess images, how it was trained, and the SHA-256 of the checkpoint that the training started from. The first of them is
+the SHA-256 of all others and the tensors, which is verified whenever the checkpoint is read.
 """
 
+import hashlib
 import json
-from collections.abc import Callable
+import reprlib
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from wa.files import UserError, writing
+from wa.files import LARGEST_TEXT, UserError, check, damaged, is_count, writing
+
+
+def digest(tensors: dict[str, np.ndarray], facts: dict) -> str:
+    together = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        together.update(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
+        together.update(tensor.data if tensor.size else b"")
+    return together.hexdigest()
 
 
 def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], facts: dict) -> None:
+    arrays = {k: np.array(v, order="C") for k, v in tensors.items()}
+    text = json.dumps({"sha256": digest(arrays, facts)} | facts)
     with writing(path) as temporary:
         try:
-            save_file({k: np.array(v, order="C") for k, v in tensors.items()}, temporary, {"wa": json.dumps(facts)})
+            save_file(arrays, temporary, {"wa": text})  # of several entries safetensors would choose the order by chance
         except SafetensorError as error:  # a full disk comes as this, without its number
             raise OSError(str(error).rpartition("error: ")[2]) from None
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """Returns the tensors by name and the facts."""
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {path}/model.safetensors")
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {})["wa"])
+            header = file.metadata() or {}
+            if "wa" not in header:
+                raise UserError(f"{path} is no checkpoint of this program: its header lacks the entry `wa`")
+            if len(header["wa"]) > LARGEST_TEXT:
+                raise ValueError(f"its header is larger than {LARGEST_TEXT >> 20} MiB")
+            facts = json.loads(header["wa"])
             if not isinstance(facts, dict):
                 raise ValueError("the entry `wa` of its header is no JSON object")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (it is no dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            said = facts.pop("sha256", None)  # those of earlier versions have none
+            if said is not None and said != digest(tensors, facts):
+                raise ValueError("its SHA-256 is not the one that its header says")
+            return tensors, facts
     except FileNotFoundError:
         raise
-    except KeyError:
-        raise UserError(f"{path} is no checkpoint of this program: its header lacks the entry `wa`") from None
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint ({error}); if a run made it, delete it and run again") from None
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise damaged(path, error) from None
 
 
-def is_count(value: object) -> bool:
-    return type(value) is int and 0 < value < 2**31
+TASK_SIZES = {"task_sizes": (lambda v: isinstance(v, list) and v and all(map(is_count, v)), "a list of numbers of classes")}
 
 
-def check_facts(facts: dict, rules: dict[str, tuple[Callable[[object], bool], str]], path: str | Path) -> None:
-    """Raise a UserError unless the facts have each key of `rules`, with a value that its rule allows.
+def classifier(tensors: dict[str, np.ndarray], facts: dict, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The heads of all tasks as one weight matrix (classes, d) and one vector of biases (classes,), zero if there are none.
 
-    A checkpoint may be from anywhere: what is read from its header is checked before anything is built from it.
+    A UserError if the header's task_sizes are not those of the heads in the file `path`.
     """
-    for name, (allowed, what) in rules.items():
-        if not allowed(value := facts.get(name)):
-            raise UserError(f"{path} cannot be used: its header says {name} = {value!r:.80}; it must be {what}")
-
-
-def classifier(tensors: dict[str, np.ndarray], n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
-    """The heads of all tasks as one weight matrix (classes, d) and one vector of biases (classes,), zero if there are none."""
-    weight = np.concatenate([tensors[f"classifier.heads.{t}.weight"] for t in range(n_tasks)])
-    biases = [tensors.get(f"classifier.heads.{t}.bias") for t in range(n_tasks)]
-    return weight, np.zeros(len(weight), weight.dtype) if biases[0] is None else np.concatenate(biases)
+    check(facts, TASK_SIZES, path)
+    sizes = facts["task_sizes"]
+    names = [f"classifier.heads.{t}" for t in range(min(len(sizes), len(tensors)))]
+    weights, biases = ([tensors.get(f"{name}.{k}", np.empty(0)) for name in names] for k in ("weight", "bias"))
+    width = weights[0].shape[1:] if weights else ()
+    fit = [w.shape for w in weights] == [(n, *width) for n in sizes] and len(width) == 1 and 0 not in width
+    fit = fit and [b.shape for b in biases] in ([(n,) for n in sizes], [(0,)] * len(sizes))
+    if not fit or any(array.dtype.kind != "f" for array in weights + biases):
+        raise UserError(f"{path} cannot be used: it says task_sizes = {reprlib.repr(sizes)}, its classifier differs")
+    weight = np.concatenate(weights)
+    return weight, np.concatenate(biases) if biases[0].size else np.zeros(len(weight), weight.dtype)
 
 
 def with_classifier(

@@ -247,11 +247,14 @@ def read_cifar(dataset: str, path: str) -> tuple[Arrays, Arrays, list[str]]:
     """CIFAR from `path`; torchvision verifies its checksum, and downloads it where it is absent."""
     from continuum.datasets import CIFAR10, CIFAR100
 
-    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[dataset]
+    kind, folder = {"cifar10": (CIFAR10, "cifar-10-batches-py"), "cifar100": (CIFAR100, "cifar-100-python")}[dataset]
     try:
         parts = [kind(path, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{dataset} is not in {path!r} and cannot be downloaded ({error}); put its folder there") from None
+        raise UserError(
+            f"{dataset} is not in {path!r} and cannot be downloaded ({error}): set `path` to the folder that holds {folder}/,"
+            " or train/CLASS/* and test/CLASS/*"
+        ) from None
     return parts[0].get_data()[:2], parts[1].get_data()[:2], list(parts[0].dataset.classes)
 
 

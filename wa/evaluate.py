@@ -11,9 +11,10 @@ import argparse
 
 import numpy as np
 
+from wa.alignment import REPORT
 from wa.checkpoint import classifier, read_checkpoint
-from wa.files import program, read_arrays, read_json, write_arrays, write_json
-from wa.herding import exemplars
+from wa.files import UserError, program, read_arrays, read_json, write_arrays, write_json
+from wa.herding import exemplars, read_ranking
 from wa.metrics import expected_calibration_error, task_metrics, top_k
 from wa.scenario import memory_per_class
 
@@ -25,8 +26,9 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def logits(checkpoint: str, features: np.ndarray) -> np.ndarray:
     """The scores of the classifier in a checkpoint for features (n, d): (n, classes)."""
-    tensors, facts = read_checkpoint(checkpoint)
-    weight, bias = classifier(tensors, len(facts["task_sizes"]))
+    weight, bias = classifier(*read_checkpoint(checkpoint), checkpoint)
+    if weight.shape[1] != features.shape[1]:
+        raise UserError(f"{checkpoint} classifies {weight.shape[1]} features, but there are {features.shape[1]}")
     return features @ weight.T + bias
 
 
@@ -54,19 +56,26 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, help="to write: metrics.json")
     args = parser.parse_args()
 
-    arrays = read_arrays(args.features)
-    alignment = read_json(args.alignment)
+    wanted = {"features": "f:nd", "label": "i:n", "index": "i:n", "test_features": "f:md", "test_label": "i:m"}
+    arrays = read_arrays(args.features, **wanted)
+    alignment = read_json(args.alignment, REPORT)
     test, label = arrays["test_features"].astype(np.float32), arrays["test_label"]
     scores = {"trained": logits(args.trained, test)}
+    for labels in (label, arrays["label"]):
+        if labels.min() < 0 or labels.max() >= scores["trained"].shape[1]:
+            raise UserError(f"{args.features} has labels of classes that {args.trained} does not know")
     if alignment["alignment"] != "none":
         scores["aligned"] = logits(args.model, test)
     if args.memory != "0":
-        herding = read_arrays(args.herding)
+        herding = read_ranking(args.herding)
         kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
-        row = np.searchsorted(arrays["index"], kept)
+        row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
+        if (arrays["index"][row] != kept).any():
+            raise UserError(f"{args.herding} ranks images that {args.features} lacks")
         scores["nme"] = nearest_mean(test, arrays["features"][row], arrays["label"][row])
 
-    _, facts = read_checkpoint(args.model)
+    tensors, facts = read_checkpoint(args.model)
+    classifier(tensors, facts, args.model)  # it has the classes that its header says
     top = {name: top_k(s, 5) for name, s in scores.items()}
     confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
     write_arrays(

@@ -50,6 +50,8 @@ def export(path: str, output: str) -> None:
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError:
         raise UserError("wa export needs onnxscript, and onnxruntime to verify: pip install onnxscript onnxruntime") from None
+    if not Path(output).absolute().parent.is_dir() or Path(output).is_dir():
+        raise UserError(f"{output} is no place for a file: name a file in a folder that is there, for instance model.onnx")
     classifier = Classifier(path)
     model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # of torch about itself

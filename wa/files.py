@@ -5,14 +5,24 @@ import fcntl
 import hashlib
 import json
 import os
+import reprlib
 import socket
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+LARGEST_TEXT = 2**24  # bytes of JSON or YAML: what is parsed takes up to 25 times as much memory
+KINDS = {"i": "integers", "f": "floating-point numbers", "b": "truth values"}
+Rules = dict[str, tuple[Callable[[object], bool], str]]  # key -> (which values are allowed, what they are)
+
+
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 class UserError(Exception):
@@ -20,11 +30,20 @@ class UserError(Exception):
 
 
 def program(main: Callable[[], None]) -> None:
-    """Run a program's main function; a UserError, or an error of the file system, becomes one line and exit status 1."""
+    """Run a program's main function; a UserError, or an error of the file system or of memory, becomes one line and status 1."""
     try:
         main()
+    except BrokenPipeError:  # of `wa show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
+    except MemoryError as error:
+        sys.exit(
+            f"error: too little memory ({error}): use a machine with more, or look whether the inputs are what they should be"
+        )
 
 
 @contextlib.contextmanager
@@ -36,6 +55,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # safetensors gives a file to its owner alone
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
@@ -73,6 +93,18 @@ def lock(path: str | Path, wait: bool) -> IO:
             return file
 
 
+def is_locked(path: str | Path) -> bool:
+    """Whether a process has the lock."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
 def write_json(path: str | Path, value: object) -> None:
     with writing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
@@ -84,22 +116,80 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
         np.savez(file, **arrays)
 
 
-def read_json(path: str | Path) -> dict:
-    try:
-        return json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run again") from None
+def damaged(path: str | Path, why: object) -> UserError:
+    return UserError(
+        f"{path} is damaged, or of another kind ({' '.join(str(why).split())[:200]}); if a run made it, delete it and run again"
+    )
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Read every array of an npz file; pickles are refused, and the members' checksums are verified by zipfile."""
+def read_text(path: str | Path) -> str:
+    if os.path.getsize(path) > LARGEST_TEXT:
+        raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB: it cannot be what it should be")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError:
+        return Path(path).read_text()
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from None
+
+
+def check(values: dict, rules: Rules, path: str | Path) -> None:
+    """Raise a UserError unless `values`, which were read from `path`, have each key of `rules`, with a value that is allowed.
+
+    A file may be from anywhere: what it says is checked before anything is built from it.
+    """
+    for name, (allowed, what) in rules.items():
+        if name not in values or not allowed(values[name]):
+            raise UserError(f"{path} cannot be used: it says {name} = {reprlib.repr(values.get(name))}; it must be {what}")
+
+
+def is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def read_json(path: str | Path, rules: Rules | None = None) -> dict:
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(value, dict):
+        raise damaged(path, "it is no JSON object")
+    check(value, rules or {}, path)
+    return value
+
+
+def array_from(data: bytes) -> np.ndarray:
+    """The array of an npy file, read-only. np.load would allocate what the header asks for before it looks for the data."""
+    stream = BytesIO(data)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran_order, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran_order else "C")
+
+
+def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
+    """Read every array of an npz file. Pickles are refused, and the members' checksums are verified by zipfile.
+
+    wanted: what must be there, and not empty: features="f:nd", label="i:n" are floating-point numbers (n, d) and integers
+    (n,), with the same n.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if sum(m.file_size for m in members) > os.path.getsize(path) or any(m.compress_type for m in members):
+                raise ValueError("its arrays are compressed, or larger than the file")
+            if any(len(m.comment) + len(m.extra) > 32 for m in members):  # long enough to hide the next array
+                raise ValueError("its directory holds what is no array")
+            arrays = {m.filename.removesuffix(".npy"): array_from(file.read(m)) for m in members}
+    except (FileNotFoundError, MemoryError):
         raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run again") from None
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
+        raise damaged(path, error) from None
+    lengths: dict[str, int] = {}
+    for name, what in wanted.items():
+        kind, axes = what.split(":")
+        array = arrays.get(name, np.empty(0, object))
+        same = [lengths.setdefault(axis, n) == n for axis, n in zip(axes, array.shape, strict=False)]
+        if array.dtype.kind != kind or array.ndim != len(axes) or not array.size or not all(same):
+            raise UserError(f"{path} cannot be used: it must hold {name}, {KINDS[kind]} ({', '.join(axes)})")
+    return arrays
 
 
 def sha256(path: str | Path) -> str:

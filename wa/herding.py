@@ -17,7 +17,7 @@ import argparse
 
 import numpy as np
 
-from wa.files import program, read_arrays, write_arrays
+from wa.files import UserError, program, read_arrays, write_arrays
 
 
 def rank(features: np.ndarray) -> np.ndarray:
@@ -71,6 +71,15 @@ def rank_classes(features: np.ndarray, labels: np.ndarray, selection: str = "her
 RANKINGS = {"herding": rank, "closest": rank_closest}
 
 
+def read_ranking(path: str) -> dict[str, np.ndarray]:
+    """herding.npz: `ranking`, the images of each class one class after the other, and `counts`, how many each has."""
+    herding = read_arrays(path, ranking="i:n", counts="i:c")
+    ranking, counts = herding["ranking"], herding["counts"].astype(np.int64)
+    if counts.min() < 0 or counts.max() > len(ranking) or counts.sum() != len(ranking) or ranking.min() < 0:
+        raise UserError(f"{path} cannot be used: its counts are not those of its ranking")
+    return herding
+
+
 def exemplars(herding: dict[str, np.ndarray], per_class: int | None) -> np.ndarray:
     """The memory: the first `per_class` images of each class's ranking (None: all), as data set indices (m,)."""
     ends = np.cumsum(herding["counts"])
@@ -87,10 +96,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
-    features = read_arrays(args.features)
-    previous = read_arrays(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
-    index, label = features["index"], features["label"]
-    new = np.where(label >= len(previous["counts"]), label, -1)  # a label, not a selection: that would copy the features
+    features = read_arrays(args.features, features="f:nd", label="i:n", index="i:n")
+    previous = read_ranking(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
+    index, label, first = features["index"], features["label"], len(previous["counts"])
+    new = np.where(label >= first, label, -1)  # a label, not a selection: that would copy the features
+    classes = np.unique(new[new >= 0])
+    if not np.array_equal(classes, np.arange(first, first + len(classes))) or not len(classes):
+        raise UserError(f"{args.features} does not follow {args.previous}: its new classes are not numbered from {first} on")
     ranked = rank_classes(features["features"], new, args.selection, args.seed)
     write_arrays(
         args.output,

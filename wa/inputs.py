@@ -16,12 +16,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wa.files import UserError, read_arrays, read_json
-from wa.herding import exemplars
+from wa.files import UserError, damaged, sha256
+from wa.herding import exemplars, read_ranking
 from wa.randomness import HOLD_OUT, key, uniform
-from wa.scenario import memory_per_class
+from wa.scenario import memory_per_class, read_dataset, read_order
 
 AHEAD = 3  # batches that are gathered while the GPU computes
+HASHED = 2**31  # bytes; of larger arrays only the shape is verified (and all by `wa show`): to hash them costs minutes a task
+
+
+def verify(folder: Path, facts: dict) -> None:
+    """Raise a UserError unless the packed arrays are those that dataset.json describes."""
+    for split in ("train", "test"):
+        lengths = set()
+        for name, dtype, shape in (("images", np.uint8, facts["image_shape"]), ("labels", np.int64, [])):
+            file = folder / f"{split}_{name}.npy"
+            try:
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (ValueError, OverflowError, TypeError) as error:
+                raise damaged(file, error) from None
+            lengths.add(len(array) if array.ndim else 0)
+            if array.dtype != dtype or list(array.shape[1:]) != shape or len(lengths) > 1 or 0 in lengths:
+                raise damaged(file, "it does not hold what dataset.json says")
+            if file.stat().st_size < HASHED and sha256(file) != facts.get(f"{split}_{name}_sha256"):
+                raise damaged(file, "its SHA-256 is not that in dataset.json")
+        if array.min() < 0 or array.max() >= len(facts["classes"]):
+            raise damaged(file, "it holds classes that dataset.json lacks")
 
 
 def fits(size: int, device: torch.device) -> bool:
@@ -91,8 +111,9 @@ class Task:
     """The images of a task: `images`, those of the new classes and the memory, of which it trains on `train`, and `test`."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
-        self.facts = read_json(args.data / "dataset.json")
-        self.order = read_json(args.order)
+        self.facts = read_dataset(args.data / "dataset.json")
+        self.order = read_order(args.order, self.facts["classes"])
+        verify(args.data, self.facts)
         self.sizes = args.tasks
         if min(self.sizes) < 1 or sum(self.sizes) > len(self.order["order"]):
             raise UserError(f"--tasks {self.sizes}: these are not tasks of {len(self.order['order'])} classes")
@@ -107,9 +128,11 @@ class Task:
         elif self.n_old and args.memory != "0":
             if not args.herding:
                 raise UserError("--memory needs --herding, the ranking of the images of the earlier tasks")
-            herding = read_arrays(args.herding)
+            herding = read_ranking(args.herding)
             if len(herding["counts"]) != self.n_old:
                 raise UserError(f"{args.herding} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones")
+            if herding["ranking"].max() >= len(wanted):
+                raise UserError(f"{args.herding} ranks images that {args.data} lacks")
             wanted[exemplars(herding, memory_per_class(args.memory, self.n_old))] = True
         index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
         self.images = self.train = Images(args.data, "train", index, label["train"][index], device)

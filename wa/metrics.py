@@ -4,7 +4,22 @@ R[t][j] is the accuracy on the test images of task j's classes after task t has 
 those of all classes seen by then (so each image counts once, and a larger task counts more than a smaller one).
 """
 
+from pathlib import Path
+
 import numpy as np
+
+from wa.files import UserError, read_json
+
+
+def read_metrics(path: str | Path) -> dict[str, dict[str, float]]:
+    """metrics.json of a task: classifier -> metric -> value. Every classifier has an accuracy, and one is `trained`."""
+    metrics = read_json(path)
+    for values in metrics.values():
+        if not isinstance(values, dict) or "accuracy" not in values or any(type(v) not in (int, float) for v in values.values()):
+            raise UserError(f"{path} cannot be used: it must hold numbers, among them an accuracy, of each classifier")
+    if "trained" not in metrics:
+        raise UserError(f"{path} cannot be used: it must hold the metrics of the classifier `trained`")
+    return metrics
 
 
 def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from wa import backbones, resnet
-from wa.checkpoint import check_facts, is_count, read_checkpoint
-from wa.files import UserError
+from wa.checkpoint import classifier, read_checkpoint
+from wa.files import UserError, check, is_count
 
 
 class CilClassifier(nn.Module):
@@ -92,7 +92,6 @@ def are_sides(value: object) -> bool:
 FACTS = {
     "backbone": (backbones.is_name, f"one of {', '.join(resnet.BACKBONES)}, timm/NAME or torchvision/NAME"),
     "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
-    "task_sizes": (lambda v: isinstance(v, list) and v and all(map(is_count, v)), "a list of numbers of classes"),
     "bias": (lambda v: isinstance(v, bool), "true or false"),
     "input_size": (lambda v: v is None or are_sides(v), "height and width of the images that the backbone takes"),
 }
@@ -101,13 +100,9 @@ FACTS = {
 def load_model(path: str) -> tuple[CilModel, dict]:
     """The model in a checkpoint, on the CPU, and the facts of its header."""
     tensors, facts = read_checkpoint(path)
-    check_facts(facts, FACTS, path)
-    heads = [tensors.get(f"classifier.heads.{t}.weight", np.empty(0)).shape[:1] for t in range(len(facts["task_sizes"]))]
-    if heads != [(classes,) for classes in facts["task_sizes"]]:
-        raise UserError(
-            f"{path} cannot be used: its header says task_sizes = {facts['task_sizes']!r:.80}, its classifier differs"
-        )
-    size = tuple(facts.get("input_size") or (32, 32))  # that older checkpoints do not say: their backbones take any
+    check({"input_size": None} | facts, FACTS, path)  # earlier checkpoints say no size: their backbones take any
+    classifier(tensors, facts, path)  # its shapes are what the header says
+    size = tuple(facts.get("input_size") or (32, 32))
     model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"], size)
     load_tensors(model, tensors, path)
     return model, facts

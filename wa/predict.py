@@ -5,7 +5,6 @@
 The same in Python: wa.load(path).
 """
 
-import math
 import sys
 from pathlib import Path
 
@@ -13,27 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from wa.augment import center, normalize
-from wa.checkpoint import check_facts, is_count
 from wa.datasets import read_image
-from wa.files import UserError
+from wa.files import UserError, check, is_count
 from wa.model import load_model
+from wa.scenario import IMAGES
 
-
-def are_numbers(values: object, least: float) -> bool:
-    return isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) and v > least for v in values)
-
-
-# What a header must say besides, for images to be preprocessed and classes to be named.
-FACTS = {
-    "classes": (lambda v: isinstance(v, list) and all(isinstance(c, str) for c in v), "a list of names"),
-    "image_shape": (
-        lambda v: isinstance(v, list) and len(v) == 3 and all(is_count(n) and n <= 4096 for n in v),
-        "height, width and channels",
-    ),
-    "mean": (lambda v: are_numbers(v, -math.inf), "a number a channel"),
-    "std": (lambda v: are_numbers(v, 0), "a number above 0 a channel"),
-    "cache_size": (lambda v: v is None or (is_count(v) and v <= 4096), "the side of the squares that were kept, or null"),
-}
+CACHE = {"cache_size": (lambda v: v is None or (is_count(v) and v <= 4096), "the side of the squares that were kept, or null")}
 
 
 class Classifier(nn.Module):
@@ -48,7 +32,7 @@ class Classifier(nn.Module):
     def __init__(self, path: str | Path):
         super().__init__()
         self.model, self.facts = load_model(path)
-        check_facts(self.facts, FACTS, path)
+        check({"cache_size": None} | self.facts, IMAGES | CACHE, path)
         self.classes, self.image_shape = self.facts["classes"], tuple(self.facts["image_shape"])
         self.input_size = tuple(self.facts.get("input_size") or self.image_shape[:2])
         lengths = [len(self.classes), self.image_shape[2], len(self.facts["mean"]), len(self.facts["std"])]

@@ -7,10 +7,63 @@ are computed here because continuum takes 7 s to import and each job would pay f
 """
 
 import argparse
+import math
+import re
+from pathlib import Path
 
 import numpy as np
 
-from wa.files import UserError, program, read_json, write_json
+from wa.files import UserError, check, is_count, program, read_json, write_json
+
+
+def are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def are_numbers(values: object, least: float) -> bool:
+    return isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) and v > least for v in values)
+
+
+# What a program must know of images, from dataset.json or from the header of a checkpoint.
+IMAGES = {
+    "classes": (are_names, "a list of names"),
+    "image_shape": (
+        lambda v: isinstance(v, list) and len(v) == 3 and all(is_count(n) and n <= 4096 for n in v),
+        "height, width and channels",
+    ),
+    "mean": (lambda v: are_numbers(v, -math.inf), "a number a channel"),
+    "std": (lambda v: are_numbers(v, 0), "a number above 0 a channel"),
+}
+# It becomes a folder's name.
+NAME = {"dataset": (lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.A), "a name")}
+
+
+def read_dataset(path: str | Path) -> dict:
+    """dataset.json of a packed data set."""
+    facts = read_json(path, IMAGES | NAME)
+    channels = facts["image_shape"][2]
+    check(
+        facts,
+        {
+            "train_counts": (lambda v: are_numbers(v, -1) and len(v) == len(facts["classes"]) > 0, "a number of images a class"),
+            "mean": (lambda v: len(v) == channels, "a number a channel"),
+            "std": (lambda v: len(v) == channels, "a number a channel"),
+        },
+        path,
+    )
+    return facts
+
+
+def read_order(path: str | Path, classes: list[str]) -> dict:
+    """order.json of a data set of these classes: `order`, position -> class, and `names`, position -> name."""
+    rules = {
+        "order": (lambda v: are_numbers(v, -1) and sorted(v) == list(range(len(classes))), "each class of the data set once"),
+        "names": (are_names, "a list of names"),
+    }
+    order = read_json(path, rules)
+    if order["names"] != [classes[c] for c in order["order"]]:
+        raise UserError(f"{path} is of another data set: its classes have other names; delete it and run again")
+    return order
 
 
 def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = None) -> list[int]:
@@ -31,7 +84,7 @@ def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = 
         return order
     if name == "natural":
         return list(range(n_classes))
-    if not name.isdecimal() or int(name) >= 2**32:
+    if not re.fullmatch("[0-9]{1,10}", name) or int(name) >= 2**32:
         raise UserError(f"orders: {name!r} is neither a seed (0 to 2^32 - 1), nor `natural`, nor named in class_orders")
     return np.random.RandomState(int(name)).permutation(n_classes).tolist()
 
@@ -42,7 +95,7 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
     if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
         raise UserError(
             f"protocols: base {base} + increment {increment} do not fit {n_classes} classes:"
-            f" base must be 0 to {n_classes} and base + increment at most {n_classes}"
+            f" base must be 0 to {n_classes} and, unless it is all classes, base + increment at most {n_classes}"
         )
     full, rest = divmod(n_classes - base, increment)
     return [base] + [increment] * full + [rest] * (rest > 0)
@@ -62,7 +115,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="dataset.json of the packed data set")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
-    classes = read_json(args.dataset)["classes"]
+    classes = read_dataset(args.dataset)["classes"]
     named = {args.order: [int(c) for c in args.order.split(",")]} if "," in args.order else None
     order = class_order(args.order, len(classes), named)
     write_json(args.output, {"order": order, "names": [classes[c] for c in order]})

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wa.checkpoint import check_facts, read_checkpoint
-from wa.files import UserError, read_json, sha256
-from wa.metrics import average_incremental_accuracy
+from wa.alignment import REPORT
+from wa.checkpoint import read_checkpoint
+from wa.files import Rules, UserError, check, read_json, sha256
+from wa.metrics import average_incremental_accuracy, read_metrics
+from wa.scenario import IMAGES, NAME
 
 digest = cache(sha256)  # a checkpoint is looked at twice: by itself and as the parent of the next
 
@@ -43,14 +45,15 @@ def tasks_of(path: str) -> tuple[Path, list[Path]]:
     return run, tasks[: int(named[1]) + 1] if named else tasks
 
 
-def read_if_there(file: Path) -> dict:
-    return read_json(file) if file.exists() else {}
+def read_if_there(file: Path, rules: Rules) -> dict:
+    return read_json(file, rules) if file.exists() else {}
 
 
 def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]:
     """The accuracy of every classifier on all classes seen, and gamma, task by task; a dash for what is not there."""
-    metrics = [read_if_there(run / f"task-{t}" / "metrics.json") for t in range(len(tasks))]
-    gammas = [read_if_there(task / "alignment.json").get("gamma") for task in tasks]
+    files = [run / f"task-{t}" / "metrics.json" for t in range(len(tasks))]
+    metrics = [read_metrics(file) if file.exists() else {} for file in files]
+    gammas = [read_if_there(task / "alignment.json", REPORT).get("gamma") for task in tasks]
     classifiers = list(dict.fromkeys(name for m in reversed(metrics) for name in m))
     row = "{:>7}  {:>7}" + "  {:>8}" * len(classifiers) + "  {:>6}"
     yield row.format("task", "classes", *classifiers, "gamma")
@@ -96,11 +99,10 @@ def chain(tasks: list[Path], facts: list[dict | None]) -> Iterator[tuple[str, st
         yield read("data", folder / f"{name.removesuffix('_sha256')}.npy", *(f["data_sha256"].get(name) for f in facts if f))
 
 
-# What is used here of a header, which may be from anywhere.
-FACTS = {
-    "classes": (lambda v: isinstance(v, list), "a list of names"),
-    "dataset": (lambda v: isinstance(v, str) and v.isprintable(), "a name"),
-    "data_sha256": (lambda v: isinstance(v, dict), "the SHA-256 of each array"),
+ARRAYS = {f"{split}_{array}_sha256" for split in ("train", "test") for array in ("images", "labels")}
+FACTS = NAME | {
+    "classes": IMAGES["classes"],
+    "data_sha256": (lambda v: isinstance(v, dict) and v.keys() <= ARRAYS, "the SHA-256 of each array"),
 }
 
 
@@ -109,7 +111,7 @@ def header(checkpoint: Path) -> dict | None:
     if not checkpoint.exists():
         return None
     facts = read_checkpoint(checkpoint)[1]
-    check_facts(facts, FACTS, checkpoint)
+    check(facts, FACTS, checkpoint)
     return facts
 
 
@@ -118,7 +120,7 @@ def show(path: str) -> None:
     run, tasks = tasks_of(path)
     facts = [header(task / "model.safetensors") for task in tasks]
     seen = [len(f["classes"]) if f else None for f in facts]
-    of = read_if_there(data_folder(tasks[0], facts[0]) / "dataset.json").get("classes")
+    of = read_if_there(data_folder(tasks[0], facts[0]) / "dataset.json", IMAGES).get("classes")
     learned = f"{facts[0]['dataset']}: {max(filter(None, seen))}{f' of {len(of)}' if of else ''} classes learned"
     print(os.path.relpath(run), learned, "", *table(run, tasks, seen), "", sep="\n")
     broken = 0

@@ -10,13 +10,11 @@ import re
 import time
 from pathlib import Path
 
-import yaml
-
-from wa.files import UserError
-from wa.study import Study
+from wa.files import UserError, is_locked
+from wa.study import Study, read_config
 
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) .*?([\d.]+) images/s  ([\d.]+) s left$", re.M)
-SILENT = 600  # seconds after which a log that says nothing new is of a training that was ended
+SILENT = 600  # seconds after which it is worth saying that a log says nothing new
 
 
 def duration(seconds: float) -> str:
@@ -46,8 +44,10 @@ def report(study: Study, now: float) -> str:
         silent = now - log.stat().st_mtime
         if error := re.search(r"^error: .*", said, re.M):
             where = error.group()
+        elif not is_locked(f"{path}/.resume/lock"):
+            where += "; stopped"
         elif silent > SILENT:
-            where += f"; silent for {duration(silent)}: ended, or hangs"
+            where += f"; silent for {duration(silent)}: it hangs, or an epoch is that long"
         else:
             left.append(float(epochs[-1][3]) if epochs else 0.0)
         lines.append(f"  {path.removeprefix(study.root + '/')}: {where}")
@@ -56,7 +56,7 @@ def report(study: Study, now: float) -> str:
     waiting = len(trainings) - len(done) - len(left)
     if times and left:
         # The mean training so far stands for those to come. A run's tasks follow one another, so it may well take longer.
-        seconds = (sum(left) + waiting * sum(times) / len(times)) / len(left)
+        seconds = max(*left, (sum(left) + waiting * sum(times) / len(times)) / len(left))
         text.append(
             f"at least {duration(seconds)} to go, with {len(left)} at a time and {duration(sum(times) / len(times))} each"
         )
@@ -65,8 +65,6 @@ def report(study: Study, now: float) -> str:
 
 def status(config: str) -> None:
     """Print the report on the study of a config file."""
-    try:
-        settings = yaml.safe_load(Path(config).read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{config} is no YAML: {' '.join(str(error).split())}") from None
-    print(report(Study(settings), time.time()))
+    if not Path("results").is_dir():
+        raise UserError("there is no folder results/ here: run this where the study runs")
+    print(report(Study(read_config(config)), time.time()))

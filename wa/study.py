@@ -12,7 +12,9 @@ base-50-clip.
 
 import copy
 import difflib
+import itertools
 import json
+import reprlib
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -25,12 +27,46 @@ from jsonschema import Draft202012Validator
 from wa import recipe as recipes
 from wa.alignment import ALIGNMENTS
 from wa.datasets import packed_name, survey
-from wa.files import UserError, read_json
+from wa.files import UserError, read_text
 from wa.recipe import Recipe
 from wa.recipes import RECIPES
-from wa.scenario import class_order, task_sizes
+from wa.scenario import class_order, read_dataset, task_sizes
+
+LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
+LARGEST_PLAN = 10**7  # tasks, each times the length of its run: so large is a plan
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "config.schema.yaml"
+
+
+def read_config(path: str | Path) -> object:
+    """What a config file says; no tag in it makes anything but plain values."""
+    try:
+        return yaml.safe_load(read_text(path))
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # PyYAML raises a dozen kinds for values that are none
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> object:
+    """A copy of a config in plain dicts with keys that are text, and plain lists; a UserError if it cannot be one.
+
+    An alias of YAML costs a few bytes and stands for any size, or for what it is itself a part of.
+    """
+    count = count or itertools.count()
+    if depth > LARGEST["depth"] or next(count) > LARGEST["values"]:
+        raise UserError(f"config: it has more than {LARGEST['values']} values, or more than {LARGEST['depth']} levels")
+    if isinstance(value, dict):
+        return {plain(k if isinstance(k, str) else str(k)): plain(v, depth + 1, count) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v, depth + 1, count) for v in value]
+    if isinstance(value, str) and (len(value) > LARGEST["characters"] or not value.isprintable()):
+        raise UserError(f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or cannot be printed")
+    if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
+        raise UserError(f"config: {reprlib.repr(value)} is no number that can be meant")
+    if not isinstance(value, (str, int, float, type(None))):
+        raise UserError(f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes if it is a name")
+    return value
 
 
 def set_defaults(value: object, schema: dict) -> None:
@@ -49,12 +85,12 @@ def set_defaults(value: object, schema: dict) -> None:
 
 def explain(error) -> str:
     """One line for an error of jsonschema: the key, what is wrong, what would be right."""
-    where = ".".join(str(p) for p in error.absolute_path) or "the config"
+    where = ".".join(str(p) for p in error.absolute_path) or "at the top"
     known = sorted(error.schema.get("properties", {}))
     if error.validator == "additionalProperties":
         unknown = sorted(error.instance.keys() - set(known))
-        close = difflib.get_close_matches(str(unknown[0]), known, 1)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
+        close = difflib.get_close_matches(str(unknown[0]), known, 1) or [k for k in known if k.startswith(str(unknown[0]))]
+        guess = f"; did you mean {close[0]!r}?" if close else "."
         return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
     if error.validator == "required":
         return f"{where}: {error.message}"
@@ -73,7 +109,7 @@ def explain(error) -> str:
 
 def validate(config: dict) -> dict:
     """The config with all defaults, or a UserError that names the key."""
-    config = json.loads(json.dumps(config))  # plain dicts and lists of our own
+    config = plain(config)
     schema = yaml.safe_load(SCHEMA.read_text())
     training, method = schema["properties"]["training"]["properties"], schema["properties"]["methods"]["additionalProperties"]
     method["properties"]["alignment"]["enum"] = list(ALIGNMENTS)
@@ -146,10 +182,12 @@ class Study:
         self.data = f"{results}/data/{packed_name(config['dataset'], config['cache_size'])}"
         self.orders = {str(o): None for o in config["orders"]}
         if len(self.orders) < len(config["orders"]):
-            raise UserError(f"config: orders: {config['orders']} names a class order twice")
+            raise UserError(f"config: orders: {reprlib.repr(config['orders'])} names a class order twice")
+        if len(set(config["seeds"])) < len(config["seeds"]):
+            raise UserError(f"config: seeds: {reprlib.repr(config['seeds'])} names a seed twice")
         packed = Path(self.data, "dataset.json")
         if packed.exists():
-            counts = read_json(packed)["train_counts"]
+            counts = read_dataset(packed)["train_counts"]
             self.n_classes, self.least = len(counts), min(counts)
         else:
             self.n_classes, self.least = survey(config["dataset"], config["path"], config["classes"])
@@ -163,6 +201,12 @@ class Study:
             if protocol in self.protocols:
                 raise UserError(f"config: protocols: base {protocol[0]}, increment {protocol[1]} is there twice")
             self.protocols.append(protocol)
+        runs = len(self.orders) * len(config["seeds"]) * len(config["methods"])
+        if runs * sum(len(task_sizes(self.n_classes, *p)) ** 2 for p in self.protocols) > LARGEST_PLAN:
+            raise UserError(
+                f"config: {runs * len(self.protocols)} runs of up to {self.n_classes} tasks are too many to plan at once; make"
+                " several studies of them"
+            )
         self.check_methods()
         self.check_batches()
         self.bases = {method: self.base_name(method) for method in config["methods"]}
@@ -272,8 +316,8 @@ class Study:
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def table(self, protocol: tuple[int, int] | None = None) -> str:
-        """What finds every run (of one protocol), as a short string: the product's factors, not the product."""
+    def table(self, protocol: tuple[int, int] | None = None, within: str = "") -> str:
+        """What finds every run (of one protocol) in a folder, as a short string: the product's factors, not the product."""
         methods = self.config["methods"]
         more = {
             "bases": {method: name for method, name in self.bases.items() if name},
@@ -281,7 +325,7 @@ class Study:
         }
         return json.dumps(
             {
-                "root": self.root,
+                "root": within + self.root,
                 "experiment": self.config["experiment"],
                 "orders": list(self.orders),
                 "seeds": self.config["seeds"],

@@ -200,6 +200,7 @@ def main() -> None:
         print(
             f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes ({task.n_old} old)\n"
             + ", ".join(f"{k} {v}" for k, v in engine.items())
+            + "".join(f"\n{line(row, recipe.epochs)}" for row in history)
             + (f"\ngoing on after epoch {len(history)}" if history else ""),
             flush=True,
         )

@@ -19,6 +19,8 @@ def final(study: dict, metrics: str, outputs: list[str]) -> None:
     """The final results of each protocol and method: mean and standard deviation over runs, as csv, Markdown and HTML."""
     last = at_the_end(own_classifier(read(metrics, study)))
     last = last[last["metric"].isin(COLUMNS)].assign(metric=lambda t: t["metric"].map(COLUMNS).astype(str))
+    if last.empty:
+        return write("no run is finished", outputs)
     groups = last.groupby([*PROTOCOL, "method", "metric"], observed=True)["value"]
     statistics = groups.agg(["mean", "std", "count"]).unstack("metric")
     names = [c for c in COLUMNS.values() if c in statistics["mean"].columns]
@@ -37,6 +39,11 @@ def final(study: dict, metrics: str, outputs: list[str]) -> None:
         ),
         "html": f"<meta charset='utf-8'><style>{CSS}</style>\n" + shown.to_html(index=False, border=0),
     }
+    write(text, outputs)
+
+
+def write(text: dict[str, str] | str, outputs: list[str]) -> None:
+    """Write a table. text: by suffix, or one word for all."""
     for output in outputs:
         with writing(output) as temporary:
-            temporary.write_text(text[output.rsplit(".", 1)[1]])
+            temporary.write_text(text[output.rsplit(".", 1)[1]] if isinstance(text, dict) else text + "\n")

@@ -9,7 +9,7 @@ rule aggregate:
     conda:
         "../../environment.yml"
     params:
-        study=STUDY.table(),
+        study=table,
     shell:
         "python -m wa.aggregate --study {params.study:q} --output {output:q} > {log:q} 2>&1"
 

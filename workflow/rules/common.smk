@@ -54,6 +54,7 @@ config["missing"] = MISSING if DRAFT else []
 
 # One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
 onstart:
+    global STUDY_LOCK  # held as long as this Snakemake lives
     try:
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except UserError as error:
@@ -61,7 +62,9 @@ onstart:
 
 
 onerror:
-    logger.error(f"{ROOT} is not finished; to draw what is there of it: snakemake --cores 2 --config draft=True")
+    if not DRAFT and any(Path(run[0].path, "metrics.json").exists() for run in RUNS):
+        which = "".join(f" --configfile {shlex.quote(str(file))}" for file in workflow.overwrite_configfiles)
+        logger.error(f"{ROOT} is not finished; to draw what is there of it: snakemake --cores 2{which} --config draft=True")
 
 
 wildcard_constraints:
@@ -121,6 +124,12 @@ def previous_model(wildcards):
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
+
+
+def table(wildcards, output):
+    """The runs that a program reads (of the figure's protocol). Of results in a storage such as S3, the local copies are read."""
+    copies = output[0].rpartition(OUT)[0]
+    return STUDY.table(PROTOCOLS.get(wildcards.get("protocol")), copies)
 
 
 def figure(name, category, title, protocol="all"):

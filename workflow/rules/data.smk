@@ -9,12 +9,13 @@ rule prepare:
     conda:
         "../../environment.yml"
     threads: 64  # as many as there are
+    resources:
+        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing, and a wrong path may not cost the packed ones
     params:
         dataset=STUDY.config["dataset"],
-        path=STUDY.config["path"],
         options=STUDY.packing(),
     shell:
-        "python -m wa.datasets --dataset {params.dataset} --path {params.path:q} --output $(dirname {output.dataset:q})"
+        "python -m wa.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q})"
         " --processes {threads} {params.options} > {log:q} 2>&1"
 
 

@@ -15,7 +15,7 @@ rule accuracy:
         "../../environment.yml"
     params:
         figure=lambda wildcards, output: Path(output[0]).stem.split("-")[0],
-        study=lambda wildcards: STUDY.table(PROTOCOLS.get(wildcards.get("protocol"))),
+        study=table,
         about=about,
     shell:
         "python -m wa.figures {params.figure} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
@@ -146,7 +146,7 @@ rule final:
     conda:
         "../../environment.yml"
     params:
-        study=STUDY.table(),
+        study=table,
         about=about,
     shell:
         "python -m wa.figures final --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
@@ -181,13 +181,9 @@ rule figures:
         rules.cost.output,
         rules.final.output,
         rules.config.output,
-        expand(
-            [
-                *rules.matrix.output,
-                *rules.norms.output,
-                *rules.confusion.output,
-                *rules.calibration.output,
-                *rules.curves.output,
-            ],
+        expand(  # their names, for Snakemake expands no rule's output once that lies in a storage such as S3
+            f"{OUT}/figures/{{figure}}-{{protocol}}.{{kind}}",
+            figure=["matrix", "norms", "confusion", "calibration", "curves"],
             protocol=PROTOCOLS,
+            kind=["svg", "png", "pdf"],
         ),

@@ -11,7 +11,7 @@ rule results_table:
     conda:
         "../../environment.yml"
     params:
-        study=STUDY.table(),
+        study=table,
         dataset=STUDY.config["dataset"],
         settings=STUDY.settings(),
     shell:

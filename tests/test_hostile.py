@@ -1,0 +1,127 @@
+"""Files made to do harm, and files that a disk has damaged: refused in one clear line, before they cost memory."""
+
+import io
+import re
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.files import UserError, read_arrays, read_json, write_arrays
+from wa.study import Study, read_config
+
+
+def test_a_thousand_hostile_inputs():
+    """The rest of them: make fuzz."""
+    command = [sys.executable, ROOT / "tests/fuzz/hostile.py", "--inputs", "1000", "--seed", "0", "--processes", "1"]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stdout[-5000:]
+    read, refused = map(int, re.search(r"total +(\d+) +(\d+)", run.stdout).groups())
+    assert read >= 1000 and read / 2 < refused < read
+
+
+def member(shape: tuple, descr: str = "<f8") -> bytes:
+    """An npy file that says it holds so much, and holds nothing."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.npy", data, compression)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: npz(path, member((10**12,))),
+        lambda path: npz(path, member((2**62, 2**62))),
+        lambda path: npz(path, member((1,), "|V2000000000")),
+        lambda path: npz(path, member((3,), "|O")),
+        lambda path: npz(path, bytes(2**26), zipfile.ZIP_DEFLATED),
+        lambda path: np.savez(path, a=np.array([print], object)),
+        lambda path: path.write_bytes(b"PK"),
+    ],
+)
+def test_an_archive_that_lies(tmp_path, make):
+    make(tmp_path / "a.npz")
+    with pytest.raises(
+        UserError, match=r"^\S*a.npz is damaged, or of another kind \(.*\); if a run made it, delete it and run again$"
+    ):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_what_is_wanted_is_there(tmp_path):
+    write_arrays(tmp_path / "a.npz", a=np.zeros((3, 2)), b=np.zeros(4, int))
+    assert read_arrays(tmp_path / "a.npz", a="f:nd", b="i:m").keys() == {"a", "b"}
+    for wanted, complaint in (("i:nd", "integers"), ("f:n", "floating"), ("f:md", "floating")):
+        with pytest.raises(UserError, match=f"it must hold a, {complaint}"):
+            read_arrays(tmp_path / "a.npz", b="i:m", a=wanted)
+    with pytest.raises(UserError, match=r"it must hold c, truth values \(n\)"):
+        read_arrays(tmp_path / "a.npz", c="b:n")
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("!!python/object/apply:os.system ['exit']", "is no YAML"),
+        ("experiment: 2020-99-99", "is no YAML"),
+        ("experiment: 2020-01-01", "is a date to YAML; put it in quotes"),
+        ("experiment: ../elsewhere", "experiment: '../elsewhere' is not possible"),
+        ("experiment: 'name\n\n'", "cannot be printed"),
+        ("training: {epochs: 1000000000000}", "1000000000000 is greater than the maximum of 1000000"),
+        ("training: {lr: .nan}", "nan is no number that can be meant"),
+        ("training: {augmentation: [crop-1000000000]}", "'crop-1000000000' is not possible"),
+        ("a: &a [1, *a]", "levels"),
+        ("a: &a [1, 1, 1]\nb: &b [*a, *a, *a]\nc: [" + "*b, " * 50_000 + "*b]", "values"),
+        (
+            "orders: [1, 2]\nprotocols: [{base: 1, increment: 1}]\nseeds: [" + ", ".join(map(str, range(30_000))) + "]",
+            "are too many to plan at once",
+        ),
+    ],
+)
+def test_a_config_that_lies(config, tmp_path, text, complaint):
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        changes = read_config(file)
+        Study(config | changes, str(tmp_path))
+    assert complaint in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_file_of_text_that_is_too_large(tmp_path):
+    with open(tmp_path / "a.json", "w") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match=r"a.json is larger than 16 MiB"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
+    """Or it changes nothing that is read."""
+    draw = np.random.default_rng(0)
+    tensors = {"a": draw.normal(size=(7, 5)), "b": draw.normal(size=3).astype("f2")}
+    write_checkpoint(tmp_path / "valid.safetensors", tensors, {"classes": ["eins", "zwei"], "mean": [0.25, 1e-7]})
+    write_arrays(tmp_path / "valid.npz", **tensors)
+
+    def content(file):
+        arrays, facts = read_checkpoint(file) if file.suffix == ".safetensors" else (read_arrays(file), {})
+        facts = {k: v for k, v in facts.items() if k in ("classes", "mean")}
+        return facts, {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
+
+    found = 0
+    for valid in (tmp_path / "valid.safetensors", tmp_path / "valid.npz"):
+        damaged, data = valid.with_stem("damaged"), valid.read_bytes()
+        for bit in draw.choice(8 * len(data), 1500, replace=False):
+            changed = bytearray(data)
+            changed[bit // 8] ^= 1 << bit % 8
+            damaged.write_bytes(changed)
+            try:
+                assert content(damaged) == content(valid), f"bit {bit} of {valid.name}"
+            except UserError:
+                found += 1
+    assert found > 2000
