@@ -4,13 +4,20 @@
 
 The tar's .JPEG files, enlarged to 375 x 500 pixels as ImageNet's are, lie in a temporary folder. timm's side decodes them in as
 many workers as there are cores, with its create_transform; ours reads the squares of 256 pixels that wa.datasets keeps (packing
-is paid once, see benchmarks/prepare.py) and augments batches on as many threads. The same crops of 224 pixels, flips and
---policy (a RandAugment of timm, `jitter` for its colour jitter of .4, or none). On a GPU ours runs there. The rounds of the two
-alternate. Wall time means something where the cores are idle; processor time, of all processes, says what the work costs.
+is paid once, see benchmarks/prepare.py) and augments its share of each batch in as many processes of one thread, as torchrun's do
+where the config says `processes: 2`, in which the images then are. The same crops of 224 pixels, flips and --policy (a
+RandAugment of timm, `jitter` for its colour jitter of .4, or none); both end with float32. On a GPU ours runs there, in one
+process. The rounds of the two alternate. Wall time means something where the cores are idle; processor time, of one process
+that does all, says what the work costs.
 """
 
 import argparse
 import os
+
+os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as in wa.train; for both sides
+
+import contextlib
+import multiprocessing
 import statistics
 import tempfile
 import time
@@ -58,7 +65,7 @@ def timm_epoch(files: list[str], policy: str, batch: int, workers: int):
     return lambda: sum(len(x) for x in loader)
 
 
-def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.device):
+def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.device, rank: int = 0, processes: int = 1):
     own = {"none": [], "jitter": ["jitter-0.4-0.4-0.4"]}.get(policy, [policy])
     images = Images(folder, "train", np.arange(count), np.zeros(count, int), device)
     augment = Augment([f"resized-crop-{SIZE}", "flip", *own])
@@ -67,6 +74,7 @@ def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.d
     def epoch() -> int:
         done = 0
         rows = torch.randperm(count).split(batch)
+        rows = [some.tensor_split(processes)[rank] for some in rows]
         for some, pixels in zip(rows, images.batches(rows), strict=True):
             index = some.to(device)
             x = augment(pixels, key(0).to(device), index).contiguous(memory_format=torch.channels_last)
@@ -74,6 +82,30 @@ def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.d
         if device.type == "cuda":
             torch.cuda.synchronize()
         return done
+
+    return epoch
+
+
+def work(connection, rank: int, processes: int, *args) -> None:
+    """A process that does its share of an epoch whenever it is told to."""
+    torch.set_num_threads(1)
+    epoch = our_epoch(*args, rank, processes)
+    with contextlib.suppress(EOFError):  # of the pipe, when the other end is gone
+        while connection.recv():
+            connection.send(epoch())
+
+
+def in_processes(processes: int, *args):
+    context, pipes = multiprocessing.get_context("spawn"), []
+    for rank in range(processes):
+        ours, theirs = context.Pipe()
+        context.Process(target=work, args=(theirs, rank, processes, *args), daemon=True).start()
+        pipes.append(ours)
+
+    def epoch() -> int:
+        for pipe in pipes:
+            pipe.send(True)
+        return sum(pipe.recv() for pipe in pipes)
 
     return epoch
 
@@ -88,14 +120,15 @@ def main() -> None:
     options = parser.parse_args()
 
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         files = files_of(options.data, options.images, 375, Path(folder))
         pack(files, Path(folder, "train_images.npy"), (256, 256, 3), partial(read_image, channels=3, square=256), "", cores)
+        ours = (Path(folder), len(files), options.policy, options.batch, device)
+        processes = cores if device.type == "cpu" else 1
         sides = {
             f"timm, {cores} workers": timm_epoch(files, options.policy, options.batch, cores),
-            f"wa on {device.type}, {cores} threads": our_epoch(Path(folder), len(files), options.policy, options.batch, device),
+            f"wa on {device.type}, {processes} processes": in_processes(processes, *ours) if processes > 1 else our_epoch(*ours),
         }
         wall: dict[str, list[float]] = {name: [] for name in sides}
         for round_ in range(options.rounds + 1):

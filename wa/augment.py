@@ -45,6 +45,7 @@ from torch import Tensor
 
 from wa.randomness import uniform
 
+CACHED = 2**17  # values whose images a CPU works on at once: what is computed with them stays in its cache
 FILL = (124, 116, 104)  # timm's img_mean: what an affine operation puts where there is no image
 
 
@@ -62,6 +63,12 @@ def _per_image(argument: Tensor, dtype: torch.dtype) -> Tensor:
     return argument.to(dtype).view(-1, 1, 1, 1)
 
 
+def _truncated(values: Tensor) -> Tensor:
+    """Floats to bytes: clipped, in place, and their fraction cut off, as Pillow does it."""
+    values.clamp_(0, 255)
+    return (values.int() if values.device.type == "cpu" else values).to(torch.uint8)  # which takes a CPU a third of the time
+
+
 # The operations of RandAugment, by timm's names: images uint8 (B, 3, H, W), argument float64 (B,) -> images alike.
 
 
@@ -69,8 +76,8 @@ def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
     """ImageOps.autocontrast: stretch every channel to 0..255, in double precision as Python does."""
     low, high = (extreme(images, (2, 3), keepdim=True).double() for extreme in (torch.amin, torch.amax))
     scale = torch.full_like(low, 255.0) / (high - low)  # 255 / tensor would be a product with the reciprocal
-    stretched = (images * scale).sub_(low * scale).clamp_(0, 255)
-    return torch.where(high > low, stretched, images).to(torch.uint8)
+    stretched = (images * scale).sub_(low * scale)
+    return torch.where(high > low, _truncated(stretched), images)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
@@ -94,17 +101,17 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    return torch.where(images < _per_image(threshold, torch.int16), images, 255 - images)
+    return torch.where(images.short() < _per_image(threshold, torch.int16), images, 255 - images)
 
 
 def solarize_add(images: Tensor, add: Tensor) -> Tensor:
-    brighter = images.clamp(max=_per_image(255 - add, torch.uint8)) + _per_image(add, torch.uint8)
+    brighter = torch.minimum(images, _per_image(255 - add, torch.uint8)) + _per_image(add, torch.uint8)
     return torch.where(images < 128, brighter, images)
 
 
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """Image.blend: float32, clipped, truncated. `degenerate` is float32 and broadcasts against the images."""
-    return (images - degenerate).mul_(_per_image(factor, torch.float32)).add_(degenerate).clamp_(0, 255).to(torch.uint8)
+    return _truncated((images.float() - degenerate).mul_(_per_image(factor, torch.float32)).add_(degenerate))
 
 
 def _grey(images: Tensor) -> Tensor:
@@ -123,7 +130,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * _per_image(factor, torch.float32)).clamp_(0, 255).to(torch.uint8)
+    return _truncated(images.float().mul_(_per_image(factor, torch.float32)))
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
@@ -156,7 +163,7 @@ def _cubic(p: Tensor, q: Tensor, r: Tensor, s: Tensor, d: Tensor) -> Tensor:
 
 def _filled(values: Tensor, inside: Tensor, images: Tensor) -> Tensor:
     fill = _constant(FILL, images.device).view(-1, 1, 1).to(torch.uint8)
-    return torch.where(inside, values.clamp_(0, 255).to(torch.uint8).view_as(images), fill)
+    return torch.where(inside, _truncated(values).view_as(images), fill)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
@@ -297,13 +304,17 @@ def apply_densely(operations: Sequence[Operation], images: Tensor, operation: Te
 
 
 def apply_sparsely(operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor) -> Tensor:
-    """Every operation on its images only: sort them by operation, so that each operation has a contiguous part."""
+    """Every operation on its images only, a few at a time: sort them by operation, so that each has a contiguous part."""
     order = operation.argsort()
     sizes = operation.bincount(minlength=len(operations) + 1).tolist()
-    *parts, untouched = images.index_select(0, order).split(sizes)  # index_select copies whole images, [order] bytes
-    values = value[order].split(sizes)
-    parts = [o.apply(part, v) if len(part) else part for o, part, v in zip(operations, parts, values, strict=False)]
-    return torch.cat([*parts, untouched]).index_select(0, order.argsort())
+    result = images.index_select(0, order)  # copies whole images, [order] bytes
+    *parts, _ = result.split(sizes)
+    few = max(1, CACHED // images[0].numel())
+    for o, part, argument in zip(operations, parts, value[order].split(sizes), strict=False):
+        for some, v in zip(part.split(few), argument.split(few), strict=True):
+            if len(some):  # an empty part is split into one that is empty
+                some.copy_(o.apply(some, v))
+    return result.index_select(0, order.argsort())
 
 
 # The other transformations: images, draws float64 (B, as many as the transformation needs) -> images.
@@ -318,6 +329,11 @@ def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
 
 
 def flip(images: Tensor, draws: Tensor) -> Tensor:
+    if images.device.type == "cpu":
+        flipped = images.clone()
+        for row in (draws[:, 0] < 0.5).nonzero().flatten().tolist():
+            flipped[row] = images[row].flip(2)
+        return flipped
     both = torch.cat([images, images.flip(3)])
     return both.index_select(0, torch.arange(len(images), device=images.device) + (draws[:, 0] < 0.5) * len(images))
 
@@ -356,9 +372,10 @@ class ResizedCrop(NamedTuple):
 
 def resize_each(images: Tensor, box: Tensor, size: int) -> Tensor:
     """The boxes of the images (B, 4), see ResizedCrop.box, resized to uint8 (B, C, size, size); image by image."""
-    resized = images.new_empty(*images.shape[:2], size, size)
+    layout = torch.channels_last  # the data's, and the one that torch resamples fastest
+    resized = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8, memory_format=layout)
     for image, (top, left, height, width), out in zip(images, box.tolist(), resized, strict=True):
-        cut = image[None, :, top : top + height, left : left + width].contiguous()
+        cut = image[None, :, top : top + height, left : left + width].contiguous(memory_format=layout)
         out.copy_(F.interpolate(cut, size=(size, size), mode="bilinear", antialias=True)[0])
     return resized
 
@@ -376,7 +393,7 @@ def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
 
     top, left, height, width = box.unbind(1)
     rows = torch.matmul(images.float(), weights(left, width, images.shape[3]).mT).add_(0.5).floor_()
-    return torch.matmul(weights(top, height, images.shape[2]), rows).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    return _truncated(torch.matmul(weights(top, height, images.shape[2]), rows).add_(0.5))
 
 
 def center(images: Tensor, size: int) -> Tensor:
@@ -391,7 +408,7 @@ def center(images: Tensor, size: int) -> Tensor:
         resized = [short if side == min(sides) else int(short * side / min(sides)) for side in sides]
         pixels = images if images.device.type == "cpu" else images.float()
         pixels = F.interpolate(pixels, size=resized, mode="bilinear", antialias=True)
-        images = pixels if pixels.dtype == torch.uint8 else pixels.add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+        images = pixels if pixels.dtype == torch.uint8 else _truncated(pixels.add_(0.5))
     top, left = (round((side - size) / 2) for side in images.shape[2:])
     return images[..., top : top + size, left : left + size]
 
@@ -488,14 +505,14 @@ class Augment:
 
     def __call__(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
         """images: uint8 (B, C, H, W), any memory format; key: int64 scalar; index: int64 (B,), which image of the data
-        set each is; all on one device. Returns uint8 (B, C, H, W), contiguous; the images given are not changed.
+        set each is; all on one device. Returns uint8 (B, C, H, W), any memory format; the images given are not changed.
         """
         if self.size is None:  # else images are cut out one by one, of which each is then contiguous
             images = images.contiguous()
         draws = uniform(key, index, self.draws).double().split([count for _, count in self.steps], 1)
         for (step, _), draw in zip(self.steps, draws, strict=True):
             images = step(images, draw)
-        return images.contiguous()
+        return images
 
     def erase(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
         """Random erasing of normalised images, float (B, C, H, W); the same images if no erase-P was asked for."""
@@ -531,5 +548,16 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype = to
 
     Returns `dtype` (B, C, H, W) in the images' memory format; computed in float32.
     """
-    scale = (1 / (255 * std)).view(-1, 1, 1)
-    return (images * scale).sub_((mean / std).view(-1, 1, 1)).to(dtype)
+    scale, shift = 1 / (255 * std), mean / std
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    if images.device.type != "cpu" or not channels_last or torch.compiler.is_compiling():
+        return (images * scale.view(-1, 1, 1)).sub_(shift.view(-1, 1, 1)).to(dtype)
+    # The same in long rows, of which a few stay in the cache: loops of three channels, one pixel each, take ten times as long.
+    batch, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).reshape(-1, width * channels)
+    result = torch.empty(rows.shape, dtype=dtype)
+    few = max(1, CACHED // rows.shape[1])
+    scale, shift = scale.repeat(width), shift.repeat(width)
+    for out, some in zip(result.split(few), rows.split(few), strict=True):
+        out.copy_(some.float().mul_(scale).sub_(shift))
+    return result.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products; read at CUDA's first use
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for a CPU's large tensors: to fill new ones takes a third
 
 import torch
 
