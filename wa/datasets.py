@@ -43,8 +43,9 @@ def cache_size_of(dataset: str, cache_size: int | None) -> int | None:
 
 
 def packed_name(dataset: str, cache_size: int | None) -> str:
-    """The name of the folder of the packed arrays."""
-    return f"{dataset}-{cache_size}" if cache_size else dataset
+    """The name of the folder of the packed arrays: the same for the same arrays, however the config says it."""
+    size = cache_size_of(dataset, cache_size)
+    return f"{dataset}-{size}" if size else dataset
 
 
 def is_folder(path: str | Path) -> bool:
@@ -334,6 +335,7 @@ def main() -> None:
     name = packed_name(args.dataset, args.cache_size)
     facts = {"dataset": name, "classes": names, "image_shape": list(train[0].shape[1:])}
     facts |= {"cache_size": cache_size} if cache_size else {}
+    facts |= {"chosen": True} if args.classes else {}  # else they are all, or ImageNet-100's
     facts["mean"], facts["std"] = mean_and_std(train[0])
     if 0 in facts["std"]:
         raise UserError(f"{args.path}: all training images are alike in a channel; there is nothing to learn from")

@@ -172,6 +172,8 @@ class Trainer:
 
     def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
         """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory; pixels: where streamed."""
+        if self.task.originals:
+            return pixels.to(self.dtype, memory_format=torch.channels_last)
         index = self.task.train.index[rows]
         pixels = self.task.train.batch(rows) if pixels is None else pixels
         x = self.augment(pixels, self.draw, index).contiguous(memory_format=torch.channels_last)
@@ -222,11 +224,16 @@ class Trainer:
         self.model.train()
         sizes = [len(batch) for batch in order.split(self.recipe.batch_size)]
         here, there = self.shares(order), self.shares(order.to(self.device))
-        train = self.task.train
-        steps = zip(sizes, there, train.stream(here) if train.streamed else [None] * len(sizes), strict=True)
+        train, originals = self.task.train, self.task.originals
+        if originals:
+            index = train.index.cpu()
+            pixels = originals.batches(self.draw.cpu(), [index[rows] for rows in here], self.device)
+        else:
+            pixels = train.stream(here) if train.streamed else [None] * len(sizes)
+        steps = zip(sizes, there, pixels, strict=True)
         bar = tqdm(steps, f"epoch {epoch + 1}/{self.recipe.epochs}", len(sizes), leave=False, unit="step", disable=None)
-        for size, rows, pixels in bar:
-            self.run(size, rows, *([] if pixels is None else [pixels]))
+        for size, rows, some in bar:
+            self.run(size, rows, *([] if some is None else [some]))
         self.processes.sum(self.totals)
         if self.processes.size > 1:
             dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)

@@ -143,3 +143,8 @@ class Task:
             train = index[~self.held_out]
             self.train = Images(args.data, "train", train, label["train"][train], device)
         self.test = Images(args.data, "test", test, label["test"][test], device)
+        self.originals = None  # where the images are trained on that `train` names
+        if args.input == "timm":
+            from wa.originals import Originals
+
+            self.originals = Originals(self.facts, args.path, args.augmentation)

@@ -33,6 +33,9 @@ class Recipe:
     redraw_classifier: bool = setting(False, "whether the classifier is drawn anew after the warm-up")
     clip: bool = setting(False, "whether the classifier's weights are kept >= 0, by clamping after each step (Zhao et al.)")
     augmentation: tuple[str, ...] = setting(("crop-4", "flip", "rand-m9-mstd0.5-inc1"), "what is done to images, in order")
+    input: str = setting(
+        "packed", "what is trained on: the packed images, or the original files through timm's transforms", ("packed", "timm")
+    )
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
     start: str = setting("previous", "where a task starts: the previous model, or scratch", ("previous", "scratch"))
     freeze: bool = setting(False, "whether the backbone stays as task 0 left it")

@@ -26,7 +26,7 @@ from jsonschema import Draft202012Validator
 
 from wa import recipe as recipes
 from wa.alignment import ALIGNMENTS
-from wa.datasets import packed_name, survey
+from wa.datasets import BUILT_IN, cache_size_of, packed_name, survey
 from wa.files import UserError, read_text
 from wa.recipe import Recipe
 from wa.recipes import RECIPES
@@ -185,9 +185,19 @@ class Study:
             raise UserError(f"config: orders: {reprlib.repr(config['orders'])} names a class order twice")
         if len(set(config["seeds"])) < len(config["seeds"]):
             raise UserError(f"config: seeds: {reprlib.repr(config['seeds'])} names a seed twice")
+        if config["dataset"] in BUILT_IN and (config["cache_size"] or config["classes"]):
+            raise UserError(
+                f"config: dataset {config['dataset']!r}: cache_size and classes are for folders of images of your own"
+            )
         packed = Path(self.data, "dataset.json")
         if packed.exists():
-            counts = read_dataset(packed)["train_counts"]
+            facts = read_dataset(packed)
+            if config["classes"] != (facts["classes"] if facts.get("chosen") else []):
+                raise UserError(
+                    f"config: classes: {self.data} was packed from another list of classes; name the dataset otherwise, or delete"
+                    " that folder if no study needs it"
+                )
+            counts = facts["train_counts"]
             self.n_classes, self.least = len(counts), min(counts)
         else:
             self.n_classes, self.least = survey(config["dataset"], config["path"], config["classes"])
@@ -308,7 +318,7 @@ class Study:
 
     def packing(self) -> str:
         """The options of wa.datasets that differ from the defaults."""
-        size, classes = self.config["cache_size"], self.config["classes"]
+        size, classes = cache_size_of(self.config["dataset"], self.config["cache_size"]), self.config["classes"]
         return shlex.join(([f"--cache-size={size}"] if size else []) + (["--classes", *classes] if classes else []))
 
     def settings(self) -> str:

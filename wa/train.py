@@ -105,6 +105,7 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]
         description=__doc__.split("\n\n")[0], formatter_class=lambda prog: argparse.HelpFormatter(prog, width=120)
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed data set")
+    parser.add_argument("--path", help="folder of the original images, for --input timm")
     parser.add_argument("--order", type=Path, required=True, help="order.json")
     parser.add_argument("--tasks", type=int, nargs="+", required=True, help="classes of each task, up to the one to train")
     parser.add_argument("--seed", type=int, default=0)
