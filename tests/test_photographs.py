@@ -9,7 +9,7 @@ from test_datasets import imagenet, photographs
 import wa
 from wa.checkpoint import read_checkpoint
 from wa.datasets import listing
-from wa.files import UserError, read_arrays
+from wa.files import UserError, read_arrays, read_json
 from wa.study import Study
 
 RECIPE = ["--epochs", 2, "--batch-size", 4, "--lr", 0.01, "--augmentation", "resized-crop-32", "flip", "jitter-0.4-0.4-0.4"]
@@ -31,9 +31,13 @@ def test_two_tasks_and_prediction(tmp_path, backbone):
     recipe = [*RECIPE, "--backbone", backbone, "--data", data, "--order", data / "order.json"]
     run("wa.train", *recipe, "--tasks", 2, "--output", base)
     run("wa.herding", "--features", base / "features.npz", "--output", base / "herding.npz")
+    assert len(read_arrays(base / "herding.npz")["ranking"]) == 6
     previous = ["--model", base / "trained.safetensors", "--herding", base / "herding.npz", "--memory", 4]
     said = run("wa.train", *recipe, "--tasks", 2, 1, "--output", task, *previous, "--distillation", 0.5)
     assert "kd 0.0000" not in said
+    options = ["--trained", task / "trained.safetensors", "--output", task / "model.safetensors", "--report", task / "r.json"]
+    run("wa.alignment", *options, "--alignment", "weight")
+    assert 0 < read_json(task / "r.json")["gamma"] < 10
     _, facts = read_checkpoint(task / "trained.safetensors")
     assert (facts["input_size"], facts["cache_size"], facts["image_shape"]) == ([32, 32], 40, [40, 40, 3])
 
