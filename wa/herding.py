@@ -9,8 +9,8 @@ length 1 the k-th exemplar is
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||  =  argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
 
 Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
-scores need inner products only, hence the Gram matrix (of phi(p) - mu with phi(x)), in float64; ties go to the lower
-index. A random ranking, and one by the distance from the mean, are there to compare with.
+scores need inner products only, hence the Gram matrix (of phi(x) - mu: symmetric, so half of it need be computed), in
+float64; ties go to the lower index. A random ranking, and one by the distance from the mean, are there to compare with.
 """
 
 import argparse
@@ -29,7 +29,8 @@ def rank(features: np.ndarray) -> np.ndarray:
     phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8  # as in continuum: a zero feature stays zero
     mu = phi.mean(axis=1)
     score = np.einsum("cpd,cd->cp", phi, mu)  # phi(x) . (k mu - sum_{j<k} phi(p_j)), k = 1
-    fall = (phi - mu[:, None]) @ phi.mT  # fall[:, p, x]: by how much the score of x falls when p is taken
+    phi -= mu[:, None]
+    fall = phi @ phi.mT  # fall[:, p, x]: by how much the score of x falls when p is taken, but for what is the same for all x
     np.einsum("cpp->cp", fall)[:] = np.inf  # the diagonal: what is taken is never the best again
     each = np.arange(len(phi))
     ranking = np.empty(phi.shape[:2], dtype=np.int64)

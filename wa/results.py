@@ -65,10 +65,10 @@ def main() -> None:
     settings = yaml.safe_dump(args.settings, sort_keys=False, default_flow_style=None, width=120)
     sources = [f"- **{name}**: {text.strip()}" for name, text in known["sources"].items() if f"({name})" in table]
     text = [
-        f"# Results on {args.dataset}",
+        f"# Results of the study {args.study['experiment']} on {args.dataset}",
         "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the"
         " runs (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
-        " `snakemake results_table`.",
+        " the workflow's target `results_table`.",
         table,
         "What was run (everything else has the defaults of wa/recipe.py):",
         f"```yaml\n{settings}```",
