@@ -2,7 +2,7 @@
 
     python -m wa.datasets --dataset cifar100 --path data --output results/data/cifar100
 
-    python -m wa.datasets --dataset imagenet100 --path /data/imagenet --output results/data/imagenet100 --processes 16
+    python -m wa.datasets --dataset imagenet100 --path /data/imagenet --output results/data/imagenet100-256 --processes 16
 
 Writes train_images.npy and test_images.npy, uint8 (n, H, W, C); train_labels.npy and test_labels.npy, int64 (n,); and
 dataset.json: the class names, the images a class, the mean and standard deviation of the training images' channels (in
