@@ -50,9 +50,11 @@ def rank_closest(features: np.ndarray) -> np.ndarray:
 def rank_classes(features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0) -> dict[int, np.ndarray]:
     """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first.
 
-    A random ranking is a function of the seed and the class.
+    Rows with a label below 0 are left out. A random ranking is a function of the seed and the class.
     """
-    rows = {int(c): np.flatnonzero(labels == c) for c in np.unique(labels)}
+    order = labels.argsort(kind="stable")  # rows class by class: looking for each would take 1000 passes for 1000 classes
+    classes, starts = np.unique(labels[order], return_index=True)
+    rows = {int(c): r for c, r in zip(classes, np.split(order, starts[1:]), strict=True) if c >= 0}
     if selection == "random":
         return {c: np.random.RandomState([seed, c]).permutation(r) for c, r in rows.items()}
     by_size: dict[int, list[int]] = {}
@@ -97,12 +99,12 @@ def main() -> None:
     args = parser.parse_args()
     features = read_arrays(args.features, features="f:nd", label="i:n", index="i:n")
     previous = read_ranking(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
-    new = features["label"] >= len(previous["counts"])
-    first, classes = len(previous["counts"]), np.unique(features["label"][new])
+    index, label, first = features["index"], features["label"], len(previous["counts"])
+    new = np.where(label >= first, label, -1)  # a label, not a selection: that would copy the features
+    classes = np.unique(new[new >= 0])
     if not np.array_equal(classes, np.arange(first, first + len(classes))) or not len(classes):
         raise UserError(f"{args.features} does not follow {args.previous}: its new classes are not numbered from {first} on")
-    index = features["index"][new]
-    ranked = rank_classes(features["features"][new], features["label"][new], args.selection, args.seed)
+    ranked = rank_classes(features["features"], new, args.selection, args.seed)
     write_arrays(
         args.output,
         ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(np.int32),

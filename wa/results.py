@@ -19,6 +19,7 @@ COLUMNS = {
     "average_incremental_accuracy_without_first": "average without first",
     "last_accuracy": "last",
 }
+TOP5 = {"average_incremental_top5_accuracy": "average top-5", "top5_accuracy": "last top-5"}  # as papers report ImageNet
 
 
 def published(numbers: list[dict], dataset: str, base: int, increment: int, method: str, key: str) -> str:
@@ -35,13 +36,14 @@ def published(numbers: list[dict], dataset: str, base: int, increment: int, meth
 def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
     """The table in Markdown. table: metrics.csv, each method's own classifier; known: docs/published.yaml."""
     last = at_the_end(table)
-    last = last[last["metric"].isin(COLUMNS)]
-    names = [*PROTOCOL, "method", "runs", *COLUMNS.values(), "published average", "published last"]
-    lines = ["| " + " | ".join(names) + " |", "| ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    columns = COLUMNS | (TOP5 if dataset.startswith("imagenet") else {})
+    last = last[last["metric"].isin(columns)]
+    names = [*PROTOCOL, "method", "runs", *columns.values(), "published average", "published last"]
+    lines = ["| " + " | ".join(names) + " |", "| ---: | ---: | --- |" + " ---: |" * (1 + len(columns)) + " --- | --- |"]
     for (base, increment, method), rows in last.groupby([*PROTOCOL, "method"], observed=True):
         runs = rows.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
         cells = [str(base), str(increment), method, str(runs["count"].max())]
-        for metric in COLUMNS:
+        for metric in columns:
             mean, deviation, count = runs.loc[metric] if metric in runs.index else (float("nan"), 0, 0)
             cells.append("" if not count else f"{mean:.1f}" + (f" ± {deviation:.1f}" if count > 1 else ""))
         cells += [published(known["results"], dataset, base, increment, method, key) for key in ("average", "last")]
