@@ -1,6 +1,6 @@
 """Faults: what a study does when it is killed, when its files are damaged, when the clock is wrong, when it is started twice.
 
-    python tests/faults.py        (make faults; a quarter of an hour)
+    python tests/faults.py        (make faults; three quarters of an hour on two busy cores)
 
 Prints a table: the fault, what was seen, and how it ended: in the same bits as the undisturbed study, or in one clear
 error. Each row is a test here or in tests/test_resume.py, and one that did not end so is a failure.

@@ -6,6 +6,7 @@ Real CIFAR-100 images are read from ../shared/data/cifar100.tar where it lies, e
 import io
 import random
 import tarfile
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from scipy import stats
 from timm.data import auto_augment as timm_aa
 from timm.data.random_erasing import RandomErasing
+from torchvision import transforms
 from torchvision.transforms import functional as tv
 
 from wa import augment as aug
@@ -202,7 +204,9 @@ def test_crop_and_flip_are_uniform() -> None:
     assert stats.chisquare((columns - 1).bincount(minlength=6).numpy(), expected).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("names", [["crop-4", "flip", POLICY, "erase-0.5"], ["crop-4", "brightness-0.247"]])
+@pytest.mark.parametrize(
+    "names", [["crop-4", "flip", POLICY, "erase-0.5"], ["crop-4", "brightness-0.247"], ["resized-crop-24", "jitter-0.4-0.4-0.4"]]
+)
 def test_result_depends_on_nothing_but_key_and_index(names: list[str], images: torch.Tensor) -> None:
     augment, index = Augment(names), torch.randperm(50_000, generator=torch.Generator().manual_seed(0))[:128]
     batch, mean, std = images[:128], torch.full((3,), 0.5), torch.full((3,), 0.25)
@@ -255,8 +259,9 @@ def test_erasing_is_distributed_as_timms(mode: str) -> None:
 
 def test_nothing_is_read_back_from_a_device() -> None:
     """A meta tensor has no values, so a shape or a branch that depended on them would raise: fit for a CUDA graph."""
-    augment, index = Augment(["crop-4", "flip", "brightness-0.2", POLICY, "erase-0.5"]), torch.arange(8, device="meta")
-    on_device = torch.empty(8, 3, 32, 32, dtype=torch.uint8, device="meta")
+    names = ["resized-crop-32", "crop-4", "flip", "brightness-0.2", "jitter-0.4-0.4-0.4", POLICY, "erase-0.5"]
+    augment, index = Augment(names), torch.arange(8, device="meta")
+    on_device = torch.empty(8, 3, 48, 48, dtype=torch.uint8, device="meta")
     constants = (torch.empty(3, device="meta") for _ in range(2))
     inputs = normalize(augment(on_device, KEY.to("meta"), index), *constants)
     assert augment.erase(inputs, KEY.to("meta"), index).shape == (8, 3, 32, 32)
@@ -286,11 +291,12 @@ def test_normalize_is_torchvisions(dtype: torch.dtype, images: torch.Tensor) -> 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["blur-3"], "unknown augmentation 'blur-3'; known are crop-N, flip"),
+        (["blur-3"], "unknown augmentation 'blur-3'; known are resized-crop-S, crop-N, flip"),
         (["crop"], "unknown augmentation 'crop'"),
         (["rand-m9-w0"], "unknown section 'w0'; known are m, n, p, mstd, mmax and inc"),
         (["rand-m9-tweights"], "unknown section 'tweights'"),
         (["erase-0.5", "flip"], "erase must be the last"),
+        (["flip", "resized-crop-32"], "'resized-crop-32' must be the first"),
     ],
 )
 def test_errors_are_one_clear_line(names: list[str], message: str) -> None:
@@ -304,3 +310,75 @@ def test_rand_augment_needs_three_channels() -> None:
         Augment([POLICY])(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), KEY, torch.arange(2))
     grey = Augment(["crop-1", "flip", "brightness-0.2"])(torch.ones(2, 1, 8, 8, dtype=torch.uint8), KEY, torch.arange(2))
     assert grey.shape == (2, 1, 8, 8) and grey.dtype == torch.uint8
+
+
+def coloured(count: int, size: int) -> torch.Tensor:
+    return torch.nn.functional.interpolate(synthetic(count).float(), size=size, mode="bicubic").clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (40, 90)])
+def test_boxes_of_resized_crops_are_distributed_as_torchvisions(shape: tuple[int, int]) -> None:
+    """Of images 40 x 90, some in ten attempts at a shape fail, and the centre with an aspect ratio of 4/3 is taken."""
+    count = 8000
+    box = aug.ResizedCrop(8).box(uniform(KEY, torch.arange(count), 22).double(), *shape)
+    torch.manual_seed(0)
+    image = torch.empty(1, *shape)
+    theirs = np.array([transforms.RandomResizedCrop.get_params(image, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(count)])
+    for name, our, their in zip(("top", "left", "height", "width"), box.T.numpy(), theirs.T, strict=True):
+        assert stats.ks_2samp(our, their).pvalue > 1e-3, name
+    assert stats.ks_2samp((box[:, 2] * box[:, 3]).numpy(), theirs[:, 2] * theirs[:, 3]).pvalue > 1e-3
+    assert (box[:, 0] + box[:, 2] <= shape[0]).all() and (box[:, 1] + box[:, 3] <= shape[1]).all() and (box >= 0).all()
+
+
+def test_a_box_that_never_fits_is_the_centre_that_torchvision_takes() -> None:
+    for shape in ((10, 200), (200, 10), (30, 30)):
+        draws = torch.full((1, 22), 0.999, dtype=torch.float64)
+        draws[:, 10:20] = 0.0 if shape[0] < shape[1] else 0.999  # of 30 x 30 too: the area is all but whole, the shape is not
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "uniform_", lambda self, low, high: self.fill_(low if low < -0.1 else high))
+            theirs = transforms.RandomResizedCrop.get_params(torch.empty(1, *shape), (0.999, 1), (3 / 4, 4 / 3))
+        assert aug.ResizedCrop(8).box(draws, *shape).tolist() == [list(theirs)]
+
+
+@pytest.mark.parametrize("size, source", [(32, 48), (64, 64), (112, 128)])
+def test_resized_crops_are_pillows_but_for_a_level_here_and_there(size: int, source: int) -> None:
+    images = coloured(60, source)
+    box = aug.ResizedCrop(size).box(uniform(KEY, torch.arange(60), 22).double(), source, source)
+    expected = [
+        image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BILINEAR)
+        for image, (top, left, height, width) in zip(to_pil(images), box.tolist(), strict=True)
+    ]
+    for resize in (aug.resize_each, aug.resize_densely):
+        ours = resize(images.to(memory_format=torch.channels_last), box, size)
+        difference = (ours.int() - from_pil(expected).int()).abs()
+        shares = [(difference > level).float().mean() for level in (0, 1)]
+        assert difference.max() <= 2 and shares[0] < 0.02 and shares[1] < 1e-4, resize
+
+
+@pytest.mark.parametrize("size, source", [(224, 256), (28, 64), (32, 32), (40, 32)])
+def test_the_centre_is_torchvisions_resize_and_center_crop(size: int, source: int) -> None:
+    images = coloured(4, source)
+    theirs = transforms.Compose([transforms.Resize(max(size, min(source, round(size / 0.875)))), transforms.CenterCrop(size)])
+    difference = (aug.center(images, size).int() - from_pil([theirs(image) for image in to_pil(images)]).int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 0.002
+    assert size != 224 or not difference.any()
+    wide = torch.cat([images, images], 3)
+    assert aug.center(wide, size).shape == (4, 3, size, size)
+
+
+def test_jitter_is_torchvisions_in_an_order_of_its_own_for_each_image(images: torch.Tensor) -> None:
+    batch, draws = images[:120], uniform(KEY, torch.arange(120), 4).double()
+    strengths = (0.4, 0.3, 0.2)
+    adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+    expected = []
+    for image, draw in zip(to_pil(batch), draws.tolist(), strict=True):
+        for k in list(permutations(range(3)))[int(draw[3] * 6)]:
+            image = adjust[k](image, 1 - strengths[k] + 2 * strengths[k] * draw[k])
+        expected.append(image)
+    assert torch.equal(Augment(["jitter-0.4-0.3-.2"])(batch, KEY, torch.arange(120)), from_pil(expected))
+    factors = aug.Jitter((0.4, 2.0, 0.0))  # a strength above 1 begins at 0, as torchvision's
+    grey = torch.full((500, 3, 2, 2), 100, dtype=torch.uint8)
+    levels = factors(grey, uniform(KEY, torch.arange(500), 4).double())[:, 0, 0, 0]
+    assert 60 <= levels.min() < 65 and 135 < levels.max() <= 140
+    with pytest.raises(ValueError, match="jitter needs images of 3 channels, these have 1"):
+        factors(grey[:, :1], uniform(KEY, torch.arange(500), 4).double())

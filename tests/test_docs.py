@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md")
+NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md", "docs/results.md")
 DOCUMENTS = [ROOT / name for name in NAMES]
 
 
@@ -36,8 +36,8 @@ def is_better_aligned(output: str) -> bool:
 # more than that it ends well, what its output must be like. A command that nothing here matches fails the test.
 COMMANDS = [
     (
-        r"make (run|images|report|draft)",
-        r"make --old-file=.venv/done \1",
+        r"make (run|images|report|draft)( CONFIG=.*)?",
+        r"make --old-file=.venv/done \1\2",
         None,
     ),  # set-up is done, in the environment that runs this test
     (r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
@@ -48,6 +48,7 @@ COMMANDS = [
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
+    (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
     (r"\.venv/bin/wa export .*", r"\g<0>", lambda output: "differ from PyTorch's by at most" in output),
 ]

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import program, second_task
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from wa import engine, precision, train
+from wa import engine, inputs, precision, train
 from wa.augment import Augment
 from wa.files import UserError
 from wa.model import CilModel
@@ -31,7 +32,7 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
 
     def record(self, batch):
         recorded.append(batch)
-        return lambda: self.step(self.rows[batch], batch)
+        return lambda: self.step(batch, *self.inputs[batch])
 
     monkeypatch.setattr(engine.RecordedStep, "record", record)
     eager, replayed = trainer_of(options), trainer_of(options)
@@ -43,6 +44,27 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
     assert recorded == [128, 54]  # each once, for 310 images
     for a, b in zip(eager.model.state_dict().values(), replayed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatch):
+    """Where there is no GPU: gathered ahead by a thread and handed to the step, which trains to the same bits, features too."""
+    monkeypatch.setattr(inputs, "fits", lambda size, device: False)
+    resident, streamed = trainer_of(options), trainer_of(options)
+    for images in (streamed.task.train, streamed.task.test):
+        images.streamed = True
+    streamed.run = engine.RecordedStep(streamed.step)
+    monkeypatch.setattr(engine.RecordedStep, "record", lambda self, batch: lambda: self.step(batch, *self.inputs[batch]))
+    for epoch in range(5):
+        assert resident.epoch(epoch)["loss"] == streamed.epoch(epoch)["loss"]
+    for a, b in zip(resident.model.state_dict().values(), streamed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(resident.features(resident.task.test), streamed.features(streamed.task.test))
+    pixels = np.load(digits / "train_images.npy")
+    rows = [torch.tensor([3, 1]), torch.tensor([0]), torch.tensor([5, 5]), torch.tensor([2]), torch.tensor([9])]
+    train = streamed.task.train
+    for some, batch in zip(rows, train.batches(rows), strict=True):
+        assert (batch.permute(0, 2, 3, 1).numpy() == pixels[train.index[some]]).all()
+    assert len(list(train.stream(rows[:1]))) == 1 and not list(train.stream([]))
 
 
 def test_a_step_reads_nothing_back_from_a_gpu(options):

@@ -24,6 +24,7 @@ def metrics(folder, base: int, increment: int):
                 rows += [(*key, task, "nme", "own_classifier", 1)]
         rows += [(*key, 1, classifier, "last_accuracy", last), (*key, 1, classifier, "average_incremental_accuracy", 60.0)]
         rows += [(*key, 1, "trained", "last_accuracy", 2.0)]
+        rows += [(*key, 1, classifier, "average_incremental_top5_accuracy", 90.0), (*key, 1, classifier, "top5_accuracy", 80.0)]
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
 
 
@@ -49,6 +50,17 @@ def test_table(tmp_path, base, increment, wa, icarl, sources):
     assert icarl is None or rows[0].endswith(f"| {icarl} |")
     assert [name for name in KNOWN["sources"] if f"- **{name}**" in text] == sources
     assert "recipe: pycil" in text
+
+
+def test_of_imagenet_the_five_best_count_too(tmp_path):
+    metrics(tmp_path, 10, 10)
+    study = json.dumps({"protocols": [[10, 10]], "methods": ["icarl", "wa"]})
+    options = ["--study", study, "--metrics", tmp_path / "metrics.csv", "--dataset", "imagenet100", "--settings", "{}"]
+    run = program("wa.results", *options, "--published", ROOT / "docs/published.yaml", "--output", tmp_path / "r.md")
+    assert run.returncode == 0, run.stdout
+    header, line, _, wa = (line for line in (tmp_path / "r.md").read_text().splitlines() if line.startswith("|"))
+    assert "| last | average top-5 | last top-5 | published average |" in header and header.count("|") == line.count("|")
+    assert wa == "| 10 | 10 | wa | 2 | 60.0 ± 0.0 |  | 51.5 ± 2.1 | 90.0 ± 0.0 | 80.0 ± 0.0 |  |  |"
 
 
 def test_published_numbers_have_sources_and_methods_are_right(tmp_path):

@@ -40,7 +40,7 @@ BAD = [
     ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
     ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
     ("training.batch_size", 5000, "training.batch_size: 5000 is more than the 840 images of task 0"),
-    ("training.backbone", "resnet19", "possible: resnet8, resnet20"),
+    ("training.backbone", "resnet19", "'resnet19' is not possible. One of resnet8, resnet20"),
     ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not possible"),
     ("methods.wa.form", "kl", "methods.wa.form: 'kl' is not possible; possible: softmax, taskwise"),
     ("methods.wa.training", {"epoch": 3}, "methods.wa.training: unknown key 'epoch'; did you mean 'epochs'?"),

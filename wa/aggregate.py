@@ -68,6 +68,8 @@ def run_rows(run: Run) -> Iterator[tuple]:
             a = np.array([m["accuracy"] for m in earlier])
             r = np.array([[m.get(f"accuracy_task_{j}", np.nan) for j in range(t + 1)] for m in earlier])
             yield from ((t, classifier, metric, value) for metric, value in run_metrics(a, r).items())
+            top5 = np.mean([m.get("top5_accuracy", np.nan) for m in earlier])
+            yield t, classifier, "average_incremental_top5_accuracy", top5
             if t == len(run.sizes) - 1:
                 yield t, classifier, "last_accuracy", a[-1]
 

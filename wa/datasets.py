@@ -2,29 +2,50 @@
 
     python -m wa.datasets --dataset cifar100 --path data --output results/data/cifar100
 
+    python -m wa.datasets --dataset imagenet100 --path /data/imagenet --output results/data/imagenet100-256 --processes 16
+
 Writes train_images.npy and test_images.npy, uint8 (n, H, W, C); train_labels.npy and test_labels.npy, int64 (n,); and
 dataset.json: the class names, the images a class, the mean and standard deviation of the training images' channels (in
 units of [0, 1]), and the arrays' SHA-256. The only module that imports continuum and torchvision, and only where they are needed:
 importing continuum takes 7 s at best.
 
 A folder of images is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`); classes and images are in the order of
-their names, and read_image says how each becomes RGB.
+their names, and read_image says how each becomes RGB. A `val` without class folders is read by its annotation file. Images of
+one size stay as they are. Of photographs of all sizes, `cache_size` keeps a square: the shorter side is resized to so many
+pixels and the centre cut out, as torchvision's Resize and CenterCrop do it. What is outside is not seen in training either.
 """
 
 import argparse
 import os
+import re
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from wa.files import UserError, program, sha256, write_json, writing
+from wa.files import UserError, lock, program, sha256, write_json, writing
+from wa.pack import pack
 
 BUILT_IN = {
     "digits": (10, 140),
     "cifar10": (10, 5000),
     "cifar100": (100, 500),
 }  # classes; least training images a class
+IMAGENET = {"imagenet100": 100, "imagenet1000": 1000}  # folders of images: number of classes
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
+DEVKIT = "ILSVRC2012_devkit_t12"
+Files = dict[str, list[str]]  # class -> its images
+
+
+def cache_size_of(dataset: str, cache_size: int | None) -> int | None:
+    return cache_size or (256 if dataset in IMAGENET else None)
+
+
+def packed_name(dataset: str, cache_size: int | None) -> str:
+    """The name of the folder of the packed arrays: the same for the same arrays, however the config says it."""
+    size = cache_size_of(dataset, cache_size)
+    return f"{dataset}-{size}" if size else dataset
 
 
 def is_folder(path: str | Path) -> bool:
@@ -40,31 +61,115 @@ def splits(path: str | Path) -> tuple[Path, Path]:
     return train, test
 
 
-def class_folders(split: Path) -> list[Path]:
-    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
+def class_folders(split: Path) -> list[str]:
+    folders = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if not folders:
         raise UserError(f"{split} is empty: it must hold a folder of images a class")
     return folders
 
 
-def image_files(folder: Path) -> list[Path]:
-    files = sorted(Path(e.path) for e in os.scandir(folder) if os.path.splitext(e.name)[1].lower() in SUFFIXES)
+def images_in(folder: Path) -> list[str]:
+    return sorted(e.path for e in os.scandir(folder) if os.path.splitext(e.name)[1].lower() in SUFFIXES)
+
+
+def loose_images(folder: Path) -> list[str]:
+    """The images in a folder or, as Tiny-ImageNet has them, in its folder `images`."""
+    return images_in(folder) or (images_in(folder / "images") if (folder / "images").is_dir() else [])
+
+
+def image_files(folder: Path) -> list[str]:
+    files = loose_images(folder)
     if not files:
         raise UserError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): add some, or remove the class")
     return files
 
 
-def survey(dataset: str, path: str | Path) -> tuple[int, int]:
+def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | None) -> list[str]:
+    """The classes to read, of those that are there.
+
+    The field's ImageNet-100 is the first 100 classes of ImageNet in alphabetical order, n01440764 to n01855672 (Rebuffi et
+    al., iCaRL, CVPR 2017; imagenet_split/ of arthurdouillard/incremental_learning.pytorch, which PODNet, DER and others use).
+    LUCIR drew another hundred (numpy.random.seed(1993), then choice).
+    """
+    if wanted:
+        if missing := sorted(set(wanted) - set(have)):
+            raise UserError(f"{path}/train lacks {len(missing)} of the classes that the config lists: {missing[:5]}")
+        return wanted
+    if dataset in IMAGENET and len(have) not in (IMAGENET[dataset], 1000):
+        possible = "1000" if dataset == "imagenet1000" else "100 or 1000"
+        raise UserError(
+            f"{path}/train holds {len(have)} classes; {dataset} needs {possible}, or a list of `classes` in the config"
+        )
+    return have[: IMAGENET.get(dataset)]
+
+
+def devkit(folder: Path) -> dict[str, str]:
+    """The class of each validation image of ImageNet by the devkit's numbers: name without suffix -> class."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
+    wnid = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets}
+    numbers = (folder / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+    return {f"ILSVRC2012_val_{i:08d}": wnid[int(number)] for i, number in enumerate(numbers, 1)}
+
+
+def annotations(path: Path, val: Path) -> tuple[Path, dict[str, str]]:
+    """The file that names the classes of the images in a flat folder, and what it says: name without suffix -> class.
+
+    Known are the devkit of ImageNet, Kaggle's LOC_val_solution.csv, and Tiny-ImageNet's val_annotations.txt.
+    """
+    if (path / DEVKIT / "data/meta.mat").exists():
+        return path / DEVKIT, devkit(path / DEVKIT / "data")
+    for file in (folder / name for folder in (val, path) for name in ("val_annotations.txt", "LOC_val_solution.csv")):
+        if file.exists():
+            pairs = (re.split(r"[\s,]+", line)[:2] for line in file.read_text().splitlines() if line)
+            return file, {os.path.splitext(name)[0]: label for name, label in pairs}
+    raise UserError(
+        f"{val} has no folders of classes: put {DEVKIT}/, LOC_val_solution.csv or val_annotations.txt (IMAGE CLASS a line) into"
+        f" {path}, or sort its images: cd {val} && wget -qO- https://raw.githubusercontent.com/soumith/imagenetloader.torch/"
+        "master/valprep.sh | bash"
+    )
+
+
+def annotated(path: Path, val: Path, names: list[str]) -> Files:
+    """The images of a flat folder by class."""
+    file, label = annotations(path, val)
+    found: Files = {name: [] for name in names}
+    unknown = []
+    for image in loose_images(val):
+        said = label.get(os.path.splitext(os.path.basename(image))[0])
+        if said is None:
+            unknown.append(image)
+        elif said in found:
+            found[said].append(image)
+    if unknown:
+        raise UserError(f"{file} does not say the class of {len(unknown)} images, for instance {unknown[0]}")
+    if empty := [name for name, images in found.items() if not images]:
+        raise UserError(f"{val} holds no image of {len(empty)} classes, by {file}: {empty[:5]}")
+    return found
+
+
+def listing(dataset: str, path: str | Path, wanted: list[str] | None = None) -> tuple[Files, Files]:
+    """The training and the test images of a folder of images, without opening one."""
+    train, test = splits(path)
+    have = class_folders(train)
+    names = choose(dataset, path, have, wanted)
+    trained = {name: image_files(train / name) for name in names}
+    if not any((test / name).is_dir() for name in names) and loose_images(test):
+        return trained, annotated(Path(path), test, names)
+    tested = set(class_folders(test))
+    if differing := set(names) - tested or (tested - set(have) if names == have else set()):
+        raise UserError(f"{train} and {test} hold different classes: only one of them has {sorted(differing)[:5]}")
+    return trained, {name: image_files(test / name) for name in names}
+
+
+def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> tuple[int, int]:
     """The number of classes and the least number of training images a class, without opening an image."""
     if is_folder(path):
-        train, test = splits(path)
-        counts = {folder.name: len(image_files(folder)) for folder in class_folders(train)}
-        tested = {folder.name for folder in class_folders(test) if image_files(folder)}
-        if tested != counts.keys():
-            raise UserError(
-                f"{train} and {test} hold different classes: only one of them has {sorted(tested ^ counts.keys())[:5]}"
-            )
-        return len(counts), min(counts.values())
+        counts = [len(files) for files in listing(dataset, path, classes)[0].values()]
+        return len(counts), min(counts)
+    if dataset in IMAGENET:
+        raise UserError(f"path {str(path)!r} does not hold {dataset}: it must hold train/WNID/*.JPEG and val/WNID/*.JPEG")
     if dataset not in BUILT_IN:
         raise UserError(
             f"dataset {dataset!r} is not built in ({', '.join(BUILT_IN)}) and path {str(path)!r} is no folder of images:"
@@ -73,18 +178,38 @@ def survey(dataset: str, path: str | Path) -> tuple[int, int]:
     return BUILT_IN[dataset]
 
 
-def read_image(image, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def cut_square(picture, size: int):
+    """The shorter side resized to `size` pixels (bilinear, antialiased), then the centre: torchvision's Resize, CenterCrop."""
+    from PIL import Image
+
+    short, long = sorted(picture.size)
+    longer = int(size * long / short)
+    if short != size:
+        new = (size, longer) if picture.width <= picture.height else (longer, size)
+        picture = picture.resize(new, Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in picture.size)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def read_image(image, channels: int, size: tuple[int, int] | None = None, square: int | None = None) -> np.ndarray:
     """A path or a PIL image as uint8 (H, W, channels), channels 1 (grey) or 3 (RGB). Training and prediction read alike.
 
     It is turned upright as its EXIF entry says; palettes and CMYK are converted, 16-bit grey loses its low byte, what is
     transparent becomes white, and of several frames the first counts. size: (width, height) to which the whole image is
-    resized if it has another (bilinear over all pixels that fall together, aspect ratio not kept).
+    resized if it has another (bilinear over all pixels that fall together, aspect ratio not kept). square: keep the centre,
+    see cut_square; a JPEG of four times as many pixels or more a side is decoded at a half, a quarter or an eighth, by
+    libjpeg, as long as at least twice as many are left (what Pillow's thumbnail does).
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        picture = image if isinstance(image, Image.Image) else Image.open(image)
-        picture = ImageOps.exif_transpose(picture)
+        if isinstance(image, Image.Image):
+            picture = ImageOps.exif_transpose(image)
+        else:
+            picture = Image.open(image)
+            if square:
+                picture.draft(None, (2 * square, 2 * square))
+            ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode.startswith("I;16"):
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         elif picture.mode in ("I", "F"):
@@ -93,7 +218,9 @@ def read_image(image, channels: int, size: tuple[int, int] | None = None) -> np.
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         picture = picture.convert("L" if channels == 1 else "RGB")
-        if size and picture.size != size:
+        if square:
+            picture = cut_square(picture, square)
+        elif size and picture.size != size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
         return np.asarray(picture).reshape(picture.height, picture.width, channels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -132,77 +259,96 @@ def read_cifar(dataset: str, path: str) -> tuple[Arrays, Arrays, list[str]]:
     return parts[0].get_data()[:2], parts[1].get_data()[:2], list(parts[0].dataset.classes)
 
 
-def read_folder(path: str) -> tuple[Arrays, Arrays, list[str]]:
-    """A folder of images, all of one size. (continuum's ImageFolderDataset cuts paths at 255 bytes, and fails on non-ASCII.)"""
-    from tqdm import tqdm
+def first_shape(files: list[str], read) -> tuple[int, ...]:
+    for file in files:
+        try:
+            return read(file).shape
+        except UserError:  # named with all the others
+            continue
+    return (1, 1, 3)
 
-    train, test = splits(path)
-    names = [folder.name for folder in class_folders(train)]
-    parts, first, problems = [], None, []
-    for split in (train, test):
-        files = [(file, c) for c, name in enumerate(names) for file in image_files(split / name)]
-        images = None
-        for i, (file, _) in enumerate(tqdm(files, desc=str(split), unit="image", mininterval=2, disable=None)):
-            try:
-                pixels = read_image(file, 3)
-            except UserError as error:
-                problems.append(str(error))
-                continue
-            first = first or (file, pixels.shape)
-            if pixels.shape != first[1]:
-                problems.append(
-                    f"{file}: {pixels.shape[1]}x{pixels.shape[0]} pixels, but {first[0]} has {first[1][1]}x{first[1][0]}"
-                )
-                continue
-            if images is None:
-                images = np.empty((len(files), *pixels.shape), np.uint8)
-            images[i] = pixels
-        parts.append((images, np.array([c for _, c in files])))
-    if problems:
-        more = f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise UserError(
-            f"{len(problems)} images of {path} cannot be used; mend or remove them:\n" + "\n".join(problems[:20]) + more
-        )
-    return *parts, names
+
+def read_folder(
+    output: Path, dataset: str, path: str, cache_size: int | None, wanted: list[str] | None, processes: int
+) -> tuple[Arrays, Arrays, list[str]]:
+    """A folder of images, packed into `output`. (continuum's ImageFolderDataset cuts paths at 255 bytes, fails on non-ASCII.)"""
+    read = partial(read_image, channels=3, square=cache_size)
+    shape, parts, unreadable, odd = None, [], [], []
+    by_class = listing(dataset, path, wanted)
+    names = list(by_class[0])
+    for split, files_of in zip(("train", "test"), by_class, strict=True):
+        files = [file for name in names for file in files_of[name]]
+        shape = shape or first_shape(files, read)
+        problems = pack(files, output / f"{split}_images.npy", shape, read, sha256(__file__), processes)
+        unreadable += problems[0]
+        odd += problems[1]
+        parts.append(np.repeat(np.arange(len(names)), [len(files_of[name]) for name in names]))
+    if count := len(unreadable) + len(odd):
+        hint = [f"... and {len(odd) - 20} more"] * (len(odd) > 20)
+        hint += ["of photographs of several sizes, `cache_size: 256` in the config keeps a square each"] * bool(odd)
+        lines = "\n".join([*unreadable, *odd[:20], *hint])
+        raise UserError(f"{count} images of {path} cannot be used; mend or remove them:\n{lines}")
+    arrays = [np.load(output / f"{split}_images.npy", mmap_mode="r", allow_pickle=False) for split in ("train", "test")]
+    return (arrays[0], parts[0]), (arrays[1], parts[1]), names
 
 
 def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Of each channel of uint8 images (n, H, W, C), in units of [0, 1], from the histogram: exact."""
     levels = np.arange(256) / 255
-    share = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]) / images[..., 0].size
+    count = np.zeros((images.shape[3], 256), np.int64)
+    step = max(1, 2**24 // images[0].size)  # bincount needs eight bytes a pixel
+    for block in (images[i : i + step] for i in range(0, len(images), step)):
+        count += np.stack([np.bincount(block[..., c].ravel(), minlength=256) for c in range(images.shape[3])])
+    share = count / images[..., 0].size
     mean = share @ levels
     return mean.tolist(), np.sqrt(share @ levels**2 - mean**2).tolist()
 
 
 def main() -> None:
+    started = time.time()
     parser = argparse.ArgumentParser(description="Pack a data set into arrays.")
-    parser.add_argument("--dataset", required=True, help=f"{', '.join(BUILT_IN)}, or any name for a folder of images")
+    known = ", ".join([*BUILT_IN, *IMAGENET])
+    parser.add_argument("--dataset", required=True, help=f"{known}, or any name for a folder of images")
     parser.add_argument("--path", required=True, help="the folder that holds the raw data, or is to receive the download")
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--cache-size", type=int, help="side of the square that is kept of photographs of all sizes")
+    parser.add_argument("--classes", nargs="*", help="the classes to read, in this order (default: all in a folder of images)")
+    parser.add_argument("--processes", type=int, default=1, help="that decode images (default: 1)")
     args = parser.parse_args()
 
-    n_classes, _ = survey(args.dataset, args.path)
+    n_classes, _ = survey(args.dataset, args.path, args.classes)
+    held = lock(args.output / ".lock", wait=True)
+    packed = args.output / "dataset.json"
+    if packed.exists() and packed.stat().st_mtime > started:
+        print(f"another study has packed it while this one waited for {held.name}: nothing to do")
+        return
+    cache_size = None
     if is_folder(args.path):
-        train, test, names = read_folder(args.path)
+        cache_size = cache_size_of(args.dataset, args.cache_size)
+        train, test, names = read_folder(args.output, args.dataset, args.path, cache_size, args.classes, args.processes)
     elif args.dataset == "digits":
         train, test, names = read_digits()
     else:
         train, test, names = read_cifar(args.dataset, args.path)
     assert len(names) == n_classes
 
-    facts = {"dataset": args.dataset, "classes": names, "image_shape": list(train[0].shape[1:])}
+    name = packed_name(args.dataset, args.cache_size)
+    facts = {"dataset": name, "classes": names, "image_shape": list(train[0].shape[1:])}
+    facts |= {"cache_size": cache_size} if cache_size else {}
+    facts |= {"chosen": True} if args.classes else {}  # else they are all, or ImageNet-100's
     facts["mean"], facts["std"] = mean_and_std(train[0])
     if 0 in facts["std"]:
         raise UserError(f"{args.path}: all training images are alike in a channel; there is nothing to learn from")
     for split, (images, labels) in {"train": train, "test": test}.items():
         counts = np.bincount(labels, minlength=len(names))
         facts[f"{split}_counts"] = counts.tolist()
-        for name, array in {"images": images, "labels": labels.astype(np.int64)}.items():
-            file = args.output / f"{split}_{name}.npy"
-            with writing(file) as temporary, open(temporary, "wb") as stream:
-                np.save(stream, array)
-            facts[f"{split}_{name}_sha256"] = sha256(file)
-    write_json(args.output / "dataset.json", facts)
+        for what, array in {"images": images, "labels": labels.astype(np.int64)}.items():
+            file = args.output / f"{split}_{what}.npy"
+            if not isinstance(array, np.memmap):  # else it is there
+                with writing(file) as temporary, open(temporary, "wb") as stream:
+                    np.save(stream, array)
+            facts[f"{split}_{what}_sha256"] = sha256(file)
+    write_json(packed, facts)
     print(f"{args.dataset}: {len(train[1])} training and {len(test[1])} test images of {len(names)} classes")
 
 

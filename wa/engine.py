@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wa import precision
-from wa.augment import Augment, normalize
+from wa.augment import Augment, center, normalize
 from wa.files import UserError
 from wa.inputs import Images, Task
 from wa.loss import CLASSIFICATION, DISTILLATION, distillation_weight
@@ -25,7 +25,15 @@ from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.recipe import Recipe, learning_rate
 
 NEVER = 2**62
+FEATURES = 2**22  # pixels of images that are embedded at once: 1000 small ones, 64 of 256 x 256
 WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
+
+
+def augmentation(recipe: Recipe) -> Augment:
+    try:
+        return Augment(recipe.augmentation)
+    except ValueError as error:
+        raise UserError(f"augmentation: {error}") from None
 
 
 class Processes:
@@ -75,9 +83,9 @@ class RecordedStep:
     The first WARM_UP steps of a size run as they are: they set up libraries and memory, and they are true steps.
     """
 
-    def __init__(self, step: Callable[[Tensor, int], None]):
+    def __init__(self, step: Callable[..., None]):
         self.step, self.pool = step, None
-        self.rows: dict[int, Tensor] = {}
+        self.inputs: dict[int, list[Tensor]] = {}
         self.times: Counter[int] = Counter()
         self.replay: dict[int, Callable[[], None]] = {}
 
@@ -85,15 +93,16 @@ class RecordedStep:
         """Record what the step launches, without running it; returns what runs it."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
-            self.step(self.rows[batch], batch)
+            self.step(batch, *self.inputs[batch])
         self.pool = graph.pool()  # never replayed at once, so they share it
         return graph.replay
 
-    def __call__(self, rows: Tensor, batch: int) -> None:
-        self.rows.setdefault(batch, torch.empty_like(rows)).copy_(rows)
+    def __call__(self, batch: int, *inputs: Tensor) -> None:
+        for place, tensor in zip(self.inputs.setdefault(batch, list(map(torch.empty_like, inputs))), inputs, strict=True):
+            place.copy_(tensor)
         self.times[batch] += 1
         if self.times[batch] <= WARM_UP:
-            self.step(self.rows[batch], batch)
+            self.step(batch, *self.inputs[batch])
             return
         if batch not in self.replay:
             self.replay[batch] = self.record(batch)
@@ -106,10 +115,11 @@ class Trainer:
     def __init__(self, model: CilModel, teacher: CilModel | None, task: Task, recipe: Recipe, processes: Processes, seed: int):
         self.task, self.recipe, self.processes = task, recipe, processes
         self.seed, self.device = seed, processes.device
+        self.augment = augmentation(recipe)
         try:
-            self.augment = Augment(recipe.augmentation)
             zero = torch.zeros(1, dtype=torch.int64, device=self.device)
-            self.augment(task.train.batch(zero), zero[0], zero)  # refuses what it cannot do to such images
+            (first,) = task.train.batches([zero.cpu()])
+            self.augment(first, zero[0], zero)  # refuses what it cannot do to such images
         except ValueError as error:
             raise UserError(f"augmentation: {error}") from None
         self.precision = processes.precision(recipe.precision)
@@ -127,7 +137,8 @@ class Trainer:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.teacher = teacher
         if teacher:
-            teacher.backbone.fold_batch_norm()
+            if hasattr(teacher.backbone, "fold_batch_norm"):  # another library's network stays as it is
+                teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.kd_weight = distillation_weight(recipe.distillation, task.n_old, task.n_seen) if teacher else 0.0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -159,10 +170,13 @@ class Trainer:
             "torch": torch.__version__,
         }
 
-    def inputs(self, rows: Tensor) -> Tensor:
-        """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory."""
+    def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory; pixels: where streamed."""
+        if self.task.originals:
+            return pixels.to(self.dtype, memory_format=torch.channels_last)
         index = self.task.train.index[rows]
-        x = self.augment(self.task.train.batch(rows), self.draw, index).contiguous(memory_format=torch.channels_last)
+        pixels = self.task.train.batch(rows) if pixels is None else pixels
+        x = self.augment(pixels, self.draw, index).contiguous(memory_format=torch.channels_last)
         return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
 
     def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -182,9 +196,9 @@ class Trainer:
         ce_weight = 1 - self.kd_weight if self.recipe.mix == "convex" else 1.0
         return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
 
-    def step(self, rows: Tensor, batch: int) -> None:
-        """A step on this process's share, `rows`, of a global batch of `batch` images."""
-        parts = self.losses(self.inputs(rows), self.task.train.label[rows])
+    def step(self, batch: int, rows: Tensor, pixels: Tensor | None = None) -> None:
+        """A step on this process's share, `rows` and, where streamed, their pixels, of a global batch of `batch` images."""
+        parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
         (parts[0].sum() / batch).backward()
         self.processes.sum_gradients(self.parameters)
@@ -195,18 +209,31 @@ class Trainer:
         self.first_bad.copy_(torch.where(self.totals[0].isfinite(), self.first_bad, self.first_bad.clamp(max=self.steps)))
         self.steps += 1
 
+    def shares(self, order: Tensor) -> list[Tensor]:
+        """This process's share of each batch of an epoch."""
+        return [b.tensor_split(self.processes.size)[self.processes.rank] for b in order.split(self.recipe.batch_size)]
+
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch; returns the row of the history."""
         started, n = time.perf_counter(), len(self.task.train)
         rate = learning_rate(self.recipe, epoch)
-        order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n).to(self.device)
+        order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
         for tensor, value in ((self.rate, rate), (self.steps, 0), (self.first_bad, NEVER), (self.totals, 0)):
             tensor.fill_(value)
         self.model.train()
-        batches = order.split(self.recipe.batch_size)
-        for batch in tqdm(batches, f"epoch {epoch + 1}/{self.recipe.epochs}", leave=False, unit="step", disable=None):
-            self.run(batch.tensor_split(self.processes.size)[self.processes.rank], len(batch))
+        sizes = [len(batch) for batch in order.split(self.recipe.batch_size)]
+        here, there = self.shares(order), self.shares(order.to(self.device))
+        train, originals = self.task.train, self.task.originals
+        if originals:
+            index = train.index.cpu()
+            pixels = originals.batches(self.draw.cpu(), [index[rows] for rows in here], self.device)
+        else:
+            pixels = train.stream(here) if train.streamed else [None] * len(sizes)
+        steps = zip(sizes, there, pixels, strict=True)
+        bar = tqdm(steps, f"epoch {epoch + 1}/{self.recipe.epochs}", len(sizes), leave=False, unit="step", disable=None)
+        for size, rows, some in bar:
+            self.run(size, rows, *([] if some is None else [some]))
         self.processes.sum(self.totals)
         if self.processes.size > 1:
             dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
@@ -222,12 +249,15 @@ class Trainer:
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
-        """The backbone's features of images as they are, in float32: (n, d)."""
+        """The backbone's features of images as they are evaluated, in float32: (n, d)."""
         self.model.eval()
-        parts = [
-            self.model.backbone(normalize(images.batch(rows), self.mean, self.std).contiguous(memory_format=torch.channels_last))
-            for rows in torch.arange(len(images), device=self.device).split(1000)
-        ]
+        height, width, _ = self.task.facts["image_shape"]
+        rows = torch.arange(len(images)).split(max(1, min(1000, FEATURES // (height * width))))
+        parts = []
+        for x in images.batches(rows):
+            x = center(x, self.augment.size) if self.augment.size else x
+            x = normalize(x, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            parts.append(self.model.backbone(x))
         return torch.cat(parts)
 
     @torch.no_grad()

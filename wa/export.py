@@ -3,7 +3,7 @@
     wa export results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors model.onnx
 
 The preprocessing that is easy to get wrong is inside: the input `image` is uint8 (batch, height, width, channels), pixels as
-PIL, numpy and OpenCV hold them (RGB), of the size of the training images; the output `probability` is float32 (batch,
+PIL, numpy and OpenCV hold them (RGB), of the size that the network takes; the output `probability` is float32 (batch,
 classes). The metadata say the rest: `classes` (a JSON list, in the order of the output), `image_shape`, `dataset`, and
 `checkpoint_sha256`.
 """
@@ -53,7 +53,7 @@ def export(path: str, output: str) -> None:
     if not Path(output).absolute().parent.is_dir() or Path(output).is_dir():
         raise UserError(f"{output} is no place for a file: name a file in a folder that is there, for instance model.onnx")
     classifier = Classifier(path)
-    model, shape = Served(classifier).eval(), classifier.image_shape
+    model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # of torch about itself
         program = torch.onnx.export(
             model,

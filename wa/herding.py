@@ -9,8 +9,8 @@ length 1 the k-th exemplar is
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||  =  argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
 
 Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
-scores need inner products only, hence the Gram matrix (of phi(p) - mu with phi(x)), in float64; ties go to the lower
-index. A random ranking, and one by the distance from the mean, are there to compare with.
+scores need inner products only, hence the Gram matrix (of phi(x) - mu: symmetric, so half of it need be computed), in
+float64; ties go to the lower index. A random ranking, and one by the distance from the mean, are there to compare with.
 """
 
 import argparse
@@ -29,7 +29,8 @@ def rank(features: np.ndarray) -> np.ndarray:
     phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8  # as in continuum: a zero feature stays zero
     mu = phi.mean(axis=1)
     score = np.einsum("cpd,cd->cp", phi, mu)  # phi(x) . (k mu - sum_{j<k} phi(p_j)), k = 1
-    fall = (phi - mu[:, None]) @ phi.mT  # fall[:, p, x]: by how much the score of x falls when p is taken
+    phi -= mu[:, None]
+    fall = phi @ phi.mT  # fall[:, p, x]: by how much the score of x falls when p is taken, but for what is the same for all x
     np.einsum("cpp->cp", fall)[:] = np.inf  # the diagonal: what is taken is never the best again
     each = np.arange(len(phi))
     ranking = np.empty(phi.shape[:2], dtype=np.int64)
@@ -49,9 +50,11 @@ def rank_closest(features: np.ndarray) -> np.ndarray:
 def rank_classes(features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0) -> dict[int, np.ndarray]:
     """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first.
 
-    A random ranking is a function of the seed and the class.
+    Rows with a label below 0 are left out. A random ranking is a function of the seed and the class.
     """
-    rows = {int(c): np.flatnonzero(labels == c) for c in np.unique(labels)}
+    order = labels.argsort(kind="stable")  # rows class by class: looking for each would take 1000 passes for 1000 classes
+    classes, starts = np.unique(labels[order], return_index=True)
+    rows = {int(c): r for c, r in zip(classes, np.split(order, starts[1:]), strict=True) if c >= 0}
     if selection == "random":
         return {c: np.random.RandomState([seed, c]).permutation(r) for c, r in rows.items()}
     by_size: dict[int, list[int]] = {}
@@ -96,12 +99,12 @@ def main() -> None:
     args = parser.parse_args()
     features = read_arrays(args.features, features="f:nd", label="i:n", index="i:n")
     previous = read_ranking(args.previous) if args.previous else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
-    new = features["label"] >= len(previous["counts"])
-    first, classes = len(previous["counts"]), np.unique(features["label"][new])
+    index, label, first = features["index"], features["label"], len(previous["counts"])
+    new = np.where(label >= first, label, -1)  # a label, not a selection: that would copy the features
+    classes = np.unique(new[new >= 0])
     if not np.array_equal(classes, np.arange(first, first + len(classes))) or not len(classes):
         raise UserError(f"{args.features} does not follow {args.previous}: its new classes are not numbered from {first} on")
-    index = features["index"][new]
-    ranked = rank_classes(features["features"][new], features["label"][new], args.selection, args.seed)
+    ranked = rank_classes(features["features"], new, args.selection, args.seed)
     write_arrays(
         args.output,
         ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(np.int32),

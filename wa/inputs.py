@@ -1,6 +1,15 @@
-"""The images of a task: which ones it trains on and is tested on, and the images themselves, on the device."""
+"""The images of a task: which ones it trains on and is tested on, and the images themselves.
+
+On a CPU the packed array is mapped into memory and batches are gathered from it. On a GPU a task's images lie in its memory,
+as bytes; those that would take more than half of what is free there are streamed: while the GPU computes, a thread gathers the
+next batches from the mapped file into pinned memory.
+"""
 
 import argparse
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +21,7 @@ from wa.herding import exemplars, read_ranking
 from wa.randomness import HOLD_OUT, key, uniform
 from wa.scenario import memory_per_class, read_dataset, read_order
 
+AHEAD = 3  # batches that are gathered while the GPU computes
 HASHED = 2**31  # bytes; of larger arrays only the shape is verified (and all by `wa show`): to hash them costs minutes a task
 
 
@@ -34,21 +44,50 @@ def verify(folder: Path, facts: dict) -> None:
             raise damaged(file, "it holds classes that dataset.json lacks")
 
 
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes of images may lie in the device's memory: half of what is free, for training needs some, too."""
+    return size <= torch.cuda.mem_get_info(device)[0] / 2
+
+
 class Images:
-    """Some images of a packed data set, on the device: uint8 in channels-last memory, and their labels as class positions."""
+    """Some images of a packed data set: uint8 in channels-last memory, and on the device their labels as class positions."""
 
     def __init__(self, folder: Path, split: str, index: np.ndarray, label: np.ndarray, device: torch.device):
         packed = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+        self.device = device
         self.index = torch.from_numpy(index).to(device)
-        self.pixels = torch.from_numpy(packed[index]).to(device)
         self.label = torch.from_numpy(label).to(device)
+        self.mapped = device.type == "cpu" or not fits(packed[:1].nbytes * len(index), device)
+        self.streamed = self.mapped and device.type != "cpu"
+        with warnings.catch_warnings(action="ignore"):  # torch has no tensors that are read only, and says so
+            self.pixels = torch.from_numpy(packed if self.mapped else packed[index]).to("cpu" if self.mapped else device)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), channels last."""
-        return self.pixels.index_select(0, rows).permute(0, 3, 1, 2)
+        """uint8 (B, C, H, W), channels last, of rows on the device; not of streamed images."""
+        where = self.index[rows] if self.mapped else rows
+        return self.pixels.index_select(0, where).permute(0, 3, 1, 2)
+
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """As `batch`, of each of some batches of rows, which are on the CPU, whether images are streamed or not."""
+        yield from self.stream(rows) if self.streamed else (self.batch(some.to(self.device)) for some in rows)
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        index = self.index.cpu()
+
+        def gather(rows: Tensor) -> Tensor:
+            pinned = torch.empty(len(rows), *self.pixels.shape[1:], dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+            return torch.index_select(self.pixels, 0, index[rows], out=pinned)
+
+        waiting: deque = deque()
+        with ThreadPoolExecutor(1) as thread:
+            for rows in [*batches, *[None] * AHEAD]:
+                if rows is not None:
+                    waiting.append(thread.submit(gather, rows))
+                if waiting and (rows is None or len(waiting) > AHEAD):
+                    yield waiting.popleft().result().to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def hold_out(index: np.ndarray, label: np.ndarray, n_old: int, fraction: float, draw: Tensor) -> np.ndarray:
@@ -104,3 +143,8 @@ class Task:
             train = index[~self.held_out]
             self.train = Images(args.data, "train", train, label["train"][train], device)
         self.test = Images(args.data, "test", test, label["test"][test], device)
+        self.originals = None  # where the images are trained on that `train` names
+        if args.input == "timm":
+            from wa.originals import Originals
+
+            self.originals = Originals(self.facts, args.path, args.augmentation)

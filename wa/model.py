@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wa import resnet
+from wa import backbones, resnet
 from wa.checkpoint import classifier, read_checkpoint
 from wa.files import UserError, check, is_count
 
@@ -43,9 +43,17 @@ class CilClassifier(nn.Module):
 class CilModel(nn.Module):
     """Images, normalised float (B, C, H, W), to logits (B, classes)."""
 
-    def __init__(self, backbone: str, in_channels: int, task_sizes: list[int], bias: bool = True):
+    def __init__(
+        self,
+        backbone: str,
+        in_channels: int,
+        task_sizes: list[int],
+        bias: bool = True,
+        size: tuple[int, int] | None = None,
+        pretrained: str = "",
+    ):
         super().__init__()
-        self.backbone = resnet.build(backbone, in_channels)
+        self.backbone = backbones.build(backbone, in_channels, size, pretrained)
         self.classifier = CilClassifier(self.backbone.features, bias)
         for classes in task_sizes:
             self.classifier.grow(classes)
@@ -76,19 +84,25 @@ def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -
         state[name].copy_(torch.from_numpy(array))
 
 
+def are_sides(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(is_count(side) and side <= 4096 for side in value)
+
+
 # What a header must say for a model to be built from it.
 FACTS = {
-    "backbone": (lambda v: isinstance(v, str) and v in resnet.BACKBONES, f"one of {', '.join(resnet.BACKBONES)}"),
+    "backbone": (backbones.is_name, f"one of {', '.join(resnet.BACKBONES)}, timm/NAME or torchvision/NAME"),
     "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
     "bias": (lambda v: isinstance(v, bool), "true or false"),
+    "input_size": (lambda v: v is None or are_sides(v), "height and width of the images that the backbone takes"),
 }
 
 
 def load_model(path: str) -> tuple[CilModel, dict]:
     """The model in a checkpoint, on the CPU, and the facts of its header."""
     tensors, facts = read_checkpoint(path)
-    check(facts, FACTS, path)
+    check({"input_size": None} | facts, FACTS, path)  # earlier checkpoints say no size: their backbones take any
     classifier(tensors, facts, path)  # its shapes are what the header says
-    model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
+    size = tuple(facts.get("input_size") or (32, 32))
+    model = CilModel(facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"], size)
     load_tensors(model, tensors, path)
     return model, facts

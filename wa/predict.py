@@ -11,26 +11,30 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wa.augment import normalize
+from wa.augment import center, normalize
 from wa.datasets import read_image
-from wa.files import UserError, check
+from wa.files import UserError, check, is_count
 from wa.model import load_model
 from wa.scenario import IMAGES
+
+CACHE = {"cache_size": (lambda v: v is None or (is_count(v) and v <= 4096), "the side of the squares that were kept, or null")}
 
 
 class Classifier(nn.Module):
     """A trained model with its class names and its preprocessing, in eval mode on the CPU.
 
     Called with float32 (B, C, H, W), images as `preprocess` returns them, it gives logits (B, classes).
-    classes: the names, in the order of the logits (the order in which they were learned); image_shape: (H, W, C);
+    classes: the names, in the order of the logits (the order in which they were learned); image_shape: (H, W, C) of the
+    training images; input_size: (H, W) of what the network takes, smaller after training on resized crops;
     facts: everything that the checkpoint's header says.
     """
 
     def __init__(self, path: str | Path):
         super().__init__()
         self.model, self.facts = load_model(path)
-        check(self.facts, IMAGES, path)
+        check({"cache_size": None} | self.facts, IMAGES | CACHE, path)
         self.classes, self.image_shape = self.facts["classes"], tuple(self.facts["image_shape"])
+        self.input_size = tuple(self.facts.get("input_size") or self.image_shape[:2])
         lengths = [len(self.classes), self.image_shape[2], len(self.facts["mean"]), len(self.facts["std"])]
         if lengths != [sum(self.facts["task_sizes"]), *[self.facts["in_channels"]] * 3]:
             raise UserError(f"{path} cannot be used: the classes, channels, mean and std of its header do not fit together")
@@ -49,11 +53,15 @@ class Classifier(nn.Module):
         """A path or a PIL image, preprocessed as in evaluation: float32 (C, H, W).
 
         See wa.datasets.read_image for orientation, palettes and transparency. It becomes grey or RGB as the training images
-        were; one of another size is resized as a whole to theirs. Raises UserError if it is no image.
+        were; one of another size is resized as a whole to theirs or, where squares were kept of them, cut to such a square.
+        After training on resized crops the centre counts, as in evaluation. Raises UserError if it is no image.
         """
         height, width, channels = self.image_shape
-        pixels = torch.from_numpy(read_image(image, channels, (width, height)).copy())
-        return self.normalize(pixels.permute(2, 0, 1)[None].to(self.mean.device))[0]
+        pixels = torch.from_numpy(read_image(image, channels, (width, height), self.facts.get("cache_size")).copy())
+        pixels = pixels.permute(2, 0, 1)[None].to(self.mean.device)
+        if self.input_size != self.image_shape[:2]:
+            pixels = center(pixels, self.input_size[0])
+        return self.normalize(pixels)[0]
 
     @torch.no_grad()
     def top(self, image, k: int = 5) -> list[tuple[str, float]]:

@@ -15,7 +15,11 @@ def setting(default: object, help: str, choices: tuple | None = None) -> object:
 
 @dataclass(frozen=True)
 class Recipe:
-    backbone: str = setting("resnet32", "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet18")
+    backbone: str = setting(
+        "resnet32",
+        "resnet8 (for the digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, timm/NAME, torchvision/NAME",
+    )
+    pretrained: str = setting("", "file of weights that the backbone begins with (.safetensors, or torch's)")
     bias: bool = setting(True, "whether the classifier has biases")
     epochs: int = setting(170, "passes over the images of the task and the memory")
     batch_size: int = setting(128, "images a step, over all processes together")
@@ -29,6 +33,9 @@ class Recipe:
     redraw_classifier: bool = setting(False, "whether the classifier is drawn anew after the warm-up")
     clip: bool = setting(False, "whether the classifier's weights are kept >= 0, by clamping after each step (Zhao et al.)")
     augmentation: tuple[str, ...] = setting(("crop-4", "flip", "rand-m9-mstd0.5-inc1"), "what is done to images, in order")
+    input: str = setting(
+        "packed", "what is trained on: the packed images, or the original files through timm's transforms", ("packed", "timm")
+    )
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
     start: str = setting("previous", "where a task starts: the previous model, or scratch", ("previous", "scratch"))
     freeze: bool = setting(False, "whether the backbone stays as task 0 left it")

@@ -19,6 +19,7 @@ COLUMNS = {
     "average_incremental_accuracy_without_first": "average without first",
     "last_accuracy": "last",
 }
+TOP5 = {"average_incremental_top5_accuracy": "average top-5", "top5_accuracy": "last top-5"}  # as papers report ImageNet
 
 
 def published(numbers: list[dict], dataset: str, base: int, increment: int, method: str, key: str) -> str:
@@ -35,13 +36,14 @@ def published(numbers: list[dict], dataset: str, base: int, increment: int, meth
 def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
     """The table in Markdown. table: metrics.csv, each method's own classifier; known: docs/published.yaml."""
     last = at_the_end(table)
-    last = last[last["metric"].isin(COLUMNS)]
-    names = [*PROTOCOL, "method", "runs", *COLUMNS.values(), "published average", "published last"]
-    lines = ["| " + " | ".join(names) + " |", "| ---: | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    columns = COLUMNS | (TOP5 if dataset.startswith("imagenet") else {})
+    last = last[last["metric"].isin(columns)]
+    names = [*PROTOCOL, "method", "runs", *columns.values(), "published average", "published last"]
+    lines = ["| " + " | ".join(names) + " |", "| ---: | ---: | --- |" + " ---: |" * (1 + len(columns)) + " --- | --- |"]
     for (base, increment, method), rows in last.groupby([*PROTOCOL, "method"], observed=True):
         runs = rows.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
         cells = [str(base), str(increment), method, str(runs["count"].max())]
-        for metric in COLUMNS:
+        for metric in columns:
             mean, deviation, count = runs.loc[metric] if metric in runs.index else (float("nan"), 0, 0)
             cells.append("" if not count else f"{mean:.1f}" + (f" ± {deviation:.1f}" if count > 1 else ""))
         cells += [published(known["results"], dataset, base, increment, method, key) for key in ("average", "last")]
@@ -63,10 +65,10 @@ def main() -> None:
     settings = yaml.safe_dump(args.settings, sort_keys=False, default_flow_style=None, width=120)
     sources = [f"- **{name}**: {text.strip()}" for name, text in known["sources"].items() if f"({name})" in table]
     text = [
-        f"# Results on {args.dataset}",
+        f"# Results of the study {args.study['experiment']} on {args.dataset}",
         "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the"
         " runs (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
-        " `snakemake results_table`.",
+        " the workflow's target `results_table`.",
         table,
         "What was run (everything else has the defaults of wa/recipe.py):",
         f"```yaml\n{settings}```",

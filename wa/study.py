@@ -15,6 +15,7 @@ import difflib
 import itertools
 import json
 import reprlib
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -25,7 +26,7 @@ from jsonschema import Draft202012Validator
 
 from wa import recipe as recipes
 from wa.alignment import ALIGNMENTS
-from wa.datasets import survey
+from wa.datasets import BUILT_IN, cache_size_of, packed_name, survey
 from wa.files import UserError, read_text
 from wa.recipe import Recipe
 from wa.recipes import RECIPES
@@ -115,7 +116,10 @@ def validate(config: dict) -> dict:
     for f in fields(Recipe):  # the names of losses stand in one place
         if f.name in ("classification", "form"):
             method["properties"][f.name]["enum"] = list(f.metadata["choices"])
-    for section, without in ((training["base"], ("base", "backbone", "bias")), (method["properties"]["training"], ("base",))):
+    for section, without in (
+        (training["base"], ("base", "backbone", "bias", "pretrained")),
+        (method["properties"]["training"], ("base",)),
+    ):
         section["additionalProperties"] = False  # the keys of training once more, but without defaults
         section["properties"] = {
             k: {w: x for w, x in v.items() if w != "default"} for k, v in training.items() if k not in without
@@ -175,18 +179,28 @@ class Study:
         self.written, self.config = config, validate(config)
         config = self.config
         self.root = f"{results}/{config['experiment']}"
-        self.data = f"{results}/data/{config['dataset']}"
+        self.data = f"{results}/data/{packed_name(config['dataset'], config['cache_size'])}"
         self.orders = {str(o): None for o in config["orders"]}
         if len(self.orders) < len(config["orders"]):
             raise UserError(f"config: orders: {reprlib.repr(config['orders'])} names a class order twice")
         if len(set(config["seeds"])) < len(config["seeds"]):
             raise UserError(f"config: seeds: {reprlib.repr(config['seeds'])} names a seed twice")
+        if config["dataset"] in BUILT_IN and (config["cache_size"] or config["classes"]):
+            raise UserError(
+                f"config: dataset {config['dataset']!r}: cache_size and classes are for folders of images of your own"
+            )
         packed = Path(self.data, "dataset.json")
         if packed.exists():
-            counts = read_dataset(packed)["train_counts"]
+            facts = read_dataset(packed)
+            if config["classes"] != (facts["classes"] if facts.get("chosen") else []):
+                raise UserError(
+                    f"config: classes: {self.data} was packed from another list of classes; name the dataset otherwise, or delete"
+                    " that folder if no study needs it"
+                )
+            counts = facts["train_counts"]
             self.n_classes, self.least = len(counts), min(counts)
         else:
-            self.n_classes, self.least = survey(config["dataset"], config["path"])
+            self.n_classes, self.least = survey(config["dataset"], config["path"], config["classes"])
         for name in self.orders:  # explicit lists are handed on as such, and named after their key
             order = class_order(name, self.n_classes, config["class_orders"])
             self.orders[name] = ",".join(map(str, order)) if name in config["class_orders"] else name
@@ -236,6 +250,9 @@ class Study:
     def check_batches(self) -> None:
         bases, later = {self.recipe(None)}, {self.recipe(m) for m in self.config["methods"]}
         bases |= {self.recipe(m, base=True) for m in self.config["methods"]}
+        for file in {recipe.pretrained for recipe in bases | later} - {""}:
+            if not Path(file).is_file():
+                raise UserError(f"config: training.pretrained: {file} is not there")
         for base, increment in self.protocols:
             for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
                 batch = max(recipe.batch_size for recipe in (later if number else bases))
@@ -271,7 +288,7 @@ class Study:
                 words += [key if wanted[key] else f"no-{key}"]
             else:
                 words += [key, *map(str, wanted[key] if isinstance(wanted[key], tuple) else [wanted[key]])]
-        return "-".join(words)
+        return "-".join(words).replace("/", "-")
 
     def base_path(self, order: str, seed: int, base: int, method: str) -> str:
         return f"{self.root}/order-{order}/seed-{seed}/base-{base}{self.bases[method]}"
@@ -298,6 +315,11 @@ class Study:
                 chain.append(Task(path, order, seed, method, later[method], sizes[: number + 1], learned, previous))
                 previous = learned
             yield chain
+
+    def packing(self) -> str:
+        """The options of wa.datasets that differ from the defaults."""
+        size, classes = cache_size_of(self.config["dataset"], self.config["cache_size"]), self.config["classes"]
+        return shlex.join(([f"--cache-size={size}"] if size else []) + (["--classes", *classes] if classes else []))
 
     def settings(self) -> str:
         """What the config says of how it trains, in its own words, as JSON."""

@@ -25,13 +25,14 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products; read at CUDA's first use
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for a CPU's large tensors: to fill new ones takes a third
 
 import torch
 
 from wa import recipe as recipes
 from wa import resume
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.engine import Processes, Trainer
+from wa.engine import Processes, Trainer, augmentation
 from wa.files import UserError, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
@@ -41,19 +42,26 @@ from wa.recipe import Recipe
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
+def input_size(task: Task, recipe: Recipe) -> list[int]:
+    """Height and width of the images that the backbone takes."""
+    size = augmentation(recipe).size
+    return [size, size] if size else task.facts["image_shape"][:2]
+
+
 def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilModel, CilModel | None]:
     """The model to train and, where the recipe distils, its frozen teacher; both on the CPU."""
     torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
-    channels = task.facts["image_shape"][2]
+    channels, size = task.facts["image_shape"][2], input_size(task, recipe)
     if task.n_old == 0 or recipe.start == "scratch":
-        return CilModel(recipe.backbone, channels, task.sizes, recipe.bias), None
+        return CilModel(recipe.backbone, channels, task.sizes, recipe.bias, tuple(size), recipe.pretrained), None
     if not args.model:
         raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
     model, facts = load_model(args.model)
-    have = (facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"])
-    want = (recipe.backbone, channels, task.sizes[:-1], recipe.bias)
+    have = (facts["backbone"], facts["in_channels"], facts["task_sizes"], facts["bias"], facts.get("input_size", size))
+    want = (recipe.backbone, channels, task.sizes[:-1], recipe.bias, size)
     if have != want:
-        raise UserError(f"{args.model} does not fit: it is (backbone, channels, classes a task, bias) {have}, wanted is {want}")
+        what = "backbone, channels, classes a task, bias, size of images"
+        raise UserError(f"{args.model} does not fit: it is ({what}) {have}, wanted is {want}")
     teacher = load_model(args.model)[0].requires_grad_(False).eval() if recipe.distillation != "0" else None
     model.classifier.grow(task.sizes[-1])
     model.backbone.requires_grad_(not recipe.freeze)
@@ -70,12 +78,15 @@ def facts(args: argparse.Namespace, task: Task, recipe: Recipe, engine: dict) ->
         "bias": recipe.bias,
         "in_channels": task.facts["image_shape"][2],
         "image_shape": task.facts["image_shape"],
+        "input_size": input_size(task, recipe),
+        "cache_size": task.facts.get("cache_size"),
         "mean": task.facts["mean"],
         "std": task.facts["std"],
         "recipe": recipes.as_dict(recipe),
         "memory": args.memory,
         "seed": args.seed,
         "parent_sha256": sha256(args.model) if args.model else None,
+        "pretrained_sha256": sha256(recipe.pretrained) if recipe.pretrained else None,
         "herding_sha256": sha256(args.herding) if args.herding else None,
         "data_sha256": {k: v for k, v in task.facts.items() if k.endswith("sha256")},
         "engine": engine,
@@ -94,6 +105,7 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]
         description=__doc__.split("\n\n")[0], formatter_class=lambda prog: argparse.HelpFormatter(prog, width=120)
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed data set")
+    parser.add_argument("--path", help="folder of the original images, for --input timm")
     parser.add_argument("--order", type=Path, required=True, help="order.json")
     parser.add_argument("--tasks", type=int, nargs="+", required=True, help="classes of each task, up to the one to train")
     parser.add_argument("--seed", type=int, default=0)

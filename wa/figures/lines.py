@@ -1,8 +1,9 @@
 """What changes from task to task: a row of panels a protocol, a line a method, the mean and spread of the runs."""
 
 import pandas as pd
+from matplotlib.ticker import FixedLocator
 
-from wa.figures.drawing import Line2D, Styles, count_runs, grid, integers, legend, nothing, save
+from wa.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
 from wa.figures.metrics import CLASSIFIERS, RUN, measured, own_classifier, read
 
 
@@ -23,7 +24,7 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
             panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="", title=title if panel in panels[0] else "")
             if "ylim" in axes:
                 panel.set_ylim(*axes["ylim"])
-            integers(panel.xaxis)
+            panel.xaxis.set_major_locator(FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns)))  # ends of tasks
         labels = [protocol] if len(study["protocols"]) > 1 else []
         row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
     counts = count_runs(everything)

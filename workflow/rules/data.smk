@@ -1,6 +1,6 @@
 rule prepare:
     input:
-        code=code("datasets"),
+        code=code("datasets", "pack"),
     output:
         expand(f"{DATA}/{{split}}_{{array}}.npy", split=["train", "test"], array=["images", "labels"]),
         dataset=f"{DATA}/dataset.json",
@@ -8,12 +8,15 @@ rule prepare:
         f"{DATA}/prepare.log",
     conda:
         "../../environment.yml"
+    threads: 64  # as many as there are
     resources:
         path=STUDY.config["path"],  # no param: where the raw data lie changes nothing, and a wrong path may not cost the packed ones
     params:
         dataset=STUDY.config["dataset"],
+        options=STUDY.packing(),
     shell:
-        "python -m wa.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q}) > {log:q} 2>&1"
+        "python -m wa.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q})"
+        " --processes {threads} {params.options} > {log:q} 2>&1"
 
 
 rule order:

@@ -6,7 +6,7 @@ rule train:
         order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
         model=previous_model,
         herding=previous_ranking,
-        code=code("train", "engine", "inputs", "model", "resnet", "loss", "augment", "randomness"),
+        code=code("train", "engine", "inputs", "originals", "model", "backbones", "resnet", "loss", "augment", "randomness"),
     output:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
         features=f"{ROOT}/{{task}}/features.npz",
@@ -25,6 +25,7 @@ rule train:
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
         test_every=STUDY.config["test_every"],
+        path=STUDY.config["path"],  # of the original images, for `input: timm`; where they lie changes nothing
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
@@ -34,7 +35,7 @@ rule train:
         "python -m wa.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
         " --test-every {resources.test_every}"
-        " --data $(dirname {input.data:q}) --order {input.order:q} --output $(dirname {output.trained:q})"
+        " --data $(dirname {input.data:q}) --path {resources.path:q} --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --herding {input.herding:q}"
         " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
 
