@@ -32,7 +32,7 @@ OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 
 # Keys of the config that say where and how a study runs, not what it is.
-HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
+HOW = ("path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
 RUNS = list(STUDY.runs())
