@@ -40,9 +40,10 @@ def main() -> None:
         study.write_text(yaml.safe_dump(config(args.runs)))
         options = ["--directory", folder, "--configfile", str(study), "-n", "--quiet", "rules"]
         command = [sys.executable, "-u", "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *options]
+        planned = None
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
             for line in run.stdout:
-                if line.startswith("Job stats:"):
+                if planned is None and line.startswith("Job stats:"):  # a dry run says it again when it has listed the jobs
                     planned = sum(psutil.Process(run.pid).cpu_times()[:2])
                 if line.startswith("total "):
                     jobs = line.split()[1]
