@@ -40,6 +40,11 @@ include: "workflow/rules/results.smk"
 workflow.localrules(*(rule.name for rule in workflow.rules if rule.name != "train"))
 
 
+# A job that starts is a line on the screen, not its dozens of files; one that fails shows them all, and its log.
+for job in workflow.rules:
+    job.message = f"{job.name} {{wildcards}}"
+
+
 rule all:
     default_target: True
     input:

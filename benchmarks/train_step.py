@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from torchvision import transforms
 
 from wa import engine, train
 from wa.checkpoint import write_checkpoint
-from wa.files import write_json
+from wa.files import sha256, write_json
 from wa.model import CilModel
 
 BATCH, OLD, NEW = 128, 50, 50
@@ -112,22 +113,23 @@ def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Pa
     teacher = CilModel("resnet32", 3, [OLD]).eval()
     facts = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
     write_checkpoint(folder / "model.safetensors", teacher.tensors(), facts)
-    for split in ("train", "test"):
-        np.save(folder / f"{split}_images.npy", images)
-        np.save(folder / f"{split}_labels.npy", labels)
-    classes = list(range(OLD + NEW))
-    write_json(folder / "order.json", {"order": classes, "names": [str(c) for c in classes]})
-    write_json(folder / "dataset.json", {"dataset": "cifar100", "image_shape": [32, 32, 3], "mean": MEAN, "std": STD})
+    order = list(range(OLD + NEW))
+    names = [str(c) for c in order]
+    write_json(folder / "order.json", {"order": order, "names": names})
+    facts = {"dataset": "cifar100", "classes": names, "image_shape": [32, 32, 3], "mean": MEAN, "std": STD}
+    facts["train_counts"] = np.bincount(labels, minlength=len(names)).tolist()
+    for split, (kind, array) in product(("train", "test"), {"images": images, "labels": labels}.items()):
+        name = f"{split}_{kind}"
+        np.save(folder / f"{name}.npy", array)
+        facts[f"{name}_sha256"] = sha256(folder / f"{name}.npy")
+    write_json(folder / "dataset.json", facts)
     keep = {"persistent_workers": workers > 0, "pin_memory": device.type == "cuda"}
     loader = DataLoader(PilImages(images, labels), BATCH, shuffle=True, num_workers=workers, **keep)
     sides = {}
     for case, weight in (("with teacher", "0.5"), ("without", "0")):
         sides[f"{case}, plain"] = plain(loader, device, teacher.to(device) if weight != "0" else None)
-        for precision in ("float32", "bfloat16"):
-            sides[f"{case}, {precision}"] = ours(folder, "--distillation", weight, "--precision", precision)
-        sides[f"{case}, not deterministic"] = ours(
-            folder, "--distillation", weight, "--precision", precision, "--no-deterministic"
-        )
+        for name, settings in ENGINES.items():
+            sides[f"{case}, {name}"] = ours(folder, "--distillation", weight, *settings)
     return sides
 
 

@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.files import UserError, read_arrays, read_json, write_arrays
+from wa.files import UserError, read_arrays, read_json, write_arrays, write_json
+from wa.scenario import read_order
 from wa.study import Study, read_config
 
 
@@ -31,9 +32,11 @@ def member(shape: tuple, descr: str = "<f8") -> bytes:
     return stream.getvalue()
 
 
-def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED, size: int | None = None) -> None:
+    """An archive of one array, whose directory may lie about its size there."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a.npy", data, compression)
+        file.infolist()[0].compress_size = size or file.infolist()[0].compress_size
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,7 @@ def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
         lambda path: npz(path, member((1,), "|V2000000000")),
         lambda path: npz(path, member((3,), "|O")),
         lambda path: npz(path, bytes(2**26), zipfile.ZIP_DEFLATED),
+        lambda path: npz(path, member((3,)) + bytes(24), size=2**31),
         lambda path: np.savez(path, a=np.array([print], object)),
         lambda path: path.write_bytes(b"PK"),
     ],
@@ -76,6 +80,8 @@ def test_what_is_wanted_is_there(tmp_path):
         ("experiment: 'name\n\n'", "cannot be printed"),
         ("training: {epochs: 1000000000000}", "1000000000000 is greater than the maximum of 1000000"),
         ("training: {lr: .nan}", "nan is no number that can be meant"),
+        ("seeds: [1.0]", "seeds.0: 1.0 is not of type 'integer'"),
+        ("protocols: [{base: 6.0, increment: 2}]", "protocols.0.base: 6.0 is not of type 'integer'"),
         ("training: {augmentation: [crop-1000000000]}", "'crop-1000000000' is not possible"),
         ("a: &a [1, *a]", "levels"),
         ("a: &a [1, 1, 1]\nb: &b [*a, *a, *a]\nc: [" + "*b, " * 50_000 + "*b]", "values"),
@@ -99,6 +105,13 @@ def test_a_file_of_text_that_is_too_large(tmp_path):
         file.truncate(2**40)
     with pytest.raises(UserError, match=r"a.json is larger than 16 MiB"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("order", [[2, 0, 1.0], [2, 0, True], [0, 1, 1], [0, 1], 3])
+def test_a_class_order_that_is_none(tmp_path, order):
+    write_json(tmp_path / "order.json", {"order": order, "names": ["c", "a", "b"]})
+    with pytest.raises(UserError, match="it must be each class of the data set once"):
+        read_order(tmp_path / "order.json", ["a", "b", "c"])
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):

@@ -169,7 +169,8 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     assert run.returncode == 0, run.stdout
     assert "2 of 3 runs are not finished" in run.stdout
     assert "inc-2/wa: 1 of 3 tasks" in run.stdout and "inc-2/joint: 2 of 3 tasks" in run.stdout
-    assert not {"rule train:", "rule evaluate:"} & set(run.stdout.splitlines())
+    jobs = set(re.findall(r"^Job \d+: (\w+)", run.stdout, re.M))
+    assert "accuracy" in jobs and not {"train", "evaluate"} & jobs
     draft = tmp_path / "results/tiny/draft"
     assert {p.name for p in (draft / "figures").glob("*.svg")} == {
         p.name for p in (folder / "results/tiny/figures").glob("*.svg")
@@ -232,7 +233,7 @@ def test_the_report_opens_in_a_browser_and_shows_a_figure(report, tmp_path):
 def test_bases_are_shared_by_methods_and_protocols(tmp_path):
     run = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "config/cifar100-b50.yaml"))
     assert run.returncode == 0, run.stdout
-    trained = [line.split()[1] for line in run.stdout.splitlines() if line.strip().startswith("output:") and "trained" in line]
+    trained = re.findall(r"^Job \d+: train task=(\S+)$", run.stdout, re.M)
     assert len(trained) == 9 + 9 * 5 * (5 + 10 + 25)  # 5 methods x 3 orders x 3 seeds, increments 10, 5 and 2: 135 runs
     assert sum("inc-" not in path for path in trained) == 9
 
@@ -248,6 +249,32 @@ def test_a_study_has_one_snakemake(tmp_path, config):
     second = snakemake(tmp_path, config=config)
     assert second.returncode == 1 and "another Snakemake runs this study" in second.stdout, second.stdout
     assert first.wait(timeout=300) == 0
+
+
+def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path):
+    folder, config = variant
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)  # as deep, for the code is an input by a relative path
+    runs = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    (runs / "wa/task-1/features.npz").unlink()
+    assert scheduled(tmp_path, config) == {}
+    (runs / "joint/task-1/metrics.json").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"evaluate": 1, "aggregate": 1}
+    (runs / "joint/task-2/model.safetensors").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"align": 1, "evaluate": 2, "aggregate": 1}
+
+
+def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
+    config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}  # one task
+    run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)
+    assert run.returncode == 0 and re.search(r"^Job 0: prepare", run.stdout, re.M), run.stdout
+    assert not re.search("^ *(input|output|reason):", run.stdout, re.M | re.I), run.stdout
+    images = tmp_path / "results/data/digits/train_images.npy"
+    images.write_bytes(images.read_bytes()[:-1])
+    run = snakemake(tmp_path, "metrics", config=config)
+    assert run.returncode == 1 and re.search(r"^Job \d+: train task=order-1993/seed-0/base-10$", run.stdout, re.M), run.stdout
+    log = (tmp_path / "results/tiny/order-1993/seed-0/base-10/train.log").read_text()
+    assert "error: " in log and all(line in run.stdout for line in log.splitlines())
+    assert "Error in rule train:" in run.stdout and " output: results/tiny/" in run.stdout
 
 
 def test_where_the_raw_data_lie_changes_nothing(variant):

@@ -173,7 +173,8 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
-            if sum(m.file_size for m in members) > os.path.getsize(path) or any(m.compress_type for m in members):
+            sizes = [m.compress_size for m in members]
+            if sum(sizes) > os.path.getsize(path) or any(m.compress_type or m.compress_size != m.file_size for m in members):
                 raise ValueError("its arrays are compressed, or larger than the file")
             if any(len(m.comment) + len(m.extra) > 32 for m in members):  # long enough to hide the next array
                 raise ValueError("its directory holds what is no array")

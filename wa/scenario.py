@@ -57,7 +57,10 @@ def read_dataset(path: str | Path) -> dict:
 def read_order(path: str | Path, classes: list[str]) -> dict:
     """order.json of a data set of these classes: `order`, position -> class, and `names`, position -> name."""
     rules = {
-        "order": (lambda v: are_numbers(v, -1) and sorted(v) == list(range(len(classes))), "each class of the data set once"),
+        "order": (
+            lambda v: are_numbers(v, -1) and sorted(v) == list(range(len(classes))) and {*map(type, v)} == {int},
+            "each class of the data set once",
+        ),
         "names": (are_names, "a list of names"),
     }
     order = read_json(path, rules)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 
 from wa import recipe as recipes
 from wa.alignment import ALIGNMENTS
@@ -36,6 +37,10 @@ LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
 LARGEST_PLAN = 10**7  # tasks, each times the length of its run: so large is a plan
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "config.schema.yaml"
+
+# JSON Schema takes 2.0 for an integer; neither the programs nor the names of folders do.
+INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int)
+Validator = extend(Draft202012Validator, type_checker=INTEGERS)
 
 
 def read_config(path: str | Path) -> object:
@@ -125,7 +130,7 @@ def validate(config: dict) -> dict:
             k: {w: x for w, x in v.items() if w != "default"} for k, v in training.items() if k not in without
         }
     method["properties"]["training"]["properties"]["base"] = training["base"]
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path)))
+    errors = sorted(Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path)))
     if errors:
         raise UserError("config: " + explain(errors[0]))
     apply_recipes(config)

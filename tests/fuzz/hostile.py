@@ -149,7 +149,7 @@ class Exploit:
         return os.system, ("touch /tmp/exploited",)
 
 
-HUGE = [2**31, 10**12, 2**63, 10**30, -1, 0, 1, 3, float("nan"), float("inf"), 1e308]
+HUGE = [2**31, 10**12, 2**63, 10**30, -1, 0, 1, 3, 1.0, 2.0, float("nan"), float("inf"), 1e308]
 NAMES = [
     "../../x",
     "/etc/passwd",

@@ -32,7 +32,7 @@ OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 
 # Keys of the config that say where and how a study runs, not what it is.
-HOW = ("device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
+HOW = ("path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
 RUNS = list(STUDY.runs())
@@ -160,6 +160,17 @@ def beside_checkpoints(name, runs):
     """A file that every training of the runs leaves; of a draft, where it is there."""
     files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
     return [file for file in files if not DRAFT or Path(file).exists()]
+
+
+def one_a_job():
+    """A file of each training, ranking, alignment and evaluation of all runs."""
+    files = {}
+    for run in RUNS:
+        for task in run:
+            method = STUDY.config["methods"][task.method]
+            names = ["trained.safetensors", "model.safetensors"] + ([f"{method['selection']}.npz"] if method["memory"] else [])
+            files |= dict.fromkeys([*(f"{task.learned}/{name}" for name in names), f"{task.path}/metrics.json"])
+    return list(files)
 
 
 def about(wildcards):
