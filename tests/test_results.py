@@ -38,7 +38,7 @@ def metrics(folder, base: int, increment: int):
 )
 def test_table(tmp_path, base, increment, wa, icarl, sources):
     metrics(tmp_path, base, increment)
-    study = json.dumps({"protocols": [[base, increment]], "methods": ["icarl", "wa"]})
+    study = json.dumps({"experiment": "x", "protocols": [[base, increment]], "methods": ["icarl", "wa"]})
     options = ["--study", study, "--metrics", tmp_path / "metrics.csv", "--dataset", "cifar100"]
     options += ["--settings", '{"recipe": "pycil"}', "--published", ROOT / "docs/published.yaml", "--output", tmp_path / "r.md"]
     run = program("wa.results", *options)
@@ -54,7 +54,7 @@ def test_table(tmp_path, base, increment, wa, icarl, sources):
 
 def test_of_imagenet_the_five_best_count_too(tmp_path):
     metrics(tmp_path, 10, 10)
-    study = json.dumps({"protocols": [[10, 10]], "methods": ["icarl", "wa"]})
+    study = json.dumps({"experiment": "x", "protocols": [[10, 10]], "methods": ["icarl", "wa"]})
     options = ["--study", study, "--metrics", tmp_path / "metrics.csv", "--dataset", "imagenet100", "--settings", "{}"]
     run = program("wa.results", *options, "--published", ROOT / "docs/published.yaml", "--output", tmp_path / "r.md")
     assert run.returncode == 0, run.stdout
