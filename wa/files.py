@@ -1,11 +1,13 @@
-"""Reading and writing files so that nothing half-written looks whole, and nothing that is read can run code."""
+"""Files and processes: nothing half-written looks whole, nothing that is read can run code, and nobody is left behind."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
 import os
 import reprlib
+import signal
 import socket
 import sys
 import zipfile
@@ -44,6 +46,11 @@ def program(main: Callable[[], None]) -> None:
         sys.exit(
             f"error: too little memory ({error}): use a machine with more, or look whether the inputs are what they should be"
         )
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
 @contextlib.contextmanager

@@ -5,11 +5,9 @@ for each chunk of images that is on disk: its number and a digest of its files' 
 chunks that it lacks are decoded.
 """
 
-import ctypes
 import hashlib
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,17 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from wa.files import UserError
+from wa.files import UserError, die_with_parent
 
 CHUNK = 2**24  # bytes of pixels
 SYNC = 5.0  # seconds between two entries in the journal
 REPORT = 60.0  # seconds between two lines in the log
 Reader = Callable[[str], np.ndarray]  # a file -> uint8 (H, W, C); UserError if it cannot be read
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends, however that ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
 def digest(files: list[str]) -> str:

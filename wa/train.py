@@ -15,12 +15,10 @@ and, while it runs, .resume/: started again after a kill, it goes on from there 
 
 import argparse
 import csv
-import ctypes
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -33,13 +31,11 @@ from wa import recipe as recipes
 from wa import resume
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.engine import Processes, Trainer, augmentation
-from wa.files import UserError, program, sha256, write_arrays, writing
+from wa.files import UserError, die_with_parent, program, sha256, write_arrays, writing
 from wa.inputs import Task
 from wa.model import CilModel, load_model
 from wa.randomness import INITIALIZE, REDRAW, key
 from wa.recipe import Recipe
-
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def input_size(task: Task, recipe: Recipe) -> list[int]:
@@ -138,9 +134,9 @@ def prepare(args: argparse.Namespace, recipe: Recipe) -> Trainer:
     return Trainer(*build(args, task, recipe), task, recipe, processes, args.seed)
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this worker when torchrun ends, however that ends: alone it would only wait for the others."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_torchrun() -> None:
+    """End this worker when torchrun ends, however that ends: alone it would only wait for the others."""
+    die_with_parent()
     if os.environ.get("WA_LAUNCHER", str(os.getppid())) != str(os.getppid()):
         sys.exit("torchrun is gone")
 
@@ -186,7 +182,7 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
 def main() -> None:
     args, recipe = parse()
     if "RANK" in os.environ:
-        die_with_parent()
+        die_with_torchrun()
     trainer = prepare(args, recipe)
     task, first = trainer.task, trainer.processes.rank == 0
     engine = trainer.engine()
