@@ -58,6 +58,9 @@ def test_studies_share_what_was_packed(tmp_path):
     assert "prepare" not in scheduled(tmp_path, first)
     assert "prepare" not in scheduled(tmp_path, first | {"experiment": "second", "path": "elsewhere"})
     assert scheduled(tmp_path, first | {"experiment": "third", "cache_size": 16})["prepare"] == 1
+    assert (
+        "resized-crop-16 is more than cache_size: 8 keeps" in snakemake(tmp_path, "-n", config=first | {"cache_size": 8}).stdout
+    )
     packed = tmp_path / "results/data/pets-24/train_images.npy"
     before = packed.stat().st_mtime_ns
     chosen = first | {"experiment": "fourth", "classes": ["dog", "cat"]}

@@ -368,6 +368,18 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
     assert str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()  # no paths of this machine
 
 
+def test_export_overwrites_no_checkpoint(checkpoint):
+    before = checkpoint.read_bytes()
+    run = command("export", checkpoint, checkpoint)
+    assert run.returncode == 1 and "name a file *.onnx" in run.stdout and checkpoint.read_bytes() == before
+
+
+def test_a_folder_is_no_checkpoint(checkpoint):
+    run = command("predict", checkpoint.parents[1], "image.png")
+    named = run.stdout.strip().removeprefix(f"error: {checkpoint.parents[1]} is a folder: name a checkpoint in it, for instance ")
+    assert run.returncode == 1 and Path(named).is_file(), run.stdout
+
+
 def test_export_writes_nothing_when_onnxruntime_disagrees(checkpoint, tmp_path, monkeypatch):
     from wa import export
 

@@ -27,8 +27,9 @@ def main() -> None:
         "predict",
         "Print the five most probable classes of each image, with probabilities.",
         "Images are read as in training: turned upright by EXIF, made grey or RGB as the training images were, what is\n"
-        "transparent becomes white; an image of another size is resized as a whole. An image that cannot be read is named,\n"
-        "the others are still predicted, and the exit status is 1.",
+        "transparent becomes white; an image of another size is resized as a whole or, where cache_size kept squares of the\n"
+        "training images, cut as those were. An image that cannot be read is named, the others are still predicted, and the\n"
+        "exit status is 1.",
         model=model,
         images={"nargs": "+", "metavar": "image"},
     )
@@ -49,8 +50,9 @@ def main() -> None:
         "export",
         "Write a model as ONNX.",
         "Input `image`: uint8 (batch, height, width, channels), RGB or grey; normalisation is inside. Output `probability`:\n"
-        "float32 (batch, classes). Class names and the checkpoint's SHA-256 are in the metadata. Compared with PyTorch in\n"
-        "onnxruntime before it is written.",
+        "float32 (batch, classes). In the metadata are the class names, the checkpoint's SHA-256 and, where photographs were\n"
+        "cut to squares, `cache_size`: resize the shorter side to it, take the centre square, and of that the centre of the\n"
+        "input's size (wa.augment.center). Compared with PyTorch in onnxruntime before it is written.",
         model=model,
         output={"help": "the file to write, model.onnx"},
     )

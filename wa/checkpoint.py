@@ -38,7 +38,8 @@ def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], facts: di
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """Returns the tensors by name and the facts."""
     if Path(path).is_dir():
-        raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {path}/model.safetensors")
+        some = next(Path(path).rglob("model.safetensors"), "a model.safetensors")
+        raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {some}")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}

@@ -4,8 +4,8 @@
 
 The preprocessing that is easy to get wrong is inside: the input `image` is uint8 (batch, height, width, channels), pixels as
 PIL, numpy and OpenCV hold them (RGB), of the size that the network takes; the output `probability` is float32 (batch,
-classes). The metadata say the rest: `classes` (a JSON list, in the order of the output), `image_shape`, `dataset`, and
-`checkpoint_sha256`.
+classes). The metadata say the rest: `classes` (a JSON list, in the order of the output), `image_shape`, `dataset`,
+`checkpoint_sha256`, and `cache_size`, the side of the squares to which photographs were cut first, or null.
 """
 
 import json
@@ -50,8 +50,8 @@ def export(path: str, output: str) -> None:
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError:
         raise UserError("wa export needs onnxscript, and onnxruntime to verify: pip install onnxscript onnxruntime") from None
-    if not Path(output).absolute().parent.is_dir() or Path(output).is_dir():
-        raise UserError(f"{output} is no place for a file: name a file in a folder that is there, for instance model.onnx")
+    if Path(output).suffix != ".onnx" or not Path(output).absolute().parent.is_dir():  # a checkpoint is not overwritten
+        raise UserError(f"{output} is no place for a model: name a file *.onnx in a folder that is there")
     classifier = Classifier(path)
     model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # of torch about itself
@@ -71,6 +71,7 @@ def export(path: str, output: str) -> None:
         image_shape=json.dumps(shape),
         dataset=str(classifier.facts.get("dataset")),
         checkpoint_sha256=sha256(path),
+        cache_size=json.dumps(classifier.facts.get("cache_size")),
     )
     with writing(output) as temporary:
         program.save(temporary, external_data=False)

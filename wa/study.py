@@ -14,6 +14,7 @@ import copy
 import difflib
 import itertools
 import json
+import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Iterator
@@ -223,7 +224,7 @@ class Study:
                 " several studies of them"
             )
         self.check_methods()
-        self.check_batches()
+        self.check_training()
         self.bases = {method: self.base_name(method) for method in config["methods"]}
         self.tasks = {task.path: task for run in self.runs() for task in run} | {t.path: t for t in self.base_tasks()}
 
@@ -252,12 +253,16 @@ class Study:
             if method["alignment"] == "bias" and not self.recipe(name).bias:
                 refuse("alignment: bias needs a classifier with biases (training.bias: true)")
 
-    def check_batches(self) -> None:
+    def check_training(self) -> None:
         bases, later = {self.recipe(None)}, {self.recipe(m) for m in self.config["methods"]}
         bases |= {self.recipe(m, base=True) for m in self.config["methods"]}
         for file in {recipe.pretrained for recipe in bases | later} - {""}:
             if not Path(file).is_file():
                 raise UserError(f"config: training.pretrained: {file} is not there")
+        cache = cache_size_of(self.config["dataset"], self.config["cache_size"])
+        for name in {name for recipe in bases | later for name in recipe.augmentation}:
+            if cache and (crop := re.fullmatch(r"resized-crop-(\d+)", name)) and int(crop[1]) > cache:
+                raise UserError(f"config: training.augmentation: {name} is more than cache_size: {cache} keeps")
         for base, increment in self.protocols:
             for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
                 batch = max(recipe.batch_size for recipe in (later if number else bases))

@@ -64,7 +64,8 @@ onstart:
 onerror:
     if not DRAFT and any(Path(run[0].path, "metrics.json").exists() for run in RUNS):
         which = "".join(f" --configfile {shlex.quote(str(file))}" for file in workflow.overwrite_configfiles)
-        logger.error(f"{ROOT} is not finished; to draw what is there of it: snakemake --cores 2{which} --config draft=True")
+        me = sys.argv[0] if sys.argv[0].endswith("snakemake") else "snakemake"
+        logger.error(f"{ROOT} is not finished; to draw what is there of it: {me} --cores 2{which} --config draft=True")
 
 
 wildcard_constraints:
