@@ -111,3 +111,18 @@ def test_a_torn_checkpoint_is_refused_by_name(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"m.safetensors is damaged"):
         load_model(path)
+
+
+def test_new_rows_as_pycil_draws_them():
+    """convs/linears.py of PyCIL: kaiming_uniform(nonlinearity="linear") has the bound sqrt(3 / d); biases are zero."""
+    torch.manual_seed(0)
+    kaiming, plain = CilClassifier(64, init="kaiming"), CilClassifier(64)
+    kaiming.grow(1000)
+    plain.grow(1000)
+    assert (
+        kaiming.heads[0].weight.abs().max().item() == pytest.approx((3 / 64) ** 0.5, rel=1e-3) and not kaiming.heads[0].bias.any()
+    )
+    assert plain.heads[0].weight.abs().max().item() == pytest.approx(1 / 8, rel=1e-3) and plain.heads[0].bias.any()
+    kaiming.heads[0].bias.data.fill_(1)
+    kaiming.redraw()
+    assert not kaiming.heads[0].bias.any() and kaiming.heads[0].weight.abs().max() > 1 / 8

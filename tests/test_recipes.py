@@ -5,6 +5,7 @@ import yaml
 
 from wa import recipe as recipes
 from wa import train
+from wa.files import UserError
 from wa.recipe import learning_rate
 from wa.recipes import RECIPES
 from wa.study import SCHEMA, Study
@@ -89,3 +90,23 @@ def test_a_config_goes_over_the_recipe_key_by_key(tmp_path):
     assert (b.mix, b.distillation, b.lr, b.momentum, b.schedule) == ("sum", "0.5", 0.3, 0.8, "cosine")
     assert own.bases == {"a": "", "b": "-tutorial-lr-0.3"}
     assert recipes.from_config({}).flags() == ""
+
+
+def test_a_recipe_leaves_a_method_with_a_distillation_of_its_own_alone(tmp_path):
+    """Else lwf, icarl and ss-il of docs/methods.md, under a convex recipe, weight the cross-entropy by -2, 0 and 0."""
+    methods = {
+        "lwf": {"distillation": 3, "temperature_squared": False, "classification": "separated"},
+        "icarl": {"memory": 2000, "distillation": 1, "classifier": "nme"},
+        "kd": {"memory": 2000, "distillation": "dynamic"},
+        "replay": {"memory": 2000},
+    }
+    for name in NAMES:
+        one = study(name, tmp_path, methods=methods)
+        assert {one.recipe(m).mix for m in methods} == {"sum"}
+        assert one.recipe("icarl").temperature_squared and not one.recipe("lwf").temperature_squared
+
+
+@pytest.mark.parametrize("weight", [1, 3])
+def test_a_cross_entropy_without_weight_is_refused(weight, tmp_path):
+    with pytest.raises(UserError, match=f"methods.m.mix: convex weights the cross-entropy by 1 - distillation = {1 - weight}"):
+        study("none", tmp_path, methods={"m": {"distillation": weight, "mix": "convex"}})

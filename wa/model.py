@@ -12,14 +12,27 @@ from wa.files import UserError, check, is_count
 class CilClassifier(nn.Module):
     """One linear head a task; together they give one score for every class seen so far."""
 
-    def __init__(self, features: int, bias: bool = True):
+    def __init__(self, features: int, bias: bool = True, init: str = "torch"):
         super().__init__()
-        self.features, self.bias = features, bias
+        self.features, self.bias, self.init = features, bias, init
         self.heads = nn.ModuleList()
+
+    def new_head(self, classes: int) -> nn.Linear:
+        """A linear layer, drawn from torch's generator on the CPU.
+
+        init `torch`: nn.Linear's own, weights and biases from U(-1/sqrt(d), 1/sqrt(d)). `kaiming`: weights from
+        U(-sqrt(3/d), sqrt(3/d)), biases zero (PyCIL, convs/linears.py, SimpleLinear).
+        """
+        head = nn.Linear(self.features, classes, self.bias)
+        if self.init == "kaiming":
+            nn.init.kaiming_uniform_(head.weight, nonlinearity="linear")
+            if head.bias is not None:
+                nn.init.zeros_(head.bias)
+        return head
 
     def grow(self, classes: int) -> None:
         """Add a head for the classes of a new task; the old heads stay as they are."""
-        self.heads.append(nn.Linear(self.features, classes, self.bias))
+        self.heads.append(self.new_head(classes))
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -31,7 +44,7 @@ class CilClassifier(nn.Module):
     def redraw(self) -> None:
         """New weights for all heads, drawn on the CPU from torch's generator, in place."""
         for head in self.heads:
-            fresh = nn.Linear(head.in_features, head.out_features, self.bias)
+            fresh = self.new_head(head.out_features)
             for p, new in zip(head.parameters(), fresh.parameters(), strict=True):
                 p.copy_(new)
 
@@ -51,10 +64,11 @@ class CilModel(nn.Module):
         bias: bool = True,
         size: tuple[int, int] | None = None,
         pretrained: str = "",
+        init: str = "torch",
     ):
         super().__init__()
         self.backbone = backbones.build(backbone, in_channels, size, pretrained)
-        self.classifier = CilClassifier(self.backbone.features, bias)
+        self.classifier = CilClassifier(self.backbone.features, bias, init)
         for classes in task_sizes:
             self.classifier.grow(classes)
 

@@ -21,6 +21,11 @@ class Recipe:
     )
     pretrained: str = setting("", "file of weights that the backbone begins with (.safetensors, or torch's)")
     bias: bool = setting(True, "whether the classifier has biases")
+    classifier_init: str = setting(
+        "torch",
+        "how new rows of the classifier are drawn; torch: as nn.Linear; kaiming: sqrt(3) longer, biases zero (PyCIL)",
+        ("torch", "kaiming"),
+    )
     epochs: int = setting(170, "passes over the images of the task and the memory")
     batch_size: int = setting(128, "images a step, over all processes together")
     lr: float = setting(0.1, "learning rate of SGD")

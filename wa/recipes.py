@@ -1,9 +1,9 @@
 """The published variants of WA, by name: `recipe: pycil` in a config takes all settings below, and the config's own
 settings go over them, key by key.
 
-`training` is that section of a config (its `base` has what differs for task 0 and for trainings from scratch); `method` has
-the choices of every method that does not make them itself, save that a method takes `distillation` by writing
-`distillation: recipe`. What is not here has the default of wa/recipe.py.
+`training` is that section of a config. Its `base` has what differs for task 0 and for trainings from scratch. `method` has the
+choices that a method takes by writing `distillation: recipe`; it may still make some of them itself. A method with a
+distillation of its own takes none of them. What is not here has the default of wa/recipe.py.
 """
 
 CROP_FLIP_BRIGHTNESS = ["crop-4", "flip", "brightness-0.247"]  # ColorJitter(brightness=63 / 255)
@@ -31,11 +31,12 @@ RECIPES = {
     },
     # PyCIL (github.com/LAMDA-CL/PyCIL) since commit 716625e of 2023-02-16: models/wa.py (constants at its top, _KD_loss, the
     # loss (1 - kd_lambda) CE + kd_lambda KD), utils/data.py (iCIFAR100), exps/wa.json (2000 exemplars in total, order 1993).
-    # Its distillation is the soft cross-entropy, whose gradient is that of the divergence here. Not reproduced: it draws new
-    # rows from kaiming_uniform(nonlinearity="linear"), which are sqrt(3) longer than torch's nn.Linear, and biases from 0.
+    # Its distillation is the soft cross-entropy, whose gradient is that of the divergence here. New rows of the classifier:
+    # convs/linears.py, SimpleLinear.
     "pycil": {
         "training": {
             "backbone": "resnet32",
+            "classifier_init": "kaiming",
             "epochs": 170,
             "batch_size": 128,
             "lr": 0.1,

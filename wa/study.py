@@ -159,10 +159,8 @@ def apply_recipes(config: dict) -> None:
         if method.get("distillation") == "recipe":
             if "distillation" not in recipe["method"]:
                 raise UserError(f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance recipe: pycil")
-            method["distillation"] = recipe["method"]["distillation"]
-        for key, value in recipe["method"].items():
-            if key != "distillation":
-                method.setdefault(key, value)
+            del method["distillation"]
+            method |= recipe["method"] | method
     config["training"] = merged([RECIPES[study]["training"], own])
 
 
@@ -235,6 +233,12 @@ class Study:
             raise UserError(f"config: methods.{name}.{what}")
 
         for name, method in self.config["methods"].items():
+            weight = method["distillation"]
+            if method["mix"] == "convex" and weight != "dynamic" and weight >= 1:
+                refuse(
+                    f"mix: convex weights the cross-entropy by 1 - distillation = {1 - weight:g}, so no class would be learned;"
+                    " use mix: sum, or a distillation below 1"
+                )
             memory, least = method["memory"], 2 * self.n_classes if method["held_out"] else self.n_classes
             if isinstance(memory, int) and 0 < memory < least:
                 refuse(

@@ -49,7 +49,10 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
     torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
     channels, size = task.facts["image_shape"][2], input_size(task, recipe)
     if task.n_old == 0 or recipe.start == "scratch":
-        return CilModel(recipe.backbone, channels, task.sizes, recipe.bias, tuple(size), recipe.pretrained), None
+        model = CilModel(
+            recipe.backbone, channels, task.sizes, recipe.bias, tuple(size), recipe.pretrained, recipe.classifier_init
+        )
+        return model, None
     if not args.model:
         raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
     model, facts = load_model(args.model)
@@ -59,6 +62,7 @@ def build(args: argparse.Namespace, task: Task, recipe: Recipe) -> tuple[CilMode
         what = "backbone, channels, classes a task, bias, size of images"
         raise UserError(f"{args.model} does not fit: it is ({what}) {have}, wanted is {want}")
     teacher = load_model(args.model)[0].requires_grad_(False).eval() if recipe.distillation != "0" else None
+    model.classifier.init = recipe.classifier_init
     model.classifier.grow(task.sizes[-1])
     model.backbone.requires_grad_(not recipe.freeze)
     return model, teacher
