@@ -1,4 +1,4 @@
-"""How fast wa.augment is against timm with Pillow: crop-4, flip and rand-m9-mstd0.5-inc1, on one thread.
+"""How fast wa.data.augment is against timm with Pillow: crop-4, flip and rand-m9-mstd0.5-inc1, on one thread.
 
     PYTHONPATH=. python benchmarks/augment.py --data ../shared/data/cifar100.tar   # or after pip install -e .
 
@@ -22,7 +22,7 @@ from timm.data import create_transform
 from torch import Tensor
 from torchvision import transforms
 
-from wa.augment import Augment, normalize
+from wa.data.augment import Augment, normalize
 from wa.randomness import key
 
 BATCH = 128
@@ -39,7 +39,11 @@ def load(tar: str | None, count: int) -> Tensor:
     with tarfile.open(tar) as archive:
         for member in archive:
             if member.name.endswith(".png"):
-                pixels.append(np.asarray(Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")))
+                pixels.append(
+                    np.asarray(
+                        Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
+                    )
+                )
             if len(pixels) == count:
                 break
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
@@ -88,7 +92,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     images = load(options.data, options.batches * BATCH)
-    epochs = {"timm and Pillow": timm_epoch(images), "wa.augment": our_epoch(images)}
+    epochs = {"timm and Pillow": timm_epoch(images), "wa.data.augment": our_epoch(images)}
     speeds: dict[str, list[float]] = {name: [] for name in epochs}
     for round_ in range(options.rounds + 1):
         for name, epoch in epochs.items():

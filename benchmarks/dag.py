@@ -26,8 +26,13 @@ def config(runs: int) -> dict:
         "dataset": "cifar100",
         "orders": list(range(1993, 1998)),
         "seeds": list(range(5)),
-        "protocols": [{"base": b, "increment": i} for b, i in ((10, 10), (55, 5), (82, 2), (91, 1))],
-        "methods": {f"m{m}": {"memory": 2000, "distillation": "dynamic", "alignment": "weight"} for m in range(methods)},
+        "protocols": [
+            {"base": b, "increment": i} for b, i in ((10, 10), (55, 5), (82, 2), (91, 1))
+        ],
+        "methods": {
+            f"m{m}": {"memory": 2000, "distillation": "dynamic", "alignment": "weight"}
+            for m in range(methods)
+        },
     }
 
 
@@ -41,9 +46,13 @@ def main() -> None:
         options = ["--directory", folder, "--configfile", str(study), "-n", "--quiet", "rules"]
         command = [sys.executable, "-u", "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *options]
         planned = None
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as run:
             for line in run.stdout:
-                if planned is None and line.startswith("Job stats:"):  # a dry run says it again when it has listed the jobs
+                if planned is None and line.startswith(
+                    "Job stats:"
+                ):  # a dry run says it again when it has listed the jobs
                     planned = sum(psutil.Process(run.pid).cpu_times()[:2])
                 if line.startswith("total "):
                     jobs = line.split()[1]
@@ -51,7 +60,9 @@ def main() -> None:
         sys.exit("snakemake failed; run it yourself")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = usage.ru_utime + usage.ru_stime
-    print(f"{jobs} jobs, {usage.ru_maxrss / 2**20:.2f} GiB; processor time: {planned:.1f} s to plan, {processor:.1f} s in all")
+    print(
+        f"{jobs} jobs, {usage.ru_maxrss / 2**20:.2f} GiB; processor time: {planned:.1f} s to plan, {processor:.1f} s in all"
+    )
 
 
 if __name__ == "__main__":

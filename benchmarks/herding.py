@@ -1,8 +1,8 @@
-"""How fast wa.herding is against continuum: 100 classes of 500 images with 64 features, on one thread.
+"""How fast wa.methods.selection is against continuum: 100 classes of 500 images with 64 features, on one thread.
 
     PYTHONPATH=. python benchmarks/herding.py          # or after pip install -e .
 
-The work differs, to our disadvantage: wa.herding.rank_classes ranks all 500 images of a class (so that a memory of any
+The work differs, to our disadvantage: wa.methods.selection.rank_classes ranks all 500 images of a class (so that a memory of any
 size is a prefix); continuum's herd_closest_to_barycenter chooses --per-class of them, 20 in practice: 2000 exemplars
 for 100 classes. With --per-class 500 it is asked for as much as ours, and stops at 1000 iterations a class: it can
 choose an image again. Features are made up: float32, not negative as after a ReLU, fixed seed. The rounds of the two
@@ -34,12 +34,14 @@ from collections.abc import Callable
 import numpy as np
 from continuum.rehearsal import herd_closest_to_barycenter
 
-from wa.herding import rank_classes
+from wa.methods.selection import rank_classes
 
 CLASSES, IMAGES, FEATURES = 100, 500, 64
 
 
-def measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[list[float], list[float]]]:
+def measure(
+    sides: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, tuple[list[float], list[float]]]:
     """Milliseconds of every round: name -> (CPU, wall)."""
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in sides}
     for round_ in range(rounds + 1):
@@ -59,26 +61,52 @@ def imagenet() -> None:
     labels, rng = np.repeat(np.arange(1000), sizes), np.random.default_rng(0)
     features = np.maximum(rng.standard_normal((len(labels), 512), np.float32) + np.float32(0.5), 0)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(f"{folder}/features.npz", index=np.arange(len(labels)), label=labels, features=features)
+        np.savez(
+            f"{folder}/features.npz", index=np.arange(len(labels)), label=labels, features=features
+        )
         del features
         # Of itself: what getrusage says of a child counts the memory of this process, too.
-        code = "import wa.herding; wa.herding.main(); print(open('/proc/self/status').read())"
-        command = ["-c", code, "--features", f"{folder}/features.npz", "--output", f"{folder}/herding.npz"]
+        code = "import wa.methods.selection; wa.methods.selection.main(); print(open('/proc/self/status').read())"
+        command = [
+            "-c",
+            code,
+            "--features",
+            f"{folder}/features.npz",
+            "--output",
+            f"{folder}/herding.npz",
+        ]
         started = time.perf_counter()
-        threads = {f"{library}_NUM_THREADS": str(len(os.sched_getaffinity(0))) for library in ("OMP", "OPENBLAS", "MKL")}
-        status = subprocess.check_output([sys.executable, *command], env=os.environ | threads, text=True)
-        seconds, kilobytes = time.perf_counter() - started, int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+        threads = {
+            f"{library}_NUM_THREADS": str(len(os.sched_getaffinity(0)))
+            for library in ("OMP", "OPENBLAS", "MKL")
+        }
+        status = subprocess.check_output(
+            [sys.executable, *command], env=os.environ | threads, text=True
+        )
+        seconds, kilobytes = (
+            time.perf_counter() - started,
+            int(re.search(r"VmHWM:\s+(\d+)", status)[1]),
+        )
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert len(np.load(f"{folder}/herding.npz")["ranking"]) == len(labels)
-    print(f"{len(labels)} images: CPU {used.ru_utime + used.ru_stime:.0f} s, at most {kilobytes / 1e6:.1f} GB of memory")
+    print(
+        f"{len(labels)} images: CPU {used.ru_utime + used.ru_stime:.0f} s, at most {kilobytes / 1e6:.1f} GB of memory"
+    )
     print(f"seconds: {seconds:.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--per-class", type=int, default=20, help="images of a class that continuum chooses (default: 20)")
-    parser.add_argument("--imagenet", action="store_true", help="measure the program on features of ImageNet's size")
+    parser.add_argument(
+        "--per-class",
+        type=int,
+        default=20,
+        help="images of a class that continuum chooses (default: 20)",
+    )
+    parser.add_argument(
+        "--imagenet", action="store_true", help="measure the program on features of ImageNet's size"
+    )
     options = parser.parse_args()
     if options.imagenet:
         imagenet()
@@ -92,14 +120,16 @@ def main() -> None:
         f"continuum, {options.per_class} of {IMAGES}": lambda: herd_closest_to_barycenter(
             index, labels, labels, features, options.per_class
         ),
-        f"wa.herding, all {IMAGES}": lambda: rank_classes(features, labels),
+        f"wa.methods.selection, all {IMAGES}": lambda: rank_classes(features, labels),
     }
     times = measure(sides, options.rounds)
 
     print(f"{'ms':28}{'min':>10}{'median':>10}{'max':>10}")
     for name, clocks in times.items():
         for clock, ms in zip(("CPU", "wall"), clocks, strict=True):
-            print(f"{name + ', ' + clock:28}{min(ms):10.0f}{statistics.median(ms):10.0f}{max(ms):10.0f}")
+            print(
+                f"{name + ', ' + clock:28}{min(ms):10.0f}{statistics.median(ms):10.0f}{max(ms):10.0f}"
+            )
     theirs, ours = (statistics.median(cpu) for cpu, _ in times.values())
     print(f"speedup: {theirs / ours:.2f}")
 

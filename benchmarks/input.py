@@ -3,7 +3,7 @@
     PYTHONPATH=. python benchmarks/input.py --data tiny-imagenet-20.tar            # or after pip install -e .
 
 The tar's .JPEG files, enlarged to 375 x 500 pixels as ImageNet's are, lie in a temporary folder. timm's side decodes them in as
-many workers as there are cores, with its create_transform; ours reads the squares of 256 pixels that wa.datasets keeps (packing
+many workers as there are cores, with its create_transform; ours reads the squares of 256 pixels that wa.data.datasets keeps (packing
 is paid once, see benchmarks/prepare.py) and augments its share of each batch in as many processes of one thread, as torchrun's do
 where the config says `processes: 2`, in which the images then are. The same crops of 224 pixels, flips and --policy (a
 RandAugment of timm, `jitter` for its colour jitter of .4, or none); both end with float32. On a GPU ours runs there, in one
@@ -14,7 +14,7 @@ that does all, says what the work costs.
 import argparse
 import os
 
-os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as in wa.train; for both sides
+os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as in wa.training.train; for both sides
 
 import contextlib
 import multiprocessing
@@ -31,10 +31,10 @@ from prepare import files_of
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 
-from wa.augment import Augment, normalize
-from wa.datasets import read_image
-from wa.inputs import Images
-from wa.pack import pack
+from wa.data.augment import Augment, normalize
+from wa.data.batches import Images
+from wa.data.images import read_image
+from wa.data.packing import pack
 from wa.randomness import key
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
@@ -61,11 +61,25 @@ def timm_epoch(files: list[str], policy: str, batch: int, workers: int):
         mean=MEAN,
         std=STD,
     )
-    loader = DataLoader(Files(files, transform), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(
+        Files(files, transform),
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
     return lambda: sum(len(x) for x in loader)
 
 
-def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.device, rank: int = 0, processes: int = 1):
+def our_epoch(
+    folder: Path,
+    count: int,
+    policy: str,
+    batch: int,
+    device: torch.device,
+    rank: int = 0,
+    processes: int = 1,
+):
     own = {"none": [], "jitter": ["jitter-0.4-0.4-0.4"]}.get(policy, [policy])
     images = Images(folder, "train", np.arange(count), np.zeros(count, int), device)
     augment = Augment([f"resized-crop-{SIZE}", "flip", *own])
@@ -77,7 +91,9 @@ def our_epoch(folder: Path, count: int, policy: str, batch: int, device: torch.d
         rows = [some.tensor_split(processes)[rank] for some in rows]
         for some, pixels in zip(rows, images.batches(rows), strict=True):
             index = some.to(device)
-            x = augment(pixels, key(0).to(device), index).contiguous(memory_format=torch.channels_last)
+            x = augment(pixels, key(0).to(device), index).contiguous(
+                memory_format=torch.channels_last
+            )
             done += len(normalize(x, mean, std))
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -113,7 +129,11 @@ def in_processes(processes: int, *args):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="TAR", required=True, help="a tar with .JPEG files")
-    parser.add_argument("--policy", default="none", help="none (default), jitter, or a RandAugment such as rand-m9-mstd0.5-inc1")
+    parser.add_argument(
+        "--policy",
+        default="none",
+        help="none (default), jitter, or a RandAugment such as rand-m9-mstd0.5-inc1",
+    )
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
@@ -123,12 +143,21 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         files = files_of(options.data, options.images, 375, Path(folder))
-        pack(files, Path(folder, "train_images.npy"), (256, 256, 3), partial(read_image, channels=3, square=256), "", cores)
+        pack(
+            files,
+            Path(folder, "train_images.npy"),
+            (256, 256, 3),
+            partial(read_image, channels=3, square=256),
+            "",
+            cores,
+        )
         ours = (Path(folder), len(files), options.policy, options.batch, device)
         processes = cores if device.type == "cpu" else 1
         sides = {
             f"timm, {cores} workers": timm_epoch(files, options.policy, options.batch, cores),
-            f"wa on {device.type}, {processes} processes": in_processes(processes, *ours) if processes > 1 else our_epoch(*ours),
+            f"wa on {device.type}, {processes} processes": in_processes(processes, *ours)
+            if processes > 1
+            else our_epoch(*ours),
         }
         wall: dict[str, list[float]] = {name: [] for name in sides}
         for round_ in range(options.rounds + 1):
@@ -141,13 +170,17 @@ def main() -> None:
     print(f"{'images/s':24}{'min':>10}{'median':>10}{'max':>10}{'CPU ms an image':>20}")
     for (name, seconds), ms in zip(wall.items(), cpu, strict=True):
         speeds = sorted(len(files) / s for s in seconds)
-        print(f"{name:24}{speeds[0]:10.0f}{statistics.median(speeds):10.0f}{speeds[-1]:10.0f}{ms:20.2f}")
+        print(
+            f"{name:24}{speeds[0]:10.0f}{statistics.median(speeds):10.0f}{speeds[-1]:10.0f}{ms:20.2f}"
+        )
     print(f"processor time: {cpu[0] / cpu[1]:.1f} times less")
     theirs, ours = (statistics.median(seconds) for seconds in wall.values())
     print(f"speedup: {theirs / ours:.2f}")
 
 
-def cpu_of(files: list[str], options: argparse.Namespace, device: torch.device, folder: Path) -> list[float]:
+def cpu_of(
+    files: list[str], options: argparse.Namespace, device: torch.device, folder: Path
+) -> list[float]:
     """Milliseconds of processor time an image, in this process alone: a worker's is known only when it ends."""
     torch.set_num_threads(1)
     some = files[: 4 * options.batch]

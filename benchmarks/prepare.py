@@ -1,4 +1,4 @@
-"""How fast wa.datasets packs JPEGs on all cores, against a loop with Pillow in one process that does the same.
+"""How fast wa.data.datasets packs JPEGs on all cores, against a loop with Pillow in one process that does the same.
 
     PYTHONPATH=. python benchmarks/prepare.py --data tiny-imagenet-20.tar          # or after pip install -e .
 
@@ -21,17 +21,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wa.datasets import cut_square, read_image
-from wa.pack import pack
+from wa.data.images import cut_square, read_image
+from wa.data.packing import pack
 
 
 def files_of(tar: str, count: int, size: int | None, folder: Path) -> list[str]:
     with tarfile.open(tar) as archive:
-        jpegs = [archive.extractfile(member).read() for member in archive if member.name.endswith(".JPEG")]
+        jpegs = [
+            archive.extractfile(member).read()
+            for member in archive
+            if member.name.endswith(".JPEG")
+        ]
     if size:
         for i, jpeg in enumerate(jpegs := jpegs[:200]):
             stream = io.BytesIO()
-            Image.open(io.BytesIO(jpeg)).convert("RGB").resize((size * 4 // 3, size)).save(stream, "JPEG", quality=90)
+            Image.open(io.BytesIO(jpeg)).convert("RGB").resize((size * 4 // 3, size)).save(
+                stream, "JPEG", quality=90
+            )
             jpegs[i] = stream.getvalue()
     files = [folder / f"{i:06d}.JPEG" for i in range(count)]
     for i, file in enumerate(files):
@@ -54,8 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="TAR", required=True, help="a tar with .JPEG files")
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--size", type=int, help="shorter side that the pictures are enlarged to (default: as they are)")
-    parser.add_argument("--cache", type=int, help="squares to keep (default: the images as they are)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="shorter side that the pictures are enlarged to (default: as they are)",
+    )
+    parser.add_argument(
+        "--cache", type=int, help="squares to keep (default: the images as they are)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
@@ -66,7 +78,9 @@ def main() -> None:
         output = Path(folder, "images.npy")
         sides = {
             "a loop with Pillow": lambda: loop(files, output, options.cache),
-            f"wa.pack, {cores} processes": lambda: pack(files, output, read(files[0]).shape, read, "", cores),
+            f"wa.data.packing, {cores} processes": lambda: pack(
+                files, output, read(files[0]).shape, read, "", cores
+            ),
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         arrays = []
@@ -75,15 +89,21 @@ def main() -> None:
                 started, before = time.perf_counter(), sum(os.times()[:4])
                 side()
                 if round_:
-                    times[name].append((time.perf_counter() - started, sum(os.times()[:4]) - before))
+                    times[name].append(
+                        (time.perf_counter() - started, sum(os.times()[:4]) - before)
+                    )
                 else:
                     arrays.append(np.load(output))
         difference = np.abs(arrays[0].astype(np.int16) - arrays[1]).max()
-    print(f"{len(files)} images, largest difference of a pixel: {difference}\n{'s':36}{'min':>10}{'median':>10}{'max':>10}")
+    print(
+        f"{len(files)} images, largest difference of a pixel: {difference}\n{'s':36}{'min':>10}{'median':>10}{'max':>10}"
+    )
     medians = []
     for name, both in times.items():
         for clock, values in zip(("wall", "CPU"), zip(*both, strict=True), strict=True):
-            print(f"{name + ', ' + clock:36}{min(values):10.2f}{statistics.median(values):10.2f}{max(values):10.2f}")
+            print(
+                f"{name + ', ' + clock:36}{min(values):10.2f}{statistics.median(values):10.2f}{max(values):10.2f}"
+            )
             medians.append(statistics.median(values))
     theirs, cpu, ours, our_cpu = medians
     print(

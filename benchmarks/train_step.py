@@ -1,9 +1,9 @@
-"""How fast wa.train is against a plain PyTorch loop on the same work: ResNet-32, batches of 128, 100 classes of which 50 are old.
+"""How fast wa.training.train is against a plain PyTorch loop on the same work: ResNet-32, batches of 128, 100 classes of which 50 are old.
 
     PYTHONPATH=. python benchmarks/train_step.py --data ../shared/data/cifar100.tar   # or after pip install -e .
 
 The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a worker a core, float32,
-torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.engine.Trainer on packed arrays, in both
+torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.training.engine.Trainer on packed arrays, in both
 precisions, and once more in bfloat16 without deterministic algorithms. Both train the same network on the same images with
 crop-4, flip and rand-m9-mstd0.5-inc1, and the loss CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may
 use every core, and the GPU if there is one.
@@ -29,10 +29,10 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from wa import engine, train
 from wa.checkpoint import write_checkpoint
 from wa.files import sha256, write_json
-from wa.model import CilModel
+from wa.models.model import CilModel
+from wa.training import engine, train
 
 BATCH, OLD, NEW = 128, 50, 50
 ENGINES = {
@@ -50,18 +50,32 @@ def load(tar: str | None, count: int) -> tuple[np.ndarray, np.ndarray]:
         images = F.interpolate(coarse, size=32, mode="bicubic").clamp(0, 255).byte()
         return images.permute(0, 2, 3, 1).numpy(), np.arange(count) % (OLD + NEW)
     with tarfile.open(tar) as archive:
-        files = [m for m in archive.getmembers() if m.name.startswith("train/") and m.name.endswith(".png")]
+        files = [
+            m
+            for m in archive.getmembers()
+            if m.name.startswith("train/") and m.name.endswith(".png")
+        ]
         files = [files[i * len(files) // count] for i in range(count)]
         images = [np.asarray(Image.open(archive.extractfile(m)).convert("RGB")) for m in files]
-    return np.stack(images), np.unique([m.name.split("/")[1] for m in files], return_inverse=True)[1]
+    return np.stack(images), np.unique([m.name.split("/")[1] for m in files], return_inverse=True)[
+        1
+    ]
 
 
 class PilImages(Dataset):
     def __init__(self, images: np.ndarray, labels: np.ndarray):
-        policy = {"auto_augment": "rand-m9-mstd0.5-inc1", "interpolation": "bicubic", "color_jitter": 0.4}
+        policy = {
+            "auto_augment": "rand-m9-mstd0.5-inc1",
+            "interpolation": "bicubic",
+            "color_jitter": 0.4,
+        }
         timms = create_transform(input_size=32, is_training=True, mean=MEAN, std=STD, **policy)
         timms.transforms[0] = transforms.RandomCrop(32, padding=4)
-        self.images, self.labels, self.transform = [Image.fromarray(i) for i in images], labels.tolist(), timms
+        self.images, self.labels, self.transform = (
+            [Image.fromarray(i) for i in images],
+            labels.tolist(),
+            timms,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,13 +92,19 @@ def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) ->
         torch.use_deterministic_algorithms(False)
         model.train()
         for images, target in loader:
-            images, target = images.to(device, non_blocking=True), target.to(device, non_blocking=True)
+            images, target = (
+                images.to(device, non_blocking=True),
+                target.to(device, non_blocking=True),
+            )
             logits = model(images)
             ce, kd = F.cross_entropy(logits, target), torch.zeros((), device=device)
             if teacher:
                 with torch.no_grad():
                     soft = F.softmax(teacher(images) / 2, dim=1)
-                kd = F.kl_div(F.log_softmax(logits[:, :OLD] / 2, dim=1), soft, reduction="batchmean") * 2**2
+                kd = (
+                    F.kl_div(F.log_softmax(logits[:, :OLD] / 2, dim=1), soft, reduction="batchmean")
+                    * 2**2
+                )
             loss = ce + 0.5 * kd
             optimizer.zero_grad()
             loss.backward()
@@ -94,10 +114,21 @@ def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) ->
     return epoch
 
 
-def ours(folder: Path, *recipe: str) -> Callable[[], None]:
-    """wa.train on the packed data set in `folder`, set up as its main function does."""
-    files = ["--data", folder, "--order", folder / "order.json", "--model", folder / "model.safetensors", "--output", folder]
-    args, settings = train.parse([*map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *recipe])
+def ours(folder: Path, *settings: str) -> Callable[[], None]:
+    """wa.training.train on the packed data set in `folder`, set up as its main function does."""
+    files = [
+        "--data",
+        folder,
+        "--order",
+        folder / "order.json",
+        "--model",
+        folder / "model.safetensors",
+        "--output",
+        folder,
+    ]
+    args, settings = train.parse(
+        [*map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *settings]
+    )
     trainer, count = train.prepare(args, settings), iter(range(settings.epochs))
 
     def epoch() -> None:
@@ -107,27 +138,39 @@ def ours(folder: Path, *recipe: str) -> Callable[[], None]:
     return epoch
 
 
-def contestants(images: np.ndarray, labels: np.ndarray, workers: int, folder: Path) -> dict[str, Callable[[], None]]:
+def contestants(
+    images: np.ndarray, labels: np.ndarray, workers: int, folder: Path
+) -> dict[str, Callable[[], None]]:
     """What trains an epoch, by name. Packs the data set and writes the teacher's checkpoint into `folder`."""
     device = engine.Processes("auto").device
     teacher = CilModel("resnet32", 3, [OLD]).eval()
-    facts = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
-    write_checkpoint(folder / "model.safetensors", teacher.tensors(), facts)
+    dataset = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
+    write_checkpoint(folder / "model.safetensors", teacher.tensors(), dataset)
     order = list(range(OLD + NEW))
     names = [str(c) for c in order]
     write_json(folder / "order.json", {"order": order, "names": names})
-    facts = {"dataset": "cifar100", "classes": names, "image_shape": [32, 32, 3], "mean": MEAN, "std": STD}
-    facts["train_counts"] = np.bincount(labels, minlength=len(names)).tolist()
-    for split, (kind, array) in product(("train", "test"), {"images": images, "labels": labels}.items()):
+    dataset = {
+        "dataset": "cifar100",
+        "classes": names,
+        "image_shape": [32, 32, 3],
+        "mean": MEAN,
+        "std": STD,
+    }
+    dataset["train_counts"] = np.bincount(labels, minlength=len(names)).tolist()
+    for split, (kind, array) in product(
+        ("train", "test"), {"images": images, "labels": labels}.items()
+    ):
         name = f"{split}_{kind}"
         np.save(folder / f"{name}.npy", array)
-        facts[f"{name}_sha256"] = sha256(folder / f"{name}.npy")
-    write_json(folder / "dataset.json", facts)
+        dataset[f"{name}_sha256"] = sha256(folder / f"{name}.npy")
+    write_json(folder / "dataset.json", dataset)
     keep = {"persistent_workers": workers > 0, "pin_memory": device.type == "cuda"}
     loader = DataLoader(PilImages(images, labels), BATCH, shuffle=True, num_workers=workers, **keep)
     sides = {}
     for case, weight in (("with teacher", "0.5"), ("without", "0")):
-        sides[f"{case}, plain"] = plain(loader, device, teacher.to(device) if weight != "0" else None)
+        sides[f"{case}, plain"] = plain(
+            loader, device, teacher.to(device) if weight != "0" else None
+        )
         for name, settings in ENGINES.items():
             sides[f"{case}, {name}"] = ours(folder, "--distillation", weight, *settings)
     return sides
@@ -138,8 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="TAR", help="a tar of CIFAR-100 as train/CLASS/*.png")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6, help="steps of each in a round (default: 6)")
-    parser.add_argument("--workers", type=int, default=cores, help=f"of the DataLoader (default: the cores, {cores})")
+    parser.add_argument(
+        "--steps", type=int, default=6, help="steps of each in a round (default: 6)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cores,
+        help=f"of the DataLoader (default: the cores, {cores})",
+    )
     options = parser.parse_args()
 
     torch.set_num_threads(cores)
@@ -159,7 +209,10 @@ def main() -> None:
     print(f"{'images/s':28}{'min':>10}{'median':>10}{'max':>10}")
     for name, speed in speeds.items():
         print(f"{name:28}{min(speed):10.0f}{statistics.median(speed):10.0f}{max(speed):10.0f}")
-    theirs, *ours = (statistics.median(speeds[f"with teacher, {side}"]) for side in ("plain", "float32", "bfloat16"))
+    theirs, *ours = (
+        statistics.median(speeds[f"with teacher, {side}"])
+        for side in ("plain", "float32", "bfloat16")
+    )
     print(f"speedup: {max(ours) / theirs:.2f}")
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from forgetting import accuracy, digits, train
 
-from wa.alignment import align_weight, gamma, row_norms
-from wa.herding import rank_classes
-from wa.loss import cross_entropy, distillation
-from wa.model import CilModel
+from wa.methods.alignment import align_weight, gamma, row_norms
+from wa.methods.loss import cross_entropy, distillation
+from wa.methods.selection import rank_classes
+from wa.models.model import CilModel
 
 
 def main() -> None:
@@ -40,17 +40,28 @@ def main() -> None:
 
     def accuracies() -> str:
         parts = {"old": test_old, "new": ~test_old, "all": test_old | ~test_old}
-        return "   ".join(f"{name} {accuracy(model, test_x[p], test_label[p]):5.1f} %" for name, p in parts.items())
+        return "   ".join(
+            f"{name} {accuracy(model, test_x[p], test_label[p]):5.1f} %"
+            for name, p in parts.items()
+        )
 
     before = accuracies()
-    weight, bias = (torch.cat([getattr(h, k) for h in model.classifier.heads]).detach().numpy() for k in ("weight", "bias"))
+    weight, bias = (
+        torch.cat([getattr(h, k) for h in model.classifier.heads]).detach().numpy()
+        for k in ("weight", "bias")
+    )
     aligned, _ = align_weight(weight, bias, n_old=5)
     with torch.no_grad():
         model.classifier.heads[1].weight.copy_(torch.from_numpy(aligned[5:]))
     print("class   norm of its row               aligned")
     for c, (a, b) in enumerate(zip(row_norms(weight), row_norms(aligned), strict=True)):
         print(f"{c:5}   {a:.2f} {'#' * round(8 * a):25}{b:.2f} {'#' * round(8 * b)}")
-    print(f"gamma = {gamma(weight, n_old=5):.3f}", f"before: {before}", f"after:  {accuracies()}", sep="\n")
+    print(
+        f"gamma = {gamma(weight, n_old=5):.3f}",
+        f"before: {before}",
+        f"after:  {accuracies()}",
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 
 import torch
 
-from wa.augment import normalize
-from wa.datasets import mean_and_std, read_digits
-from wa.loss import cross_entropy
-from wa.model import CilModel
+from wa.data.augment import normalize
+from wa.data.datasets import mean_and_std, read_digits
+from wa.methods.loss import cross_entropy
+from wa.models.model import CilModel
 
 
 def digits() -> list[torch.Tensor]:
@@ -16,7 +16,11 @@ def digits() -> list[torch.Tensor]:
     *pairs, _ = read_digits()
     mean, std = map(torch.tensor, mean_and_std(pairs[0][0]))
     pairs = [map(torch.from_numpy, pair) for pair in pairs]
-    return [x for images, label in pairs for x in (normalize(images.permute(0, 3, 1, 2), mean, std), label)]
+    return [
+        x
+        for images, label in pairs
+        for x in (normalize(images.permute(0, 3, 1, 2), mean, std), label)
+    ]
 
 
 def train(model, x, label, epochs, loss, watch=lambda batches: None) -> None:
@@ -44,12 +48,23 @@ def main() -> None:
 
     def watch(batches: int) -> None:
         if batches % 2 == 0:
-            a, b = (accuracy(model, test_x[part], test_label[part]) for part in (test_old, ~test_old))
-            print(f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}   {b:5.1f} % {'#' * round(b / 5)}".rstrip())
+            a, b = (
+                accuracy(model, test_x[part], test_label[part]) for part in (test_old, ~test_old)
+            )
+            print(
+                f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}   {b:5.1f} % {'#' * round(b / 5)}".rstrip()
+            )
 
     model.classifier.grow(5)
     print("batches   old classes                    new classes")
-    train(model, x[~old], label[~old], 1, lambda x, label: cross_entropy(model(x), label, n_old=5), watch)
+    train(
+        model,
+        x[~old],
+        label[~old],
+        1,
+        lambda x, label: cross_entropy(model(x), label, n_old=5),
+        watch,
+    )
 
 
 if __name__ == "__main__":

@@ -1,76 +1,9 @@
-"""What several tests share: running the workflow in a folder of its own, and a small study that has been run."""
+"""What several tests start from: the digits, packed, and a trained task 0."""
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-os.environ["OMP_NUM_THREADS"] = "1"  # as Snakemake sets it; the suite shares the cores by running tests side by side
-
-ROOT = Path(__file__).parents[1]
-
-
-def snakemake_command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
-    """The command that runs this checkout's Snakefile with results in `folder`."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
-    command += options
-    if config is not None:
-        file = folder / "study.yaml"
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
-        command += ["--configfile", str(file)]
-    return command
-
-
-def snakemake(folder: Path, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
-    """Run it; stdout and stderr come together."""
-    command = snakemake_command(folder, *options, config=config)
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
-
-
-def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
-    """The jobs that a dry run lists: rule -> number."""
-    run = snakemake(folder, "-n", *options, "--quiet", "rules", config=config)
-    assert run.returncode == 0, run.stdout
-    if "Nothing to be done" in run.stdout:
-        return {}
-    table = run.stdout.split("Job stats:")[1].split("\n\n")[0]
-    return {
-        rule: int(n)
-        for rule, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)
-        if rule not in ("total", "all", "metrics", "figures")
-    }
-
-
-def program(module: str, *options: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run one of the programs of wa/."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )
-
-
-def small_study() -> dict:
-    """The config of a small study of the digits."""
-    return {
-        "experiment": "tiny",
-        "dataset": "digits",
-        "orders": [1993],
-        "seeds": [0],
-        "protocols": [{"base": 6, "increment": 2}],
-        "methods": {
-            "finetune": {},
-            "wa": {"memory": 20, "distillation": "dynamic", "alignment": "weight"},
-            "joint": {"memory": "all", "start": "scratch"},
-        },
-        "training": {"backbone": "resnet8", "epochs": 1, "batch_size": 64, "lr": 0.05, "augmentation": ["crop-1"]},
-    }
+from helpers import program, small_study, task_options
 
 
 @pytest.fixture
@@ -83,20 +16,20 @@ def digits(tmp_path_factory) -> Path:
     """The digits, packed, and a class order: a folder with dataset.json and order.json."""
     folder = tmp_path_factory.mktemp("digits")
     for module, *options in (
-        ("wa.datasets", "--dataset", "digits", "--path", folder, "--output", folder),
-        ("wa.scenario", "--order", "1993", "--dataset", folder / "dataset.json", "--output", folder / "order.json"),
+        ("wa.data.datasets", "--dataset", "digits", "--path", folder, "--output", folder),
+        (
+            "wa.data.scenario",
+            "--order",
+            "1993",
+            "--dataset",
+            folder / "dataset.json",
+            "--output",
+            folder / "order.json",
+        ),
     ):
         run = program(module, *options)
         assert run.returncode == 0, run.stdout
     return folder
-
-
-RECIPE = ["--backbone", "resnet8", "--epochs", "3", "--batch-size", "64", "--lr", "0.05", "--augmentation", "crop-1"]
-
-
-def task_options(digits, output, *tasks):
-    files = ["--data", digits, "--order", digits / "order.json", "--output", output]
-    return [*files, "--tasks", *(tasks or [4]), *RECIPE]
 
 
 @pytest.fixture(scope="session")
@@ -104,10 +37,16 @@ def base(digits, tmp_path_factory):
     """Task 0, trained, herded and aligned."""
     output = tmp_path_factory.mktemp("base")
     for module, *more in (
-        ("wa.train", *task_options(digits, output)),
-        ("wa.herding", "--features", output / "features.npz", "--output", output / "herding.npz"),
+        ("wa.training.train", *task_options(digits, output)),
         (
-            "wa.alignment",
+            "wa.methods.selection",
+            "--features",
+            output / "features.npz",
+            "--output",
+            output / "herding.npz",
+        ),
+        (
+            "wa.methods.alignment",
             "--trained",
             output / "trained.safetensors",
             "--output",
@@ -119,8 +58,3 @@ def base(digits, tmp_path_factory):
         run = program(module, *more)
         assert run.returncode == 0, run.stdout
     return output
-
-
-def second_task(digits, base, output):
-    previous = ["--model", base / "model.safetensors", "--herding", base / "herding.npz", "--memory", 20]
-    return [*task_options(digits, output, 4, 2), *previous, "--distillation", "0.5"]

@@ -3,7 +3,7 @@
     python tests/faults.py        (make faults; three quarters of an hour on two busy cores)
 
 Prints a table: the fault, what was seen, and how it ended: in the same bits as the undisturbed study, or in one clear
-error. Each row is a test here or in tests/test_resume.py, and one that did not end so is a failure.
+error. Each row is a test here or in tests/training/test_resume.py, and one that did not end so is a failure.
 """
 
 import os
@@ -17,7 +17,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, program, scheduled, second_task, small_study, snakemake, snakemake_command
+from helpers import (
+    ROOT,
+    program,
+    scheduled,
+    second_task,
+    small_study,
+    snakemake,
+    snakemake_command,
+)
 from test_resume import processes_of, small_disk  # noqa: F401 (a fixture)
 
 BASE = "results/tiny/order-1993/seed-0/base-6"
@@ -52,7 +60,9 @@ def done(undisturbed, tmp_path) -> Path:
 
 def start(folder: Path, config: dict) -> subprocess.Popen:
     command = snakemake_command(folder, "metrics", config=config)
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def wait_for(condition, process: subprocess.Popen):
@@ -72,7 +82,11 @@ def errors(output: str) -> list[str]:
 def assert_same(folder: Path, undisturbed: Path) -> None:
     """Everything that a study leaves, but for how long it took, is the same to the bit."""
     kinds, times = (".safetensors", ".npz", ".npy", ".json", ".csv"), ("history.csv",)
-    files = [p.relative_to(undisturbed) for p in undisturbed.glob("results/**/*") if p.suffix in kinds and p.name not in times]
+    files = [
+        p.relative_to(undisturbed)
+        for p in undisturbed.glob("results/**/*")
+        if p.suffix in kinds and p.name not in times
+    ]
     assert len(files) > 15
     assert [f for f in files if (folder / f).read_bytes() != (undisturbed / f).read_bytes()] == []
 
@@ -87,15 +101,25 @@ def finish(folder: Path, config: dict, undisturbed: Path) -> None:
 @pytest.mark.parametrize("number", range(10))
 def test_sigkill_of_a_training(undisturbed, config, tmp_path, number, record_property):
     tables = [undisturbed / folder / "train.benchmark.tsv" for folder in (BASE, SECOND)]
-    moment = MOMENTS.uniform(0, sum(float(table.read_text().split("\n")[1].split()[0]) for table in tables))
+    moment = MOMENTS.uniform(
+        0, sum(float(table.read_text().split("\n")[1].split()[0]) for table in tables)
+    )
     run = start(tmp_path, config)
     wait_for((tmp_path / BASE / "train.log").exists, run)
     time.sleep(moment)
-    killed = wait_for(lambda: processes_of(tmp_path, "wa.train") or processes_of(tmp_path, "wa.launch"), run)
+    killed = wait_for(
+        lambda: (
+            processes_of(tmp_path, "wa.training.train")
+            or processes_of(tmp_path, "wa.training.launch")
+        ),
+        run,
+    )
     for pid in killed or []:
         os.kill(pid, signal.SIGKILL)
     run.communicate()
-    log = [file for folder in (BASE, SECOND) if (file := tmp_path / folder / "train.log").exists()][-1]
+    log = [file for folder in (BASE, SECOND) if (file := tmp_path / folder / "train.log").exists()][
+        -1
+    ]
     said = f"{log.parent.name}: {(re.findall(r'^epoch [0-9/]+', log.read_text(), re.M) or ['before its first epoch'])[-1]}"
     assert not killed or run.returncode
     finish(tmp_path, config, undisturbed)
@@ -105,7 +129,7 @@ def test_sigkill_of_a_training(undisturbed, config, tmp_path, number, record_pro
 
 def test_a_read_only_file_system(digits, base, small_disk, record_property):  # noqa: F811
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    run = program("wa.train", *second_task(digits, base, small_disk / "output"))
+    run = program("wa.training.train", *second_task(digits, base, small_disk / "output"))
     said = errors(run.stdout)
     assert run.returncode == 1 and len(said) == 1 and "Read-only file system" in said[0], run.stdout
     record_property("row", ("a read-only file system", said[0], "one error"))
@@ -131,13 +155,27 @@ def test_a_damaged_file(undisturbed, config, done, name, how, record_property):
     (done / name).write_bytes(data)
     run = snakemake(done, "metrics", config=config)
     said = errors(run.stdout)
-    assert run.returncode and len(said) == 1 and f"{name} is damaged" in said[0] and "run again" in said[0], run.stdout
+    assert (
+        run.returncode
+        and len(said) == 1
+        and f"{name} is damaged" in said[0]
+        and "run again" in said[0]
+    ), run.stdout
     (done / name).unlink()  # as the error says
     finish(done, config, undisturbed)
-    record_property("row", (f"{Path(name).name} {how}", said[0].replace(f"{BASE}/", ""), "one error; deleted, same bits"))
+    record_property(
+        "row",
+        (
+            f"{Path(name).name} {how}",
+            said[0].replace(f"{BASE}/", ""),
+            "one error; deleted, same bits",
+        ),
+    )
 
 
-@pytest.mark.parametrize("name", ["order-1993/order.json", f"{BASE.partition('tiny/')[2]}/alignment.json"])
+@pytest.mark.parametrize(
+    "name", ["order-1993/order.json", f"{BASE.partition('tiny/')[2]}/alignment.json"]
+)
 def test_a_truncated_text(undisturbed, config, done, name, record_property):
     file = done / "results/tiny" / name
     file.write_text(file.read_text()[:-20])
@@ -146,14 +184,25 @@ def test_a_truncated_text(undisturbed, config, done, name, record_property):
     assert run.returncode and len(said) == 1 and f"{name} is damaged" in said[0], run.stdout
     file.unlink()
     finish(done, config, undisturbed)
-    record_property("row", (f"{file.name} truncated", said[0].replace(f"{BASE}/", ""), "one error; deleted, same bits"))
+    record_property(
+        "row",
+        (
+            f"{file.name} truncated",
+            said[0].replace(f"{BASE}/", ""),
+            "one error; deleted, same bits",
+        ),
+    )
 
 
 def test_the_clock_set_back(undisturbed, config, tmp_path, record_property):
     """By a day, in the middle of a study; that is, what was made before is of tomorrow."""
     run = snakemake(tmp_path, f"{BASE}/model.safetensors", f"{BASE}/herding.npz", config=config)
     assert run.returncode == 0, run.stdout
-    before = {p: (p.read_bytes(), p.stat().st_mtime) for p in tmp_path.glob("results/**/[!.]*") if p.is_file()}
+    before = {
+        p: (p.read_bytes(), p.stat().st_mtime)
+        for p in tmp_path.glob("results/**/[!.]*")
+        if p.is_file()
+    }
 
     def shift(seconds: int) -> None:
         for file, (_, made) in before.items():
@@ -167,18 +216,30 @@ def test_the_clock_set_back(undisturbed, config, tmp_path, record_property):
     shift(0)
     finish(tmp_path, config, undisturbed)
     ending = "one error, what the present job made is lost; with the clock right, same bits"
-    record_property("row", ("the clock set back by a day", f"Snakemake: {said[0]} than input ... clock skew", ending))
+    record_property(
+        "row",
+        ("the clock set back by a day", f"Snakemake: {said[0]} than input ... clock skew", ending),
+    )
 
 
 def test_two_snakemakes(undisturbed, config, tmp_path, record_property):
     both = [start(tmp_path, config), start(tmp_path, config)]
     outputs = [process.communicate()[0] for process in both]
     refused = [output for process, output in zip(both, outputs, strict=True) if process.returncode]
-    assert len(refused) == 1 and "another Snakemake runs this study" in refused[0] and "Traceback" not in refused[0], outputs
+    assert (
+        len(refused) == 1
+        and "another Snakemake runs this study" in refused[0]
+        and "Traceback" not in refused[0]
+    ), outputs
     assert_same(tmp_path, undisturbed)
     said = re.search(r"another Snakemake.*", refused[0])[0]
     record_property(
-        "row", ("two Snakemakes at once", re.sub(r"process \d+ on [^:\s]+", "process N on HOST", said), "one error, same bits")
+        "row",
+        (
+            "two Snakemakes at once",
+            re.sub(r"process \d+ on [^:\s]+", "process N on HOST", said),
+            "one error, same bits",
+        ),
     )
 
 
@@ -192,7 +253,14 @@ def test_a_config_changed_under_a_running_study(undisturbed, config, tmp_path, r
     assert_same(tmp_path, undisturbed)
     changed = config | {"training": config["training"] | {"epochs": EPOCHS + 1}}
     assert scheduled(tmp_path, changed, "metrics")["train"] == 2
-    record_property("row", ("the config changed meanwhile", "the run goes on; the next one trains both tasks", "same bits"))
+    record_property(
+        "row",
+        (
+            "the config changed meanwhile",
+            "the run goes on; the next one trains both tasks",
+            "same bits",
+        ),
+    )
 
 
 class Table:
@@ -202,15 +270,23 @@ class Table:
         self.rows: list[tuple[str, str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.rows += [row for name, row in report.user_properties if name == "row" and report.when == "call" and report.passed]
+        self.rows += [
+            row
+            for name, row in report.user_properties
+            if name == "row" and report.when == "call" and report.passed
+        ]
 
     def __str__(self) -> str:
         lines = [("fault", "what was seen", "how it ended"), ("---", "---", "---"), *self.rows]
-        return "\n".join(f"| {' | '.join(text.replace(str(ROOT), '.') for text in row)} |" for row in lines)
+        return "\n".join(
+            f"| {' | '.join(text.replace(str(ROOT), '.') for text in row)} |" for row in lines
+        )
 
 
 if __name__ == "__main__":
     table = Table()
-    status = pytest.main(["-q", __file__, str(ROOT / "tests/test_resume.py")], plugins=[table])
+    status = pytest.main(
+        ["-q", __file__, str(ROOT / "tests/training/test_resume.py")], plugins=[table]
+    )
     print(re.sub(r"/tmp/pytest-\S+?/(?=output|disk|results|file)", "", str(table)))
     sys.exit(status)

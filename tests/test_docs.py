@@ -12,9 +12,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
-NAMES = ("README.md", "config/README.md", "profiles/slurm/README.md", "docs/tutorial.md", "docs/methods.md", "docs/results.md")
+NAMES = (
+    "README.md",
+    "config/README.md",
+    "profiles/slurm/README.md",
+    "docs/tutorial.md",
+    "docs/methods.md",
+    "docs/results.md",
+)
 DOCUMENTS = [ROOT / name for name in NAMES]
 
 
@@ -26,10 +33,14 @@ def falls_and_rises(output: str) -> bool:
 
 def is_better_aligned(output: str) -> bool:
     """docs/aligning.py: gamma is below 1, the mean norms are alike afterwards, and all classes together gain."""
-    norms = [[float(x) for x in re.findall(r"\d\.\d\d", line)] for line in output.splitlines()[1:11]]
+    norms = [
+        [float(x) for x in re.findall(r"\d\.\d\d", line)] for line in output.splitlines()[1:11]
+    ]
     before, after = (float(x) for x in re.findall(r"all +([\d.]+) %", output))
     gap = sum(row[1] for row in norms[:5]) - sum(row[1] for row in norms[5:])
-    return float(re.search(r"gamma = ([\d.]+)", output)[1]) < 1 and abs(gap) < 0.1 and after > before
+    return (
+        float(re.search(r"gamma = ([\d.]+)", output)[1]) < 1 and abs(gap) < 0.1 and after > before
+    )
 
 
 # A command of the documents, as a regular expression; what is run in its place (\g<0>: the command itself); and, where it says
@@ -40,8 +51,16 @@ COMMANDS = [
         r"make --old-file=.venv/done \1\2",
         None,
     ),  # set-up is done, in the environment that runs this test
-    (r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)", r"make --dry-run \1", None),  # CI does set-up, lint and tests
-    (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),  # tests/slurm runs it
+    (
+        r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)",
+        r"make --dry-run \1",
+        None,
+    ),  # CI does set-up, lint and tests
+    (
+        r"snakemake --profile profiles/slurm",
+        "make --dry-run test-slurm",
+        None,
+    ),  # tests/slurm runs it
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
@@ -50,7 +69,11 @@ COMMANDS = [
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
-    (r"\.venv/bin/wa export .*", r"\g<0>", lambda output: "differ from PyTorch's by at most" in output),
+    (
+        r"\.venv/bin/wa export .*",
+        r"\g<0>",
+        lambda output: "differ from PyTorch's by at most" in output,
+    ),
 ]
 
 
@@ -58,7 +81,9 @@ def blocks(document: Path, language: str) -> list[tuple[str, str]]:
     """(the line above, the text) of each block of code in a language."""
     text = document.read_text()
     found = re.findall(rf"^([^\n]*)\n```{language}\n(.*?)^```$", text, re.M | re.S)
-    assert len(found) == text.count(f"```{language}\n"), f"a block of {language} in {document} is not found"
+    assert len(found) == text.count(f"```{language}\n"), (
+        f"a block of {language} in {document} is not found"
+    )
     return found
 
 
@@ -68,17 +93,25 @@ def commands() -> list[tuple[str, str]]:
     for document in DOCUMENTS:
         name = str(document.relative_to(ROOT))
         for _, block in blocks(document, "sh"):
-            lines = (re.sub(r"\s+#.*", "", line).strip() for line in block.replace("\\\n", " ").splitlines())
+            lines = (
+                re.sub(r"\s+#.*", "", line).strip()
+                for line in block.replace("\\\n", " ").splitlines()
+            )
             found += [(name, line) for line in lines if line]
         prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
-        found += [(name, command) for command in re.findall(r"`((?:make|snakemake|\.venv/bin/\w+) [^`]+)`", prose)]
+        found += [
+            (name, command)
+            for command in re.findall(r"`((?:make|snakemake|\.venv/bin/\w+) [^`]+)`", prose)
+        ]
     return list(dict.fromkeys(found))
 
 
 def files() -> list[str]:
     """The files of this checkout, those not committed yet included."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = subprocess.run(
+        listing, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return [name for name in names if (ROOT / name).exists()]
 
 
@@ -94,14 +127,23 @@ def checkout(tmp_path_factory) -> Path:
     config["orders"], config["methods"] = config["orders"][:1], {"wa": config["methods"]["wa"]}
     config["training"]["epochs"] = 1
     (copy / "config/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    shutil.copy(copy / "config/config.yaml", copy / "config/other.yaml")  # config/README.md's name for any other config
+    shutil.copy(
+        copy / "config/config.yaml", copy / "config/other.yaml"
+    )  # config/README.md's name for any other config
     return copy
 
 
 def run(checkout: Path, command: str) -> str:
     """What a command prints; it must end well."""
     path = f"{checkout}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(command, shell=True, cwd=checkout, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=checkout,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -113,7 +155,9 @@ def test_command(checkout, document, command):
             output = run(checkout, re.sub(pattern, instead, command, count=1))
             assert check is None or check(output), output
             return
-    pytest.fail(f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: say there how to run it")
+    pytest.fail(
+        f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: say there how to run it"
+    )
 
 
 QUOTE = re.compile(r"\[([\w./]+)\]\(([\w./]+)\)")  # the line above a quotation: a link to its file
@@ -124,8 +168,12 @@ def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, d
     for above, text in blocks(document, "python"):
         if link := QUOTE.fullmatch(above):
             file = ROOT / link[1]
-            assert os.path.normpath(document.parent / link[2]) == str(file), f"{document}: {above} links another file"
-            assert text in file.read_text(), f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
+            assert os.path.normpath(document.parent / link[2]) == str(file), (
+                f"{document}: {above} links another file"
+            )
+            assert text in file.read_text(), (
+                f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
+            )
         else:
             (checkout / "example.py").write_text(text)
             run(checkout, ".venv/bin/python example.py")
@@ -140,11 +188,16 @@ def headings(document: Path) -> set[str]:
 def test_links_and_images_are_there_and_are_in_the_repository():
     known = {ROOT / name for name in files()}
     known |= {parent for name in known for parent in name.parents}
-    for document in [*DOCUMENTS, *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults", "scale"))]:
+    for document in [
+        *DOCUMENTS,
+        *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults", "scale")),
+    ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
                 continue
             path, _, anchor = target.partition("#")
             file = Path(os.path.normpath(document.parent / path)) if path else document
             assert file in known, f"{document} links {target}, which is not there"
-            assert not anchor or anchor in headings(file), f"{document} links {target}: there is no such heading"
+            assert not anchor or anchor in headings(file), (
+                f"{document} links {target}: there is no such heading"
+            )

@@ -8,18 +8,31 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.files import UserError, read_arrays, read_json, write_arrays, write_json
-from wa.scenario import read_order
-from wa.study import Study, read_config
+from wa.data.scenario import read_order
+from wa.errors import UserError
+from wa.files import read_arrays, read_json, write_arrays, write_json
+from wa.study.config import read_config
+from wa.study.study import Study
 
 
 def test_a_thousand_hostile_inputs():
     """The rest of them: make fuzz."""
-    command = [sys.executable, ROOT / "tests/fuzz/hostile.py", "--inputs", "1000", "--seed", "0", "--processes", "1"]
-    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        ROOT / "tests/fuzz/hostile.py",
+        "--inputs",
+        "1000",
+        "--seed",
+        "0",
+        "--processes",
+        "1",
+    ]
+    run = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
     assert run.returncode == 0, run.stdout[-5000:]
     read, refused = map(int, re.search(r"total +(\d+) +(\d+)", run.stdout).groups())
     assert read >= 1000 and read / 2 < refused < read
@@ -28,7 +41,9 @@ def test_a_thousand_hostile_inputs():
 def member(shape: tuple, descr: str = "<f8") -> bytes:
     """An npy file that says it holds so much, and holds nothing."""
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return stream.getvalue()
 
 
@@ -55,7 +70,8 @@ def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED, size: int | No
 def test_an_archive_that_lies(tmp_path, make):
     make(tmp_path / "a.npz")
     with pytest.raises(
-        UserError, match=r"^\S*a.npz is damaged, or of another kind \(.*\); if a run made it, delete it and run again$"
+        UserError,
+        match=r"^\S*a.npz is damaged, or of another kind \(.*\); if a run made it, delete it and run again$",
     ):
         read_arrays(tmp_path / "a.npz")
 
@@ -78,15 +94,23 @@ def test_what_is_wanted_is_there(tmp_path):
         ("experiment: 2020-01-01", "is a date to YAML; put it in quotes"),
         ("experiment: ../elsewhere", "experiment: '../elsewhere' is not possible"),
         ("experiment: 'name\n\n'", "cannot be printed"),
-        ("training: {epochs: 1000000000000}", "1000000000000 is greater than the maximum of 1000000"),
+        (
+            "training: {epochs: 1000000000000}",
+            "1000000000000 is greater than the maximum of 1000000",
+        ),
         ("training: {lr: .nan}", "nan is no number that can be meant"),
         ("seeds: [1.0]", "seeds.0: 1.0 is not of type 'integer'"),
-        ("protocols: [{base: 6.0, increment: 2}]", "protocols.0.base: 6.0 is not of type 'integer'"),
+        (
+            "protocols: [{base: 6.0, increment: 2}]",
+            "protocols.0.base: 6.0 is not of type 'integer'",
+        ),
         ("training: {augmentation: [crop-1000000000]}", "'crop-1000000000' is not possible"),
         ("a: &a [1, *a]", "levels"),
         ("a: &a [1, 1, 1]\nb: &b [*a, *a, *a]\nc: [" + "*b, " * 50_000 + "*b]", "values"),
         (
-            "orders: [1, 2]\nprotocols: [{base: 1, increment: 1}]\nseeds: [" + ", ".join(map(str, range(30_000))) + "]",
+            "orders: [1, 2]\nprotocols: [{base: 1, increment: 1}]\nseeds: ["
+            + ", ".join(map(str, range(30_000)))
+            + "]",
             "are too many to plan at once",
         ),
     ],
@@ -97,7 +121,11 @@ def test_a_config_that_lies(config, tmp_path, text, complaint):
     with pytest.raises(UserError) as error:
         changes = read_config(file)
         Study(config | changes, str(tmp_path))
-    assert complaint in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+    assert (
+        complaint in str(error.value)
+        and "\n" not in str(error.value)
+        and len(str(error.value)) < 500
+    )
 
 
 def test_a_file_of_text_that_is_too_large(tmp_path):
@@ -118,13 +146,19 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
     """Or it changes nothing that is read."""
     draw = np.random.default_rng(0)
     tensors = {"a": draw.normal(size=(7, 5)), "b": draw.normal(size=3).astype("f2")}
-    write_checkpoint(tmp_path / "valid.safetensors", tensors, {"classes": ["eins", "zwei"], "mean": [0.25, 1e-7]})
+    write_checkpoint(
+        tmp_path / "valid.safetensors", tensors, {"classes": ["eins", "zwei"], "mean": [0.25, 1e-7]}
+    )
     write_arrays(tmp_path / "valid.npz", **tensors)
 
     def content(file):
-        arrays, facts = read_checkpoint(file) if file.suffix == ".safetensors" else (read_arrays(file), {})
+        arrays, facts = (
+            read_checkpoint(file) if file.suffix == ".safetensors" else (read_arrays(file), {})
+        )
         facts = {k: v for k, v in facts.items() if k in ("classes", "mean")}
-        return facts, {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
+        return facts, {
+            name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()
+        }
 
     found = 0
     for valid in (tmp_path / "valid.safetensors", tmp_path / "valid.npz"):

@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 
 def load(path):
-    """A trained model, ready for use: a wa.predict.Classifier, a torch.nn.Module in eval mode on the CPU.
+    """A trained model, ready for use: a wa.commands.predict.Classifier, a torch.nn.Module in eval mode on the CPU.
 
         model = wa.load("results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors")
         model.classes                                   # class names, in the order of the logits
@@ -12,11 +12,11 @@ def load(path):
         model(x[None]).softmax(dim=1)                   # (B, C, H, W) -> logits (B, classes)
         model.top("image.png")                          # [(name, probability), ...], the five best, best first
 
-    path: a model.safetensors or trained.safetensors. Nothing in it can run code. Raises wa.files.UserError, one line, if it
+    path: a model.safetensors or trained.safetensors. Nothing in it can run code. Raises wa.errors.UserError, one line, if it
     is damaged, no checkpoint, or does not fit this program, and OSError if it cannot be read. It classifies with its linear
     classifier, whatever the method; the nearest mean of exemplars needs images that are not in a checkpoint. (torch is imported
     here, not with wa.)
     """
-    from wa.predict import Classifier
+    from wa.commands.predict import Classifier
 
     return Classifier(path)

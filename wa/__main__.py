@@ -37,7 +37,12 @@ def main() -> None:
         "status",
         "Print how far a study is: what is done, what is trained now at which epoch and speed, and when it will end.",
         "To be run in the folder that holds results/. Reads files alone: it disturbs nobody.",
-        **{"--config": {"default": "config/config.yaml", "help": "the study's config (default: config/config.yaml)"}},
+        **{
+            "--config": {
+                "default": "config/config.yaml",
+                "help": "the study's config (default: config/config.yaml)",
+            }
+        },
     )
     command(
         "show",
@@ -52,29 +57,29 @@ def main() -> None:
         "Input `image`: uint8 (batch, height, width, channels), RGB or grey; normalisation is inside. Output `probability`:\n"
         "float32 (batch, classes). In the metadata are the class names, the checkpoint's SHA-256 and, where photographs were\n"
         "cut to squares, `cache_size`: resize the shorter side to it, take the centre square, and of that the centre of the\n"
-        "input's size (wa.augment.center). Compared with PyTorch in onnxruntime before it is written.",
+        "input's size (wa.data.augment.center). Compared with PyTorch in onnxruntime before it is written.",
         model=model,
         output={"help": "the file to write, model.onnx"},
     )
     args = parser.parse_args()
 
     # Only now, so that `wa --help` takes no longer than argparse.
-    from wa.files import program
+    from wa.errors import program
 
     if args.command == "predict":
-        from wa.predict import predict
+        from wa.commands.predict import predict
 
         program(lambda: predict(args.model, args.images))
     elif args.command == "status":
-        from wa.status import status
+        from wa.commands.status import status
 
         program(lambda: status(args.config))
     elif args.command == "show":
-        from wa.show import show
+        from wa.commands.show import show
 
         program(lambda: show(args.run))
     else:
-        from wa.export import export
+        from wa.commands.export import export
 
         program(lambda: export(args.model, args.output))
 

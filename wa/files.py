@@ -1,56 +1,28 @@
-"""Files and processes: nothing half-written looks whole, nothing that is read can run code, and nobody is left behind."""
+"""Files: nothing half-written looks whole, and nothing that is read can run code."""
 
 import contextlib
-import ctypes
-import fcntl
 import hashlib
 import json
 import os
 import reprlib
-import signal
-import socket
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from wa.errors import UserError
+
 LARGEST_TEXT = 2**24  # bytes of JSON or YAML: what is parsed takes up to 25 times as much memory
 KINDS = {"i": "integers", "f": "floating-point numbers", "b": "truth values"}
-Rules = dict[str, tuple[Callable[[object], bool], str]]  # key -> (which values are allowed, what they are)
+Rules = dict[
+    str, tuple[Callable[[object], bool], str]
+]  # key -> (which values are allowed, what they are)
 
 
 UMASK = os.umask(0)
 os.umask(UMASK)
-
-
-class UserError(Exception):
-    """Something that only the user can mend. Its text is one line: what is wrong, where, what to do."""
-
-
-def program(main: Callable[[], None]) -> None:
-    """Run a program's main function; a UserError, or an error of the file system or of memory, becomes one line and status 1."""
-    try:
-        main()
-    except BrokenPipeError:  # of `wa show ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except MemoryError as error:
-        sys.exit(
-            f"error: too little memory ({error}): use a machine with more, or look whether the inputs are what they should be"
-        )
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends, however that ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
 @contextlib.contextmanager
@@ -75,43 +47,6 @@ def writing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def lock(path: str | Path, wait: bool) -> IO:
-    """Take a lock that the kernel frees however the process ends; keep what is returned as long as it is needed.
-
-    If another process has it: wait, or raise a UserError.
-    """
-    path = Path(path)
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)  # who had it may have removed the folder
-        file = open(path, "a+")  # noqa: SIM115 (it stays open)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = f"{path} is locked by process {file.read().strip() or '?'}"
-            if not wait:
-                raise UserError(f"{holder}: wait until it ends, or stop it") from None
-            print(f"{holder}: waiting", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not removed by who had it
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            return file
-
-
-def is_locked(path: str | Path) -> bool:
-    """Whether a process has the lock."""
-    try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        pass
-    return False
-
-
 def write_json(path: str | Path, value: object) -> None:
     with writing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
@@ -131,7 +66,9 @@ def damaged(path: str | Path, why: object) -> UserError:
 
 def read_text(path: str | Path) -> str:
     if os.path.getsize(path) > LARGEST_TEXT:
-        raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB: it cannot be what it should be")
+        raise UserError(
+            f"{path} is larger than {LARGEST_TEXT >> 20} MiB: it cannot be what it should be"
+        )
     try:
         return Path(path).read_text()
     except UnicodeDecodeError as error:
@@ -145,7 +82,9 @@ def check(values: dict, rules: Rules, path: str | Path) -> None:
     """
     for name, (allowed, what) in rules.items():
         if name not in values or not allowed(values[name]):
-            raise UserError(f"{path} cannot be used: it says {name} = {reprlib.repr(values.get(name))}; it must be {what}")
+            raise UserError(
+                f"{path} cannot be used: it says {name} = {reprlib.repr(values.get(name))}; it must be {what}"
+            )
 
 
 def is_count(value: object) -> bool:
@@ -166,9 +105,14 @@ def read_json(path: str | Path, rules: Rules | None = None) -> dict:
 def array_from(data: bytes) -> np.ndarray:
     """The array of an npy file, read-only. np.load would allocate what the header asks for before it looks for the data."""
     stream = BytesIO(data)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     shape, fortran_order, dtype = read_header[np.lib.format.read_magic(stream)](stream)
-    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran_order else "C")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(
+        shape, order="F" if fortran_order else "C"
+    )
 
 
 def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
@@ -181,22 +125,32 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
             sizes = [m.compress_size for m in members]
-            if sum(sizes) > os.path.getsize(path) or any(m.compress_type or m.compress_size != m.file_size for m in members):
+            if sum(sizes) > os.path.getsize(path) or any(
+                m.compress_type or m.compress_size != m.file_size for m in members
+            ):
                 raise ValueError("its arrays are compressed, or larger than the file")
-            if any(len(m.comment) + len(m.extra) > 32 for m in members):  # long enough to hide the next array
+            if any(
+                len(m.comment) + len(m.extra) > 32 for m in members
+            ):  # long enough to hide the next array
                 raise ValueError("its directory holds what is no array")
             arrays = {m.filename.removesuffix(".npy"): array_from(file.read(m)) for m in members}
     except (FileNotFoundError, MemoryError):
         raise
-    except Exception as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
+    except (
+        Exception
+    ) as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
         raise damaged(path, error) from None
     lengths: dict[str, int] = {}
     for name, what in wanted.items():
         kind, axes = what.split(":")
         array = arrays.get(name, np.empty(0, object))
-        same = [lengths.setdefault(axis, n) == n for axis, n in zip(axes, array.shape, strict=False)]
+        same = [
+            lengths.setdefault(axis, n) == n for axis, n in zip(axes, array.shape, strict=False)
+        ]
         if array.dtype.kind != kind or array.ndim != len(axes) or not array.size or not all(same):
-            raise UserError(f"{path} cannot be used: it must hold {name}, {KINDS[kind]} ({', '.join(axes)})")
+            raise UserError(
+                f"{path} cannot be used: it must hold {name}, {KINDS[kind]} ({', '.join(axes)})"
+            )
     return arrays
 
 

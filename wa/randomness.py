@@ -8,13 +8,17 @@ numbers on a CPU and on a GPU. The mixer is the finalizer of SplitMix64 (Steele,
 import torch
 from torch import Tensor
 
-SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT = range(5)  # streams of random numbers, parts of a key
+SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT = range(
+    5
+)  # streams of random numbers, parts of a key
 GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed 64-bit integer
 
 
 def _mix(z: Tensor) -> Tensor:
     """A bijection of int64 that spreads every input bit over all output bits. Overflow wraps, as intended."""
-    z = (z ^ (z >> 30 & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47  # torch shifts arithmetically: mask the sign bits away
+    z = (
+        z ^ (z >> 30 & 0x3FFFFFFFF)
+    ) * -0x40A7B892E31B1A47  # torch shifts arithmetically: mask the sign bits away
     z = (z ^ (z >> 27 & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
     return z ^ (z >> 31 & 0x1FFFFFFFF)
 

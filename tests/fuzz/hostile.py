@@ -32,13 +32,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from wa import alignment, evaluate, herding
-from wa.aggregate import read_metrics
+from wa.analysis import evaluate
+from wa.analysis.aggregate import read_metrics
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.files import UserError, write_arrays, write_json
-from wa.predict import Classifier
-from wa.scenario import read_dataset, read_order
-from wa.study import Study, read_config
+from wa.commands.predict import Classifier
+from wa.data.packed import read_dataset
+from wa.data.scenario import read_order
+from wa.errors import UserError
+from wa.files import write_arrays, write_json
+from wa.methods import alignment, selection
+from wa.study.config import read_config
+from wa.study.study import Study
 
 MEMORY = 2**29  # bytes that reading one input may take, and that no valid one here comes near
 CLASSES, TASKS = 4, [2, 2]
@@ -50,10 +54,20 @@ def guard(event: str, arguments: tuple) -> None:
     """Audit hook: while an input is read, nothing may be started, unpickled, or written outside the folder."""
     if not guarded:
         return
-    if event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "socket.connect"):
+    if event in (
+        "os.system",
+        "subprocess.Popen",
+        "os.exec",
+        "os.posix_spawn",
+        "os.fork",
+        "pickle.find_class",
+        "socket.connect",
+    ):
         raise AssertionError(f"an input made the program do {event} {arguments}")
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        writes = arguments[2] & (os.O_WRONLY | os.O_RDWR) if isinstance(arguments[2], int) else False
+        writes = (
+            arguments[2] & (os.O_WRONLY | os.O_RDWR) if isinstance(arguments[2], int) else False
+        )
         if writes and not os.path.realpath(os.fsdecode(arguments[0])).startswith(f"{FOLDER}/"):
             raise AssertionError(f"an input made the program write {arguments[0]}")
 
@@ -61,7 +75,10 @@ def guard(event: str, arguments: tuple) -> None:
 def refused_or_fine(read: Callable, *arguments: object) -> bool:
     """Call a reader; whether it took the input. A UserError must be one line of modest length; anything else is a failure."""
     global guarded
-    pages, (_, hard) = int(Path("/proc/self/statm").read_text().split()[0]), resource.getrlimit(resource.RLIMIT_AS)
+    pages, (_, hard) = (
+        int(Path("/proc/self/statm").read_text().split()[0]),
+        resource.getrlimit(resource.RLIMIT_AS),
+    )
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     guarded = True
     try:
@@ -97,9 +114,15 @@ FACTS = {
     "mean": [0.3],
     "std": [0.2],
 }
-DATASET = {k: FACTS[k] for k in ("dataset", "classes", "image_shape", "mean", "std")} | {"train_counts": [140] * CLASSES}
+DATASET = {k: FACTS[k] for k in ("dataset", "classes", "image_shape", "mean", "std")} | {
+    "train_counts": [140] * CLASSES
+}
 ORDER = {"order": [2, 0, 1, 3], "names": ["c", "a", "b", "d"]}
-REPORT = {"alignment": "weight", "gamma": 0.9, "row_norms": {"trained": [1.0] * CLASSES, "aligned": [1.0] * CLASSES}}
+REPORT = {
+    "alignment": "weight",
+    "gamma": 0.9,
+    "row_norms": {"trained": [1.0] * CLASSES, "aligned": [1.0] * CLASSES},
+}
 METRICS = {"trained": {"accuracy": 90.0, "row_norm_0": 1.0}, "nme": {"accuracy": 80.0}}
 CONFIG = {
     "experiment": "tiny",
@@ -108,11 +131,26 @@ CONFIG = {
     "class_orders": {"mine": [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]},
     "seeds": [0, 1],
     "protocols": [{"base": 4, "increment": 2}],
-    "methods": {"wa": {"memory": 20, "distillation": "dynamic", "alignment": "weight", "training": {"epochs": 2}}},
-    "training": {"backbone": "resnet8", "epochs": 1, "batch_size": 64, "augmentation": ["crop-1"], "base": {"lr": 0.1}},
+    "methods": {
+        "wa": {
+            "memory": 20,
+            "distillation": "dynamic",
+            "alignment": "weight",
+            "training": {"epochs": 2},
+        }
+    },
+    "training": {
+        "backbone": "resnet8",
+        "epochs": 1,
+        "batch_size": 64,
+        "augmentation": ["crop-1"],
+        "base": {"lr": 0.1},
+    },
 }
 HEAD = {
-    f"classifier.heads.{t}.{k}": DRAW.normal(size=s).astype("f4") for t in (0, 1) for k, s in (("weight", (2, 6)), ("bias", 2))
+    f"classifier.heads.{t}.{k}": DRAW.normal(size=s).astype("f4")
+    for t in (0, 1)
+    for k, s in (("weight", (2, 6)), ("bias", 2))
 }
 FEATURES = {
     "index": np.arange(12),
@@ -125,11 +163,16 @@ FEATURES = {
 }
 HERDING = {"ranking": np.arange(6, dtype="i4"), "counts": np.array([3, 3], "i4")}
 NPZ = {"features.npz": FEATURES, "herding.npz": HERDING}
-TREES = {"dataset.json": DATASET, "order.json": ORDER, "alignment.json": REPORT, "metrics.json": METRICS}
+TREES = {
+    "dataset.json": DATASET,
+    "order.json": ORDER,
+    "alignment.json": REPORT,
+    "metrics.json": METRICS,
+}
 
 
 def write_valid() -> dict[str, bytes]:
-    from wa.model import CilModel
+    from wa.models.model import CilModel
 
     write_checkpoint(FOLDER / "model.safetensors", CilModel("resnet8", 1, TASKS).tensors(), FACTS)
     write_checkpoint(FOLDER / "head.safetensors", HEAD, FACTS)
@@ -166,10 +209,18 @@ NAMES = [
     "{task}",
 ]
 SCALARS = st.one_of(
-    st.sampled_from(HUGE), st.sampled_from(NAMES), st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)
+    st.sampled_from(HUGE),
+    st.sampled_from(NAMES),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
 )
 JSON = st.recursive(
-    SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(max_size=6), v, max_size=4), max_leaves=8
+    SCALARS,
+    lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(max_size=6), v, max_size=4),
+    max_leaves=8,
 )
 
 
@@ -219,10 +270,27 @@ def changed_value(draw, valid: object) -> object:
 
 
 SHAPES = st.one_of(
-    st.just(None), st.lists(st.sampled_from((0, 1, 2, 3, 6, 12, -1, 2**31, 10**12, 2**63, 10**30)), max_size=4).map(tuple)
+    st.just(None),
+    st.lists(
+        st.sampled_from((0, 1, 2, 3, 6, 12, -1, 2**31, 10**12, 2**63, 10**30)), max_size=4
+    ).map(tuple),
 )
 DTYPES = st.sampled_from(
-    (None, "|O", "<f4", "<f8", ">f4", "<i8", "|b1", "|V0", "|S0", "<U1000000", "<f4,<i8", "|V2000000000", "x")
+    (
+        None,
+        "|O",
+        "<f4",
+        "<f8",
+        ">f4",
+        "<i8",
+        "|b1",
+        "|V0",
+        "|S0",
+        "<U1000000",
+        "<f4,<i8",
+        "|V2000000000",
+        "x",
+    )
 )
 
 
@@ -235,9 +303,15 @@ def npy(draw, array: np.ndarray) -> bytes:
         np.save(stream, array)
     elif what == "array":  # honest, but not the array that is wanted
         shape = draw(st.lists(st.integers(0, 4), max_size=3))
-        dtype = draw(st.sampled_from((np.float32, np.int64, np.uint8, np.bool_, np.complex64, "U3", "M8[s]")))
-        numbers = np.array(draw(st.lists(st.sampled_from((0, 1, 2, 3, -1, 2**31, 2**62)), min_size=1, max_size=3)))
-        np.save(stream, np.resize(numbers, shape).astype(array.dtype if draw(st.booleans()) else dtype))
+        dtype = draw(
+            st.sampled_from((np.float32, np.int64, np.uint8, np.bool_, np.complex64, "U3", "M8[s]"))
+        )
+        numbers = np.array(
+            draw(st.lists(st.sampled_from((0, 1, 2, 3, -1, 2**31, 2**62)), min_size=1, max_size=3))
+        )
+        np.save(
+            stream, np.resize(numbers, shape).astype(array.dtype if draw(st.booleans()) else dtype)
+        )
     elif what == "header":
         shape, dtype = draw(SHAPES), draw(DTYPES)
         order = draw(st.sampled_from((False, True, 10**12, "'")))
@@ -272,12 +346,22 @@ def npz(draw, arrays: dict[str, np.ndarray]) -> bytes:
             if data is None:
                 np.save(valid := io.BytesIO(), array)
                 data = valid.getvalue()
-            name = draw(st.sampled_from(("../" + name, name.upper(), "/" + name))) if kind == 6 else name
+            name = (
+                draw(st.sampled_from(("../" + name, name.upper(), "/" + name)))
+                if kind == 6
+                else name
+            )
             deflated = kind == 7
-            file.writestr(f"{name}.npy", data, zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED)
+            file.writestr(
+                f"{name}.npy", data, zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
+            )
         if draw(st.integers(0, 9)) == 0:
             file.writestr("bomb.npy", zlib.decompress(ZEROS), zipfile.ZIP_DEFLATED)
-    return draw(changed_bytes(stream.getvalue())) if draw(st.integers(0, 7)) == 0 else stream.getvalue()
+    return (
+        draw(changed_bytes(stream.getvalue()))
+        if draw(st.integers(0, 7)) == 0
+        else stream.getvalue()
+    )
 
 
 @st.composite
@@ -288,19 +372,28 @@ def safetensors(draw, name: str) -> bytes:
     header, tensors = json.loads(valid[8 : 8 + size]), valid[8 + size :]
     if draw(st.booleans()):
         facts = draw(changed_value(FACTS))
-        header["__metadata__"] = {"wa": json.dumps(facts)}  # without a SHA-256, which would have it refused for that
+        header["__metadata__"] = {
+            "wa": json.dumps(facts)
+        }  # without a SHA-256, which would have it refused for that
         if draw(st.integers(0, 30)) == 0:
-            header["__metadata__"] = {"wa": draw(st.sampled_from(("[" * 10**5, "{}", "[1]", "nul", "9" * 5000)))}
+            header["__metadata__"] = {
+                "wa": draw(st.sampled_from(("[" * 10**5, "{}", "[1]", "nul", "9" * 5000)))
+            }
     else:
         header["__metadata__"] = {"wa": json.dumps(FACTS)}
         header = draw(changed_value(header))
     text = json.dumps(header).encode()
-    size = draw(st.sampled_from((0, 1, 2**40, 2**64 - 1))) if draw(st.integers(0, 30)) == 0 else len(text)
+    size = (
+        draw(st.sampled_from((0, 1, 2**40, 2**64 - 1)))
+        if draw(st.integers(0, 30)) == 0
+        else len(text)
+    )
     return struct.pack("<Q", size) + text + tensors
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{k}: &{k} [{', '.join(['*' + previous] * 9)}]\n" for previous, k in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{k}: &{k} [{', '.join(['*' + previous] * 9)}]\n"
+    for previous, k in zip("abcdefgh", "bcdefghi", strict=True)
 )
 YAML = (
     "!!python/object/apply:os.system ['touch /tmp/exploited']",
@@ -352,11 +445,19 @@ def study(path: Path) -> None:
 
 
 def herd(path: Path) -> None:
-    run(herding.main, "--features", path, "--output", FOLDER / "out.npz")
+    run(selection.main, "--features", path, "--output", FOLDER / "out.npz")
 
 
 def herd_after(path: Path) -> None:
-    run(herding.main, "--features", FOLDER / "features.npz", "--previous", path, "--output", FOLDER / "out.npz")
+    run(
+        selection.main,
+        "--features",
+        FOLDER / "features.npz",
+        "--previous",
+        path,
+        "--output",
+        FOLDER / "out.npz",
+    )
 
 
 def align(path: Path) -> None:
@@ -366,7 +467,14 @@ def align(path: Path) -> None:
 
 def fit_bias(path: Path) -> None:
     options = ("--trained", FOLDER / "head.safetensors", "--alignment", "bias", "--features", path)
-    run(alignment.main, *options, "--output", FOLDER / "out.safetensors", "--report", FOLDER / "out.json")
+    run(
+        alignment.main,
+        *options,
+        "--output",
+        FOLDER / "out.safetensors",
+        "--report",
+        FOLDER / "out.json",
+    )
 
 
 def evaluated_with(option: str) -> Callable[[Path], None]:
@@ -378,18 +486,35 @@ def evaluated_with(option: str) -> Callable[[Path], None]:
             "--alignment": "alignment.json",
             "--herding": "herding.npz",
         }
-        options = [word for key, name in files.items() for word in (key, path if key == option else FOLDER / name)]
-        run(evaluate.main, *options, "--memory", "4", "--predictions", FOLDER / "out.npz", "--metrics", FOLDER / "out.json")
+        options = [
+            word
+            for key, name in files.items()
+            for word in (key, path if key == option else FOLDER / name)
+        ]
+        run(
+            evaluate.main,
+            *options,
+            "--memory",
+            "4",
+            "--predictions",
+            FOLDER / "out.npz",
+            "--metrics",
+            FOLDER / "out.json",
+        )
 
     return read
 
 
 def targets() -> dict[str, tuple[str, st.SearchStrategy[bytes], Callable[[Path], object]]]:
     """Name -> a valid file, what is made of it, what reads it."""
-    model, head = (safetensors(name) | changed_bytes(VALID[name]) for name in ("model.safetensors", "head.safetensors"))
+    model, head = (
+        safetensors(name) | changed_bytes(VALID[name])
+        for name in ("model.safetensors", "head.safetensors")
+    )
     features, ranking = (npz(arrays) | changed_bytes(VALID[name]) for name, arrays in NPZ.items())
     texts = {
-        name: changed_value(value).map(lambda v: json.dumps(v).encode()) | changed_bytes(VALID[name])
+        name: changed_value(value).map(lambda v: json.dumps(v).encode())
+        | changed_bytes(VALID[name])
         for name, value in TREES.items()
     }
     return {
@@ -403,8 +528,16 @@ def targets() -> dict[str, tuple[str, st.SearchStrategy[bytes], Callable[[Path],
         "ranking, gone on from": ("herding.npz", ranking, herd_after),
         "ranking, evaluated": ("herding.npz", ranking, evaluated_with("--herding")),
         "dataset.json": ("dataset.json", texts["dataset.json"], read_dataset),
-        "order.json": ("order.json", texts["order.json"], lambda path: read_order(path, FACTS["classes"])),
-        "alignment.json": ("alignment.json", texts["alignment.json"], evaluated_with("--alignment")),
+        "order.json": (
+            "order.json",
+            texts["order.json"],
+            lambda path: read_order(path, FACTS["classes"]),
+        ),
+        "alignment.json": (
+            "alignment.json",
+            texts["alignment.json"],
+            evaluated_with("--alignment"),
+        ),
         "metrics.json": ("metrics.json", texts["metrics.json"], read_metrics),
         "config": ("study.yaml", config(), study),
     }
@@ -437,10 +570,14 @@ def fuzz(name: str, inputs: int, seed: int) -> Counter:
         FOLDER = Path(os.path.realpath(folder))
         VALID.update(write_valid())
         valid, strategy, read = targets()[name]
-        assert refused_or_fine(read, FOLDER / valid), f"{name}: {valid} is refused"  # and what is imported late is imported
+        assert refused_or_fine(read, FOLDER / valid), (
+            f"{name}: {valid} is refused"
+        )  # and what is imported late is imported
 
         @seeded(seed)
-        @settings(max_examples=inputs, deadline=None, database=None, suppress_health_check=HealthCheck)
+        @settings(
+            max_examples=inputs, deadline=None, database=None, suppress_health_check=HealthCheck
+        )
         @given(strategy)
         def hostile(data: bytes) -> None:
             (FOLDER / "input").write_bytes(data)
@@ -452,9 +589,18 @@ def fuzz(name: str, inputs: int, seed: int) -> Counter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Read hostile inputs.")
-    parser.add_argument("--inputs", type=int, default=100_000, help="over all kinds of files (default: 100000)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the inputs (default: another each time)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that read (default: one a core)")
+    parser.add_argument(
+        "--inputs", type=int, default=100_000, help="over all kinds of files (default: 100000)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(time.time()),
+        help="of the inputs (default: another each time)",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="that read (default: one a core)"
+    )
     args = parser.parse_args()
     each = -(-args.inputs // len(TARGETS))
     print(f"seed {args.seed}\n{'':24}{'inputs':>10}{'refused':>10}", flush=True)

@@ -80,7 +80,10 @@ def up() -> None:
     down()
     (STATE / "ctld").mkdir(parents=True)
     (ETC / "slurm.conf").write_text(config())
-    gres = [f"NodeName={node} Name=gpu File={DEVICES[0].parent}/wa-gpu[0-{GPUS_PER_NODE - 1}]\n" for node in NODES]
+    gres = [
+        f"NodeName={node} Name=gpu File={DEVICES[0].parent}/wa-gpu[0-{GPUS_PER_NODE - 1}]\n"
+        for node in NODES
+    ]
     (ETC / "gres.conf").write_text(MARK + "".join(gres))
     for device in DEVICES:  # a GPU must be a character device; this is another /dev/null
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
@@ -89,13 +92,21 @@ def up() -> None:
         MUNGE.chmod(0o755)  # all users must reach the socket
         user = pwd.getpwnam("munge")
         os.chown(MUNGE, user.pw_uid, user.pw_gid)
-        subprocess.run(["munged", f"--pid-file={MUNGE}/wa.pid"], check=True, user="munge", group="munge", extra_groups=[])
+        subprocess.run(
+            ["munged", f"--pid-file={MUNGE}/wa.pid"],
+            check=True,
+            user="munge",
+            group="munge",
+            extra_groups=[],
+        )
     subprocess.run(["slurmctld"], check=True)
     for node in NODES:
         (STATE / node).mkdir()
         subprocess.run(["slurmd", "-N", node], check=True)
     for _ in range(100):
-        states = subprocess.run(["sinfo", "-hN", "-o", "%T"], capture_output=True, text=True).stdout.split()
+        states = subprocess.run(
+            ["sinfo", "-hN", "-o", "%T"], capture_output=True, text=True
+        ).stdout.split()
         if states == ["idle"] * len(NODES):
             return
         time.sleep(0.3)

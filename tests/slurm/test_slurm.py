@@ -7,13 +7,20 @@ from pathlib import Path
 
 import cluster
 import pytest
-from conftest import ROOT, scheduled, small_study, snakemake, snakemake_command
+from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.checkpoint import read_checkpoint
 
 # As a user starts it, but for the size of the nodes and for the patience with which a real cluster is asked.
 SLURM = [
-    *("--profile", str(ROOT / "profiles/slurm"), "--slurm-status-command", "squeue", "--latency-wait", "10"),
+    *(
+        "--profile",
+        str(ROOT / "profiles/slurm"),
+        "--slurm-status-command",
+        "squeue",
+        "--latency-wait",
+        "10",
+    ),
     *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
     *("--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"),
 ]
@@ -76,7 +83,9 @@ def wait_for(condition, seconds: float = 90):
     raise AssertionError("waited in vain")
 
 
-def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(config, tmp_path, start, request):
+def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(
+    config, tmp_path, start, request
+):
     run = start(tmp_path, *SLURM, config=config)
     log, state = tmp_path / BASE / "train.log", tmp_path / BASE / ".resume" / "state.safetensors"
     wait_for(lambda: state.exists() and "epoch 5/20" in log.read_text())
@@ -85,8 +94,14 @@ def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(config, t
     assert run.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     assert "going on after epoch" in log.read_text()
     said = (tmp_path / "log").read_text()
-    assert len(re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)) == 3, said  # two trainings, one of them twice
-    files = sorted(p.relative_to(here) for p in here.glob("results/tiny/**/*") if p.suffix in (".safetensors", ".npz", ".json"))
+    assert len(re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)) == 3, (
+        said
+    )  # two trainings, one of them twice
+    files = sorted(
+        p.relative_to(here)
+        for p in here.glob("results/tiny/**/*")
+        if p.suffix in (".safetensors", ".npz", ".json")
+    )
     assert len(files) > 10
     for file in files:
         assert (tmp_path / file).read_bytes() == (here / file).read_bytes(), file

@@ -1,7 +1,7 @@
 rule aggregate:
     input:
         metrics=[f"{task.path}/metrics.json" for run in RUNS for task in run],
-        code=code("aggregate", "metrics"),
+        code=code("analysis/aggregate", "analysis/metrics"),
     output:
         f"{OUT}/metrics.csv",
     log:
@@ -11,7 +11,7 @@ rule aggregate:
     params:
         study=table,
     shell:
-        "python -m wa.aggregate --study {params.study:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.analysis.aggregate --study {params.study:q} --output {output:q} > {log:q} 2>&1"
 
 
 # Of an up-to-date table Snakemake does not miss what it was made from. But when a job that ran once more has failed, its outputs

@@ -16,11 +16,14 @@ gc.set_threshold(100_000, 50, 100)
 
 # Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
 BASEDIR = str(workflow.basedir)
-shell.prefix(f"export PYTHONPATH={shlex.quote(BASEDIR)} PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(BASEDIR)} PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
+)
 sys.path.insert(0, BASEDIR)
 
-from wa.files import UserError, lock
-from wa.study import Study
+from wa.errors import UserError
+from wa.locks import lock
+from wa.study.study import Study
 
 try:
     STUDY = Study(dict(config))
@@ -38,9 +41,20 @@ HOW = ("path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "dr
 RUNS = list(STUDY.runs())
 if DRAFT:
     all_runs = RUNS
-    RUNS = [list(takewhile(lambda task: Path(task.path, "metrics.json").exists(), run)) for run in all_runs]
-    MISSING = [f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks" for run, done in zip(all_runs, RUNS) if done != run]
-    logger.info("\n  ".join([f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished.", *MISSING]))
+    RUNS = [
+        list(takewhile(lambda task: Path(task.path, "metrics.json").exists(), run))
+        for run in all_runs
+    ]
+    MISSING = [
+        f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks"
+        for run, done in zip(all_runs, RUNS)
+        if done != run
+    ]
+    logger.info(
+        "\n  ".join(
+            [f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished.", *MISSING]
+        )
+    )
     RUNS = [run for run in RUNS if run]
     if not RUNS:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
@@ -63,9 +77,13 @@ onstart:
 
 onerror:
     if not DRAFT and any(Path(run[0].path, "metrics.json").exists() for run in RUNS):
-        which = "".join(f" --configfile {shlex.quote(str(file))}" for file in workflow.overwrite_configfiles)
+        which = "".join(
+            f" --configfile {shlex.quote(str(file))}" for file in workflow.overwrite_configfiles
+        )
         me = sys.argv[0] if sys.argv[0].endswith("snakemake") else "snakemake"
-        logger.error(f"{ROOT} is not finished; to draw what is there of it: {me} --cores 2{which} --config draft=True")
+        logger.error(
+            f"{ROOT} is not finished; to draw what is there of it: {me} --cores 2{which} --config draft=True"
+        )
 
 
 wildcard_constraints:
@@ -82,12 +100,16 @@ def gpus():
     if nodes == 1:
         return dict(gpu=count) if count else {}
     # tasks_per_gpu, else the plugin asks for contradicting numbers of tasks; gres counts for each node, gpu for all together.
-    return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (dict(gres=f"gpu:{count}") if count else {})
+    return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (
+        dict(gres=f"gpu:{count}") if count else {}
+    )
 
 
 def code(*modules):
     """The files of wa/ that determine a rule's result: when one changes, the rule runs again."""
-    folder = os.path.relpath(f"{BASEDIR}/wa")  # relative: a checkout may move without running anything again
+    folder = os.path.relpath(
+        f"{BASEDIR}/wa"
+    )  # relative: a checkout may move without running anything again
     return [local(f"{folder}/{module}.py") for module in modules]  # never in a storage such as S3
 
 
@@ -119,12 +141,18 @@ def previous(name):
 
 def previous_model(wildcards):
     """Input function: the model that a training starts from."""
-    return [] if choice(wildcards, "start") == "scratch" else previous("model.safetensors")(wildcards)
+    return (
+        [] if choice(wildcards, "start") == "scratch" else previous("model.safetensors")(wildcards)
+    )
 
 
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
-    return [] if choice(wildcards, "memory") in (0, "all") else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
+    return (
+        []
+        if choice(wildcards, "memory") in (0, "all")
+        else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
+    )
 
 
 def table(wildcards, output):
@@ -142,7 +170,13 @@ def figure(name, category, title, protocol="all"):
 
 
 def code_of_figures(module):
-    return code("figures/__main__", "figures/drawing", "figures/metrics", f"figures/{module}", "aggregate")
+    return code(
+        "analysis/figures/__main__",
+        "analysis/figures/drawing",
+        "analysis/figures/table",
+        f"analysis/figures/{module}",
+        "analysis/aggregate",
+    )
 
 
 def runs_of(wildcards):
@@ -159,7 +193,9 @@ def last_predictions(wildcards):
 
 def beside_checkpoints(name, runs):
     """A file that every training of the runs leaves; of a draft, where it is there."""
-    files = [f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)]
+    files = [
+        f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)
+    ]
     return [file for file in files if not DRAFT or Path(file).exists()]
 
 
@@ -169,8 +205,12 @@ def one_a_job():
     for run in RUNS:
         for task in run:
             method = STUDY.config["methods"][task.method]
-            names = ["trained.safetensors", "model.safetensors"] + ([f"{method['selection']}.npz"] if method["memory"] else [])
-            files |= dict.fromkeys([*(f"{task.learned}/{name}" for name in names), f"{task.path}/metrics.json"])
+            names = ["trained.safetensors", "model.safetensors"] + (
+                [f"{method['selection']}.npz"] if method["memory"] else []
+            )
+            files |= dict.fromkeys(
+                [*(f"{task.learned}/{name}" for name in names), f"{task.path}/metrics.json"]
+            )
     return list(files)
 
 
@@ -182,5 +222,9 @@ def about(wildcards):
         + "; ".join(f"base {base}, increment {inc}" for base, inc in protocols)
         + f"; class orders {', '.join(STUDY.orders)}; seeds {', '.join(map(str, c['seeds']))}; "
         + f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol"
-        + (f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft." if DRAFT else ".")
+        + (
+            f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft."
+            if DRAFT
+            else "."
+        )
     )

@@ -1,8 +1,10 @@
 rule prepare:
     input:
-        code=code("datasets", "pack"),
+        code=code("data/datasets", "data/packing"),
     output:
-        expand(f"{DATA}/{{split}}_{{array}}.npy", split=["train", "test"], array=["images", "labels"]),
+        expand(
+            f"{DATA}/{{split}}_{{array}}.npy", split=["train", "test"], array=["images", "labels"]
+        ),
         dataset=f"{DATA}/dataset.json",
     log:
         f"{DATA}/prepare.log",
@@ -15,14 +17,14 @@ rule prepare:
         dataset=STUDY.config["dataset"],
         options=STUDY.packing(),
     shell:
-        "python -m wa.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q})"
+        "python -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q})"
         " --processes {threads} {params.options} > {log:q} 2>&1"
 
 
 rule order:
     input:
         dataset=rules.prepare.output.dataset,
-        code=code("scenario"),
+        code=code("data/scenario"),
     output:
         f"{ROOT}/order-{{order}}/order.json",
     log:
@@ -32,4 +34,4 @@ rule order:
     params:
         order=lambda wildcards: STUDY.orders[wildcards.order],
     shell:
-        "python -m wa.scenario --order {params.order} --dataset {input.dataset:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.data.scenario --order {params.order} --dataset {input.dataset:q} --output {output:q} > {log:q} 2>&1"

@@ -7,9 +7,11 @@ rule evaluate:
         model=learned("model.safetensors"),
         alignment=learned("alignment.json"),
         herding=lambda wildcards: (
-            learned(f"{choice(wildcards, 'selection')}.npz")(wildcards) if choice(wildcards, "memory") else []
+            learned(f"{choice(wildcards, 'selection')}.npz")(wildcards)
+            if choice(wildcards, "memory")
+            else []
         ),
-        code=code("evaluate", "metrics", "herding"),
+        code=code("analysis/evaluate", "analysis/metrics", "methods/selection"),
     output:
         predictions=f"{ROOT}/{{task}}/predictions.npz",
         metrics=f"{ROOT}/{{task}}/metrics.json",
@@ -20,6 +22,6 @@ rule evaluate:
     params:
         memory=lambda wildcards: choice(wildcards, "memory"),
     shell:
-        "python -m wa.evaluate --features {input.features:q} --trained {input.trained:q} --model {input.model:q}"
+        "python -m wa.analysis.evaluate --features {input.features:q} --trained {input.trained:q} --model {input.model:q}"
         " --alignment {input.alignment:q} --herding {input.herding:q}"
         " --memory {params.memory} --predictions {output.predictions:q} --metrics {output.metrics:q} > {log:q} 2>&1"

@@ -18,7 +18,7 @@ rule accuracy:
         study=table,
         about=about,
     shell:
-        "python -m wa.figures {params.figure} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.analysis.figures {params.figure} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 use rule accuracy as comparison with:
@@ -105,7 +105,7 @@ use rule accuracy as curves with:
     input:
         history=lambda wildcards: beside_checkpoints("history.csv", runs_of(wildcards)),
         metrics=[],
-        code=code_of_figures("training") + code("figures/lines"),
+        code=code_of_figures("training") + code("analysis/figures/lines"),
     output:
         figure("curves", TRAINING, "training curves", "{protocol}"),
     log:
@@ -116,7 +116,7 @@ use rule accuracy as cost with:
     input:
         benchmark=beside_checkpoints("train.benchmark.tsv", RUNS),
         metrics=[],
-        code=code_of_figures("training") + code("figures/lines"),
+        code=code_of_figures("training") + code("analysis/figures/lines"),
     output:
         figure("cost", TRAINING, "time and memory"),
     log:
@@ -126,7 +126,7 @@ use rule accuracy as cost with:
 rule final:
     input:
         metrics=rules.aggregate.output,
-        code=code("figures/__main__", "figures/metrics", "figures/tables"),
+        code=code("analysis/figures/__main__", "analysis/figures/table", "analysis/figures/tables"),
     output:
         f"{OUT}/figures/final.md",
         report(
@@ -149,7 +149,7 @@ rule final:
         study=table,
         about=about,
     shell:
-        "python -m wa.figures final --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        "python -m wa.analysis.figures final --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule config:
@@ -165,7 +165,9 @@ rule config:
     conda:
         "../../environment.yml"
     params:
-        config=yaml.safe_dump({k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False),
+        config=yaml.safe_dump(
+            {k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False
+        ),
     shell:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 

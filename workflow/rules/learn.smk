@@ -6,7 +6,18 @@ rule train:
         order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
         model=previous_model,
         herding=previous_ranking,
-        code=code("train", "engine", "inputs", "originals", "model", "backbones", "resnet", "loss", "augment", "randomness"),
+        code=code(
+            "training/train",
+            "training/engine",
+            "data/task",
+            "data/timm_input",
+            "models/model",
+            "models/backbones",
+            "models/resnet",
+            "methods/loss",
+            "data/augment",
+            "randomness",
+        ),
     output:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
         features=f"{ROOT}/{{task}}/features.npz",
@@ -30,21 +41,21 @@ rule train:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
         memory=lambda wildcards: choice(wildcards, "memory") or 0,
-        recipe=lambda wildcards: task_of(wildcards).recipe.flags(),
+        settings=lambda wildcards: task_of(wildcards).settings.flags(),
     shell:
-        "python -m wa.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
+        "python -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
         " --test-every {resources.test_every}"
         " --data $(dirname {input.data:q}) --path {resources.path:q} --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --herding {input.herding:q}"
-        " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.recipe} > {log:q} 2>&1"
+        " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.settings} > {log:q} 2>&1"
 
 
 rule herd:
     input:
         features=f"{ROOT}/{{task}}/features.npz",
         previous=previous("{selection}.npz"),
-        code=code("herding"),
+        code=code("methods/selection"),
     output:
         f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
@@ -53,18 +64,24 @@ rule herd:
         "../../environment.yml"
     params:
         options=lambda wildcards: (
-            "" if wildcards.selection == "herding" else f"--selection {wildcards.selection} --seed {task_of(wildcards).seed}"
+            ""
+            if wildcards.selection == "herding"
+            else f"--selection {wildcards.selection} --seed {task_of(wildcards).seed}"
         ),
     shell:
-        "python -m wa.herding --features {input.features:q} --previous {input.previous:q} --output {output:q}"
+        "python -m wa.methods.selection --features {input.features:q} --previous {input.previous:q} --output {output:q}"
         " {params.options} > {log:q} 2>&1"
 
 
 rule align:
     input:
         trained=f"{ROOT}/{{task}}/trained.safetensors",
-        held_out=lambda wildcards: f"{ROOT}/{wildcards.task}/features.npz" if choice(wildcards, "alignment") == "bias" else [],
-        code=code("alignment"),
+        held_out=lambda wildcards: (
+            f"{ROOT}/{wildcards.task}/features.npz"
+            if choice(wildcards, "alignment") == "bias"
+            else []
+        ),
+        code=code("methods/alignment"),
     output:
         model=f"{ROOT}/{{task}}/model.safetensors",
         report=f"{ROOT}/{{task}}/alignment.json",
@@ -75,5 +92,5 @@ rule align:
     params:
         alignment=lambda wildcards: choice(wildcards, "alignment") or "none",
     shell:
-        "python -m wa.alignment --trained {input.trained:q} --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
+        "python -m wa.methods.alignment --trained {input.trained:q} --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
         " --report {output.report:q} > {log:q} 2>&1"

@@ -3,7 +3,7 @@ rule results_table:
     input:
         metrics=rules.aggregate.output,
         published=local(os.path.relpath(f"{BASEDIR}/docs/published.yaml")),
-        code=code("results", "figures/metrics"),
+        code=code("analysis/results_table", "analysis/figures/table"),
     output:
         f"{OUT}/results.md",
     log:
@@ -13,7 +13,7 @@ rule results_table:
     params:
         study=table,
         dataset=STUDY.config["dataset"],
-        settings=STUDY.settings(),
+        settings=STUDY.as_written(),
     shell:
-        "python -m wa.results --study {params.study:q} --metrics {input.metrics:q} --dataset {params.dataset}"
+        "python -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q} --dataset {params.dataset}"
         " --settings {params.settings:q} --published {input.published:q} --output {output:q} > {log:q} 2>&1"

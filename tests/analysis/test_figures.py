@@ -1,0 +1,281 @@
+"""Figures of invented results: every figure of studies of several shapes, legible, and right."""
+
+import importlib
+import itertools
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import program
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from wa.analysis.aggregate import runs
+from wa.analysis.figures.__main__ import FIGURES
+from wa.analysis.figures.comparison import interval
+from wa.analysis.figures.drawing import Styles
+from wa.analysis.metrics import expected_calibration_error, task_metrics
+from wa.files import write_arrays, write_json
+
+STUDIES = {
+    "three methods, twenty tasks": {
+        "protocols": [(10, 10)],
+        "n_classes": 200,
+        "methods": ["replay", "wa", "joint"],
+    },
+    "unequal last task, two protocols": {
+        "protocols": [(4, 4), (6, 2)],
+        "n_classes": 10,
+        "methods": ["wa", "kd"],
+    },
+    "one method, no memory, one run": {
+        "protocols": [(4, 2)],
+        "n_classes": 10,
+        "methods": ["finetune"],
+        "orders": ["natural"],
+    },
+    "one task": {"protocols": [(10, 2)], "n_classes": 10, "methods": ["wa"]},
+    "many methods with long names": {
+        "protocols": [(2, 2)],
+        "n_classes": 10,
+        "methods": [f"a-method-with-a-long-name-{i}" for i in range(10)] + ["wa", "kd"],
+    },
+    "an unfinished study": {
+        "protocols": [(4, 2)],
+        "n_classes": 10,
+        "methods": ["replay", "wa"],
+        "tasks": [4, 2, 0, 0],
+    },
+}
+ALL = [figure for figures in FIGURES.values() for figure in figures if figure != "final"]
+ONE_PROTOCOL = ("matrix", "norms", "confusion", "calibration", "curves")
+MODULES = {figure: module for module, figures in FIGURES.items() for figure in figures}
+
+
+def invent(
+    folder: Path,
+    protocols: list,
+    n_classes: int,
+    methods: list,
+    orders=("1993", "1994"),
+    tasks=None,
+) -> dict:
+    """Write results such as a study leaves; returns what wa.study.Study.table() would. `wa` aligns.
+    tasks: how many tasks of each run are there."""
+    study = {"root": str(folder), "experiment": "invented", "orders": list(orders), "seeds": [0]}
+    study |= {"protocols": protocols, "methods": methods, "n_classes": n_classes}
+    for number, run in enumerate(runs(study)):
+        rng = np.random.default_rng(number)
+        for t in range(len(run.sizes) if tasks is None else tasks[number]):
+            here, beside = (
+                run.path / f"task-{t}",
+                run.path / f"task-{t}" if t else run.path.parents[1],
+            )
+            seen, old = sum(run.sizes[: t + 1]), sum(run.sizes[:t])
+            label = np.repeat(np.arange(seen), 5)
+            arrays, metrics = {"label": label}, {}
+            for classifier in ["trained", "aligned"] if run.method == "wa" and t else ["trained"]:
+                wrong = rng.integers(old if classifier == "trained" else 0, seen, len(label))
+                guess = np.where(rng.random(len(label)) < 0.6, label, wrong)
+                arrays |= {
+                    classifier: guess,
+                    f"{classifier}_confidence": rng.uniform(0.3, 1, len(label)).astype(np.float32),
+                }
+                metrics[classifier] = task_metrics(guess[:, None], label, run.sizes[: t + 1])
+                metrics[classifier] |= {f"row_norm_{c}": rng.uniform(1, 2) for c in range(seen)}
+            metrics["trained"] |= {"gamma": 0.7} if t else {}
+            write_arrays(here / "predictions.npz", **arrays)
+            write_json(here / "metrics.json", metrics)
+            beside.mkdir(parents=True, exist_ok=True)
+            (beside / "history.csv").write_text("epoch,loss,train_accuracy\n1,2.0,30\n2,0.5,80\n")
+            (beside / "train.benchmark.tsv").write_text(f"s\tmax_rss\n{60 + t}\t{900 + t}\n")
+    made = program(
+        "wa.analysis.aggregate", "--study", json.dumps(study), "--output", folder / "metrics.csv"
+    )
+    assert made.returncode == 0, made.stdout
+    return study
+
+
+@pytest.fixture(
+    scope="module", params=STUDIES, ids=[s.replace(" ", "-").replace(",", "") for s in STUDIES]
+)
+def study(request, tmp_path_factory) -> dict:
+    return invent(tmp_path_factory.mktemp("study"), **STUDIES[request.param])
+
+
+def draw(figure: str, study: dict, output: Path) -> plt.Figure:
+    """Draw by the figure's function; returns what was drawn."""
+    plt.close("all")
+    if figure in ONE_PROTOCOL:
+        study = study | {"protocols": study["protocols"][:1]}
+    getattr(importlib.import_module(f"wa.analysis.figures.{MODULES[figure]}"), figure)(
+        study, f"{study['root']}/metrics.csv", [str(output)]
+    )
+    return plt.gcf()
+
+
+def texts(figure: plt.Figure) -> list[tuple[Text, np.ndarray]]:
+    """The texts that are seen, each with its box, in points."""
+    figure.canvas.draw()
+    found = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    for axes in figure.axes:  # tick labels beyond the limits exist, but are not drawn
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            slack = 1e-6 * (high - low)
+            for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+                if not low - slack <= tick.get_loc() <= high + slack:
+                    found = [t for t in found if t not in (tick.label1, tick.label2)]
+    return [(t, t.get_window_extent().extents * 72 / figure.dpi) for t in found]
+
+
+@pytest.mark.parametrize("figure", ALL)
+def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
+    drawn = draw(figure, study, tmp_path / "figure.png")
+    width, height = drawn.get_size_inches() * 72
+    assert width == pytest.approx(3.3 * 72)
+    seen = texts(drawn)
+    assert seen
+    for text, (left, bottom, right, top) in seen:
+        assert text.get_fontsize() >= 7, text
+        assert left >= -1 and bottom >= -1 and right <= width + 1 and top <= height + 1, (
+            f"{text} is cut"
+        )
+    for (text, a), (other, b) in itertools.combinations(seen, 2):
+        overlap = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+        assert not (overlap > 1).all(), f"{text} lies on {other}"
+    for axes in drawn.axes:
+        assert axes.lines or axes.collections or axes.images, "an empty panel"
+
+
+def test_a_figure_that_cannot_be_drawn_says_why(tmp_path):
+    one = invent(tmp_path, **STUDIES["one task"])
+    for figure, why in {
+        "forgetting": "nothing can be forgotten",
+        "gamma": "nothing to align",
+        "old_new": "no old classes",
+    }.items():
+        drawn = draw(figure, one, tmp_path / "figure.svg")
+        assert why in drawn.texts[0].get_text() and not drawn.axes
+
+
+@pytest.fixture(scope="module")
+def digits_like(tmp_path_factory) -> dict:
+    return invent(
+        tmp_path_factory.mktemp("study"), [(4, 2)], 10, ["kd", "wa"], orders=("a", "b", "c")
+    )
+
+
+def test_lines_are_the_means_of_the_table_by_each_methods_own_classifier(digits_like, tmp_path):
+    table = pd.read_csv(f"{digits_like['root']}/metrics.csv", keep_default_na=False)
+    table = table[table["metric"] == "accuracy"]
+    drawn = draw("accuracy", digits_like, tmp_path / "figure.svg")
+    for method, own in (("kd", "trained"), ("wa", "aligned")):
+        rows = table[
+            (table["method"] == method)
+            & (table["classifier"] == np.where(table["task"] > 0, own, "trained"))
+        ]
+        line = next(
+            x
+            for x in drawn.axes[0].lines
+            if to_hex(x.get_color()) == to_hex(Styles(digits_like).colors[method])
+        )
+        assert line.get_xdata().tolist() == [4, 6, 8, 10]
+        assert line.get_ydata() == pytest.approx(rows.groupby("task")["value"].mean().to_numpy())
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["kd (3)", "wa (3)"]
+
+
+def test_confusion_counts_what_the_predictions_say(digits_like, tmp_path):
+    drawn = draw("confusion", digits_like, tmp_path / "figure.svg")
+    shown = {
+        axes.get_title(): axes.images[0].get_array() for axes in drawn.axes if axes.get_title()
+    }
+    assert list(shown) == ["kd\nas trained", "wa\nas trained", "wa\naligned"]
+    count = np.zeros((10, 10))
+    for run in runs(digits_like):
+        if run.method == "wa":
+            with np.load(run.path / "task-3/predictions.npz") as arrays:
+                for truth, guess in zip(arrays["label"], arrays["aligned"], strict=True):
+                    count[truth, guess] += 1
+    assert np.allclose(shown["wa\naligned"], 100 * count / 15)
+
+
+def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):
+    drawn = draw("calibration", digits_like, tmp_path / "figure.svg")
+    errors = []
+    for run in runs(digits_like):
+        if run.method == "kd":
+            with np.load(run.path / "task-3/predictions.npz") as arrays:
+                errors.append(
+                    expected_calibration_error(
+                        arrays["trained_confidence"], arrays["trained"] == arrays["label"]
+                    )
+                )
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels[0] == f"kd: {np.mean(errors):.1f}" and "→" in labels[1]
+
+
+def test_the_interval_is_students(digits_like):
+    low, high = interval(np.array([1.0, 2.0, 3.0]))
+    assert (low + high) / 2 == pytest.approx(2)
+    assert high - 2 == pytest.approx(4.302653 / np.sqrt(3))  # t of 2 degrees of freedom
+    assert np.isnan(interval(np.array([1.0, 2.0]))).all()
+
+
+def test_a_method_looks_the_same_in_every_figure_and_no_two_look_alike(tmp_path):
+    study = {"methods": [f"m{i}" for i in range(25)]}
+    styles = Styles(study)
+    assert (
+        len({(styles.colors[m], styles.markers[m], styles.dashes[m]) for m in study["methods"]})
+        == 25
+    )
+    assert len({to_hex(styles.colors[f"m{i}"]) for i in range(10)}) == 10
+    drawn = invent(tmp_path, **STUDIES["three methods, twenty tasks"])
+    colors = {to_hex(c) for c in Styles(drawn).colors.values()}
+    for figure in (
+        "accuracy",
+        "forgetting",
+        "old_new",
+        "gamma",
+        "norms",
+        "calibration",
+        "curves",
+        "cost",
+    ):
+        lines_of = [
+            line
+            for axes in draw(figure, drawn, tmp_path / "figure.svg").axes
+            for line in axes.lines
+        ]
+        assert {to_hex(line.get_color()) for line in lines_of} - {"#666666"} == colors, figure
+
+
+def test_the_program_draws_the_same_bytes_again_and_refuses_a_figure_that_is_none(
+    digits_like, tmp_path
+):
+    options = [
+        "--study",
+        json.dumps(digits_like),
+        "--metrics",
+        f"{digits_like['root']}/metrics.csv",
+        "--output",
+    ]
+    for name in ("a.svg", "b.svg"):
+        assert program("wa.analysis.figures", "accuracy", *options, tmp_path / name).returncode == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    refused = program("wa.analysis.figures", "acuracy", *options, tmp_path / "c.svg")
+    assert refused.returncode == 2 and "invalid choice: 'acuracy'" in refused.stdout
+    damaged = tmp_path / "metrics.csv"
+    damaged.write_text("no,table\n")
+    refused = program(
+        "wa.analysis.figures",
+        "accuracy",
+        *options[:2],
+        "--metrics",
+        damaged,
+        "--output",
+        tmp_path / "c.svg",
+    )
+    assert refused.returncode == 1 and refused.stdout.startswith(f"error: {damaged} is damaged")

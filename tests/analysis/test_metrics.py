@@ -1,0 +1,123 @@
+"""Metrics against cases worked out by hand, and against continuum's Logger where it has them."""
+
+import numpy as np
+import pytest
+
+from wa.analysis.evaluate import confidence, nearest_mean
+from wa.analysis.metrics import (
+    accuracy,
+    calibration,
+    expected_calibration_error,
+    run_metrics,
+    task_metrics,
+    top_k,
+)
+
+# Three tasks of 2, 1 and 1 classes. R, worked out by hand below.
+R = np.array([[80.0, np.nan, np.nan], [60.0, 90.0, np.nan], [50.0, 95.0, 70.0]])
+A = np.array([80.0, 70.0, 66.25])
+
+
+def test_run_metrics_by_hand():
+    metrics = run_metrics(A, R)
+    assert metrics["average_incremental_accuracy"] == pytest.approx((80 + 70 + 66.25) / 3)
+    assert metrics["average_incremental_accuracy_without_first"] == pytest.approx((70 + 66.25) / 2)
+    assert metrics["forgetting"] == pytest.approx(((80 - 50) + (90 - 95)) / 2)
+    assert metrics["backward_transfer"] == pytest.approx(((50 - 80) + (95 - 90)) / 2)
+    assert run_metrics(A[:1], R[:1, :1]) == {"average_incremental_accuracy": 80.0}
+
+
+def test_task_metrics_by_hand():
+    label = np.array([0, 0, 1, 2, 2, 3])
+    scores = np.eye(4)[[0, 1, 1, 2, 3, 3]] * 10 + np.arange(4) / 10  # second best: class 3, or 2
+    metrics = task_metrics(top_k(scores, 5), label, [2, 1, 1])
+    assert metrics["accuracy"] == pytest.approx(100 * 4 / 6)
+    assert metrics["top5_accuracy"] == 100
+    assert [metrics[f"accuracy_task_{j}"] for j in range(3)] == pytest.approx([200 / 3, 50, 100])
+    assert metrics["accuracy_new"] == 100
+    assert metrics["accuracy_old"] == pytest.approx(60)
+
+
+def test_top_k_ties_go_to_the_lower_class():
+    assert top_k(np.array([[1.0, 3.0, 3.0, 0.0]]), 3).tolist() == [[1, 2, 0]]
+    assert accuracy(np.array([[1, 2], [0, 3]]), np.array([2, 1])) == 50
+
+
+def test_nearest_mean_against_its_definition():
+    rng = np.random.default_rng(0)
+    features, exemplars, labels = (
+        rng.normal(size=(50, 8)),
+        rng.normal(size=(30, 8)),
+        np.arange(30) % 3,
+    )
+    unit = lambda x: x / np.linalg.norm(x)  # noqa: E731
+    means = [unit(np.mean([unit(e) for e in exemplars[labels == c]], axis=0)) for c in range(3)]
+    naive = [int(np.argmin([np.linalg.norm(unit(f) - m) for m in means])) for f in features]
+    assert nearest_mean(features, exemplars, labels).argmax(axis=1).tolist() == naive
+
+
+def test_confidence_is_the_softmax_of_the_best():
+    scores = np.random.default_rng(0).normal(size=(5, 4)) * 100
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(
+        confidence(scores), (e / e.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-6
+    )
+
+
+def test_against_continuums_logger():
+    from continuum.metrics import Logger
+
+    rng, sizes = np.random.default_rng(0), [4, 2, 2]
+    logger, a, r = Logger(), [], np.full((3, 3), np.nan)
+    label_all = np.repeat(np.arange(8), 25)
+    task_all = np.repeat([0, 0, 0, 0, 1, 1, 2, 2], 25)
+    for t in range(3):
+        seen = task_all <= t
+        label, task = label_all[seen], task_all[seen]
+        predicted = np.where(
+            rng.random(len(label)) < 0.6, label, rng.integers(0, sum(sizes[: t + 1]), len(label))
+        )
+        logger.add([predicted, label, task], subset="test")
+        metrics = task_metrics(predicted[:, None], label, sizes[: t + 1])
+        a.append(metrics["accuracy"])
+        r[t, : t + 1] = [metrics[f"accuracy_task_{j}"] for j in range(t + 1)]
+        assert a[-1] == pytest.approx(100 * logger.accuracy)
+        assert r[t, : t + 1].tolist() == pytest.approx([100 * x for x in logger.accuracy_per_task])
+        if t < 2:
+            logger.end_task()
+    ours = run_metrics(np.array(a), r)
+    assert ours["average_incremental_accuracy"] == pytest.approx(
+        100 * logger.average_incremental_accuracy
+    )
+    # continuum's sums leave out the task just before (range(k - 2) for 0..k-2, range(i - 1) for 0..i-1), and its backward
+    # transfer is the mean over all pairs; from our matrix, its formulas give its numbers.
+    assert 100 * logger.forgetting == pytest.approx((r[0, 0] - r[2, 0]) / 2)
+    assert 100 * logger.backward_transfer == pytest.approx((r[2, 0] - r[0, 0]) / 3)
+    assert ours["forgetting"] == pytest.approx(
+        (max(r[0, 0], r[1, 0]) - r[2, 0] + r[1, 1] - r[2, 1]) / 2
+    )
+
+
+def test_new_classes_are_predicted_more_often_than_they_occur():
+    top = np.array([[2], [2], [2], [1]])
+    metrics = task_metrics(top, np.array([0, 0, 2, 1]), [2, 1])
+    assert (metrics["predicted_new"], metrics["occurring_new"]) == (75, 25)
+
+
+def test_calibration_is_that_of_a_loop_over_bins():
+    rng = np.random.default_rng(0)
+    confidence = np.append(rng.random(200), [0.0, 0.2, 1.0]).astype(np.float32)
+    right = rng.random(203) < confidence
+    ece = 0.0
+    for k in range(5):
+        inside = [
+            i
+            for i, c in enumerate(confidence.astype(float))
+            if k / 5 < c <= (k + 1) / 5 or (k == 0 and c == 0)
+        ]
+        ece += abs(sum(right[i] for i in inside) - sum(float(confidence[i]) for i in inside)) / 203
+        assert calibration(confidence, right, 5)[0][k] == len(inside)
+    assert expected_calibration_error(confidence, right, 5) == pytest.approx(100 * ece)
+    assert expected_calibration_error(
+        np.ones(4, np.float32), np.array([True, True, True, False])
+    ) == pytest.approx(25)

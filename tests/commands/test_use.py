@@ -1,0 +1,500 @@
+"""A trained model used: wa.load, wa predict, wa show, wa export, on a small study that the workflow has run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from helpers import ROOT, program, small_study, snakemake
+from PIL import Image
+from safetensors.numpy import save_file
+
+import wa
+from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.data.images import read_image
+from wa.errors import UserError
+from wa.files import read_arrays, sha256
+
+RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """The folder of a finished study with one run, RUN, of three tasks."""
+    folder = tmp_path_factory.mktemp("study")
+    config = small_study()
+    config["methods"] = {"wa": config["methods"]["wa"]}
+    run = snakemake(folder, "metrics", "--quiet", config=config)
+    assert run.returncode == 0, run.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(study) -> Path:
+    return study / RUN / "task-2" / "model.safetensors"
+
+
+@pytest.fixture
+def image(study, tmp_path) -> Path:
+    """A test image as a png."""
+    path = tmp_path / "image.png"
+    Image.fromarray(np.load(study / "results/data/digits/test_images.npy")[7, ..., 0]).save(path)
+    return path
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    return program("wa", *words)
+
+
+def test_help_shows_every_command_and_imports_nothing_heavy():
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "wa", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == 0 and all(
+        f"wa {c} " in run.stdout for c in ("predict", "show", "export")
+    )
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
+    assert "argparse" in imported and not imported & {"numpy", "torch", "PIL", "safetensors"}
+    for name in ("predict", "show", "export"):
+        run = command(name, "--help")
+        assert (run.returncode == 0 and "Print" in run.stdout) or "Write" in run.stdout
+
+
+def test_the_command_is_installed_and_importing_wa_is_light():
+    installed = Path(sys.executable).with_name("wa")
+    assert subprocess.run([installed, "--help"], capture_output=True).returncode == 0
+    code = "import sys, wa; assert wa.load.__doc__; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+        ).stdout.split()
+        == ["False"] * 2
+    )
+
+
+def test_load_predicts_what_evaluation_predicted(study, checkpoint):
+    """Each test image, saved and read again, gets the class and the probability that evaluate wrote down for it."""
+    model = wa.load(checkpoint)
+    assert isinstance(model, torch.nn.Module) and not model.training
+    assert (
+        model.classes
+        == json.loads((study / "results/tiny/order-1993/order.json").read_text())["names"]
+    )
+    images = np.load(study / "results/data/digits/test_images.npy")
+    evaluated = read_arrays(checkpoint.with_name("predictions.npz"))
+    index = read_arrays(checkpoint.with_name("features.npz"))["test_index"]
+    x = torch.stack([model.preprocess(Image.fromarray(images[i, ..., 0])) for i in index])
+    assert x.shape == (len(index), 1, 8, 8) and x.dtype == torch.float32
+    with torch.no_grad():
+        probability = model(x).softmax(dim=1)
+    torch.testing.assert_close(
+        probability.amax(dim=1),
+        torch.from_numpy(evaluated["aligned_confidence"]),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    best = probability.topk(2).values
+    clear = (best[:, 0] - best[:, 1] > 1e-4).numpy()  # where no rounding can turn the order round
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(
+        probability.argmax(dim=1).numpy()[clear], evaluated["aligned"][clear]
+    )
+
+
+def test_predict_prints_five_classes_with_probabilities(checkpoint, image):
+    run = command("predict", checkpoint, image, image)
+    assert run.returncode == 0, run.stdout
+    lines = run.stdout.splitlines()
+    assert len(lines) == 12 and lines[0] == lines[6] == str(image)
+    shown = [(line.split()[2], float(line.split()[0])) for line in lines[1:6]]
+    expected = wa.load(checkpoint).top(image)
+    assert shown == [(name, pytest.approx(100 * p, abs=0.006)) for name, p in expected]
+    assert [p for _, p in shown] == sorted((p for _, p in shown), reverse=True)
+
+
+def test_predict_names_what_is_no_image_and_predicts_the_others(checkpoint, image, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    torn = tmp_path / "torn.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(torn)
+    torn.write_bytes(torn.read_bytes()[:1000])
+    run = command(
+        "predict", checkpoint, tmp_path / "absent.png", tmp_path / "text.png", torn, tmp_path, image
+    )
+    assert run.returncode == 1
+    for name, why in (
+        ("absent.png", "No such file"),
+        ("text.png", "no image"),
+        ("torn.png", "truncated"),
+        ("", "Is a directory"),
+    ):
+        (line,) = [
+            line
+            for line in run.stdout.splitlines()
+            if line.startswith(f"error: {tmp_path / name}: ")
+        ]
+        assert why in line
+    assert "error: 4 of 5 images could not be predicted" in run.stdout
+    assert run.stdout.count(" %  ") == 5
+
+
+def header(checkpoint: Path, **changes: object):
+    """A change of a checkpoint's header."""
+
+    def make(path: Path) -> None:
+        tensors, facts = read_checkpoint(checkpoint)
+        write_checkpoint(path, tensors, facts | changes)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"backbone": "vgg16"}, "backbone = 'vgg16'; it must be one of resnet8"),
+        ({"backbone": ["resnet8"]}, "backbone ="),
+        ({"in_channels": 10**12}, "in_channels ="),
+        ({"in_channels": 3}, "does not fit the model"),
+        ({"task_sizes": [10**9]}, "its classifier differs"),
+        ({"task_sizes": [6, 2, 10**30]}, "task_sizes ="),
+        ({"task_sizes": [6, 2, -2, 4]}, "task_sizes ="),
+        ({"task_sizes": [6.0, 2, 2]}, "task_sizes ="),
+        ({"task_sizes": {"a": 1}}, "task_sizes ="),
+        ({"task_sizes": [1] * 10**5}, "its classifier differs"),
+        ({"bias": "yes"}, "bias ="),
+        ({"bias": False}, "does not fit the model"),
+        ({"classes": [1, 2]}, "classes ="),
+        ({"classes": ["one"]}, "do not fit together"),
+        ({"image_shape": [10**9, 10**9, 1]}, "image_shape ="),
+        ({"image_shape": [8, 8, 3]}, "do not fit together"),
+        ({"mean": [float("nan")]}, "mean ="),
+        ({"mean": [0.1, 0.2, 0.3]}, "do not fit together"),
+        ({"std": [0]}, "std ="),
+        ({"std": None}, "std ="),
+    ],
+)
+def test_an_absurd_header_is_one_clear_line(checkpoint, tmp_path, changes, complaint):
+    path = tmp_path / "model.safetensors"
+    header(checkpoint, **changes)(path)
+    with pytest.raises(UserError) as error:
+        wa.load(path)
+    text = str(error.value)
+    assert str(path) in text and complaint in text and "\n" not in text and len(text) < 400
+
+
+def not_ours(path: Path) -> None:
+    save_file({"a": np.zeros(3)}, path)
+
+
+@pytest.mark.parametrize(
+    "make, complaint",
+    [
+        (lambda path: path.write_bytes(b""), "is damaged, or of another kind"),
+        (
+            lambda path: path.write_text("PK not safetensors " * 10),
+            "is damaged, or of another kind",
+        ),
+        (
+            lambda path: torch.save({"weight": torch.zeros(3)}, path),
+            "is damaged, or of another kind",
+        ),
+        (lambda path: save_file({"a": np.zeros(3)}, path, {"wa": "[1]"}), "no JSON object"),
+        (not_ours, "is no checkpoint of this program"),
+        (lambda path: path.mkdir(), "model.safetensors"),
+        (lambda path: None, "No such file"),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_clear_line(tmp_path, make, complaint):
+    path = tmp_path / "model.safetensors"
+    make(path)
+    with pytest.raises((UserError, OSError)) as error:
+        wa.load(path)
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_torn_checkpoint_is_one_clear_line_of_each_command(checkpoint, image, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint.read_bytes()[:-100])
+    for words in (
+        ("predict", path, image),
+        ("export", path, tmp_path / "model.onnx"),
+        ("show", path),
+    ):
+        run = command(*words)
+        assert (
+            run.returncode == 1 and run.stdout.startswith("error: ") and "damaged" in run.stdout
+        ), run.stdout
+        assert len(run.stdout.splitlines()) == 1 and "Traceback" not in run.stdout
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_names_cannot_steer_the_terminal(checkpoint, image, tmp_path):
+    path = tmp_path / "model.safetensors"
+    header(checkpoint, classes=[f"\x1b[31m{c}" for c in range(10)])(path)
+    run = command("predict", path, image)
+    assert run.returncode == 0 and "\x1b" not in run.stdout and "?[31m" in run.stdout
+
+
+# Reading images.
+
+
+def test_images_of_any_mode_are_read_alike(tmp_path):
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    plain = Image.fromarray(grey)
+    as_palette = plain.convert("RGB").quantize(64)
+    for picture in (
+        plain,
+        plain.convert("RGB"),
+        plain.convert("RGBA"),
+        plain.convert("LA"),
+        as_palette,
+    ):
+        np.testing.assert_array_equal(read_image(picture, 1)[..., 0], grey)
+        np.testing.assert_array_equal(read_image(picture, 3), np.stack([grey] * 3, axis=2))
+    deep = tmp_path / "deep.png"
+    Image.fromarray(grey.astype(np.uint16) * 256 + 255).save(deep)  # 16 bits a pixel
+    np.testing.assert_array_equal(read_image(deep, 1)[..., 0], grey)
+    with pytest.raises(UserError, match="mode F"):
+        read_image(Image.fromarray(grey.astype(np.float32)), 1)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    picture.putpixel((1, 2), (10, 20, 30, 255))
+    for save in ({"suffix": "png"}, {"suffix": "webp", "lossless": True, "exact": True}):
+        path = tmp_path / f"image.{save.pop('suffix')}"
+        picture.save(path, **save)
+        pixels = read_image(path, 3)
+        assert pixels[2, 1].tolist() == [10, 20, 30]
+        assert (np.delete(pixels.reshape(16, 3), 9, axis=0) == 255).all()
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png", 3), np.rot90(pixels, -1))
+
+
+def test_an_image_of_another_size_is_resized_as_a_whole(checkpoint):
+    model = wa.load(checkpoint)
+    small = np.zeros((8, 8), np.uint8)
+    small[:, 4:] = 200
+    large = Image.fromarray(np.kron(small, np.ones((6, 10), np.uint8)))  # 80 x 48
+    x, exact = model.preprocess(large), model.preprocess(Image.fromarray(small))
+    assert x.shape == (1, 8, 8)
+    columns = [0, 1, 2, 5, 6, 7]  # at the edge, neighbours are mixed
+    torch.testing.assert_close(x[..., columns], exact[..., columns])
+
+
+# wa show
+
+
+def test_show_prints_metrics_and_verifies_the_chain(study):
+    run = command("show", study / RUN)
+    assert run.returncode == 0, run.stdout
+    assert "digits: 10 of 10 classes learned" in run.stdout
+    rows = [line.split() for line in run.stdout.splitlines()]
+    columns = next(r for r in rows if r[:1] == ["task"])
+    for t in range(3):
+        shown = dict(zip(columns, next(r for r in rows if r[:1] == [str(t)]), strict=True))
+        metrics = json.loads((study / RUN / f"task-{t}" / "metrics.json").read_text())
+        assert shown["classes"] == str(6 + 2 * t)
+        assert float(shown["trained"]) == pytest.approx(metrics["trained"]["accuracy"], abs=0.006)
+        if t:
+            assert float(shown["aligned"]) == pytest.approx(
+                metrics["aligned"]["accuracy"], abs=0.006
+            )
+            assert float(shown["gamma"]) == pytest.approx(metrics["trained"]["gamma"], abs=6e-5)
+    assert rows[rows.index(columns) + 4][0] == "average"
+    averages = dict(zip(columns[2:-1], rows[rows.index(columns) + 4][1:], strict=True))
+    for line in (study / "results/tiny/metrics.csv").read_text().splitlines():
+        *_, task, classifier, metric, value = line.split(",")
+        if (task, metric) == ("2", "average_incremental_accuracy"):
+            assert float(averages.pop(classifier)) == pytest.approx(float(value), abs=0.006)
+    assert not averages
+    files = {
+        Path(os.path.abspath(row[-1])): row[-2]
+        for row in rows
+        if len(row) > 2 and len(row[-2]) == 64
+    }
+    base = study / os.path.normpath(f"{RUN}/../..")
+    assert files == {
+        path: sha256(path)
+        for path in (
+            *(
+                study / RUN / f"task-{t}" / f"{name}.safetensors"
+                for t in (1, 2)
+                for name in ("model", "trained")
+            ),
+            *(base / name for name in ("model.safetensors", "trained.safetensors", "herding.npz")),
+            study / RUN / "task-1" / "herding.npz",
+            *(
+                study / "results/data/digits" / f"{s}_{a}.npy"
+                for s in ("train", "test")
+                for a in ("images", "labels")
+            ),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    "file, line",
+    [
+        ("results/data/digits/train_labels.npy", "data"),
+        (f"{RUN}/task-1/herding.npz", "memory"),
+        (f"{RUN}/../../herding.npz", "memory"),
+    ],
+)
+def test_show_finds_what_was_changed_or_lost(study, tmp_path, file, line):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    changed = bytearray((copy / file).read_bytes())
+    changed[-1] ^= 1
+    (copy / file).write_bytes(changed)
+    run = command("show", copy / RUN)
+    assert run.returncode == 1 and "error: 1 of these files" in run.stdout
+    (found,) = [x for x in run.stdout.splitlines() if "DIFFERS" in x]
+    assert line in found and found.endswith(Path(file).name)
+    (copy / file).unlink()
+    run = command("show", copy / RUN)
+    assert run.returncode == 1 and [
+        line in x for x in run.stdout.splitlines() if "absent" in x and "error" not in x
+    ] == [True]
+
+
+def test_show_finds_a_model_made_again(study, tmp_path):
+    """Task 1's checkpoint with another header: not what task 2 started from; with another backbone: not as trained."""
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    path = copy / RUN / "task-1" / "model.safetensors"
+    tensors, facts = read_checkpoint(path)
+    write_checkpoint(path, tensors | {"backbone.bn1.bias": tensors["backbone.bn1.bias"] + 1}, facts)
+    run = command("show", copy / RUN)
+    assert run.returncode == 1
+    assert sorted(x.split()[0] for x in run.stdout.splitlines() if "DIFFERS" in x) == [
+        "parent",
+        "trained",
+    ]
+    path.write_bytes(path.read_bytes()[:-1])
+    run = command("show", copy / RUN)
+    assert (
+        run.returncode == 1
+        and "model.safetensors is damaged" in run.stdout
+        and len(run.stdout.splitlines()) == 1
+    )
+
+
+def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
+    for name, classes in (
+        (f"{RUN}/task-1", 8),
+        (f"{RUN}/task-2/model.safetensors", 10),
+        (f"{RUN}/../..", 6),
+    ):
+        run = command("show", study / name)
+        assert run.returncode == 0 and f"{classes} of 10 classes learned" in run.stdout, run.stdout
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    for name in ("model.safetensors", "trained.safetensors", "alignment.json", "metrics.json"):
+        (copy / RUN / "task-2" / name).unlink()
+    (copy / RUN / "task-1" / "metrics.json").unlink()
+    run = command("show", copy / RUN)
+    assert run.returncode == 0 and "8 of 10 classes learned" in run.stdout, run.stdout
+    rows = [line.split() for line in run.stdout.splitlines()]
+    assert ["2", "-", "-", "-", "-"] in rows and not any(r[:1] == ["average"] for r in rows)
+    (
+        copy / RUN / "task-1" / "model.safetensors"
+    ).unlink()  # tasks from new weights may be trained in any order
+    shutil.copytree(study / RUN / "task-2", copy / RUN / "task-2", dirs_exist_ok=True)
+    run = command("show", copy / RUN)
+    assert (
+        run.returncode == 1
+        and "10 of 10 classes learned" in run.stdout
+        and "error: 1 of these files" in run.stdout
+    )
+    for name in (study / "nothing", study, study / "results/tiny"):
+        run = command("show", name)
+        assert (
+            run.returncode == 1
+            and run.stdout.startswith(f"error: {name} ")
+            and len(run.stdout.splitlines()) == 1
+        )
+
+
+# wa export
+
+
+def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_path):
+    run = command("export", checkpoint, tmp_path / "model.onnx")
+    assert run.returncode == 0 and "differ from PyTorch's by at most" in run.stdout, run.stdout
+    assert len(run.stdout.splitlines()) == 2 and os.listdir(tmp_path) == ["model.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    said = session.get_modelmeta().custom_metadata_map
+    model = wa.load(checkpoint)
+    assert json.loads(said["classes"]) == model.classes and json.loads(said["image_shape"]) == [
+        8,
+        8,
+        1,
+    ]
+    assert said["checkpoint_sha256"] == sha256(checkpoint) and said["dataset"] == "digits"
+    images = np.load(study / "results/data/digits/test_images.npy")
+    for batch in (1, 3, 100):
+        (served,) = session.run(["probability"], {"image": images[:batch]})
+        x = torch.stack(
+            [model.preprocess(Image.fromarray(image[..., 0])) for image in images[:batch]]
+        )
+        with torch.no_grad():
+            torch.testing.assert_close(
+                torch.from_numpy(served), model(x).softmax(dim=1), atol=1e-5, rtol=1e-4
+            )
+    assert (
+        str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
+    )  # no paths of this machine
+
+
+def test_export_overwrites_no_checkpoint(checkpoint):
+    before = checkpoint.read_bytes()
+    run = command("export", checkpoint, checkpoint)
+    assert (
+        run.returncode == 1
+        and "name a file *.onnx" in run.stdout
+        and checkpoint.read_bytes() == before
+    )
+
+
+def test_a_folder_is_no_checkpoint(checkpoint):
+    run = command("predict", checkpoint.parents[1], "image.png")
+    named = run.stdout.strip().removeprefix(
+        f"error: {checkpoint.parents[1]} is a folder: name a checkpoint in it, for instance "
+    )
+    assert run.returncode == 1 and Path(named).is_file(), run.stdout
+
+
+def test_export_writes_nothing_when_onnxruntime_disagrees(checkpoint, tmp_path, monkeypatch):
+    from wa.commands import export
+
+    monkeypatch.setattr(export, "difference", lambda *_: 0.5)
+    with pytest.raises(UserError, match="not written"):
+        export.export(checkpoint, tmp_path / "model.onnx")
+    assert not os.listdir(tmp_path)
+
+
+def test_export_says_what_is_missing(checkpoint, tmp_path, monkeypatch, capsys):
+    from wa.commands import export
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    export.export(checkpoint, tmp_path / "model.onnx")
+    assert "not verified" in capsys.readouterr().out and (tmp_path / "model.onnx").exists()
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match="needs onnxscript"):
+        export.export(checkpoint, tmp_path / "model.onnx")

@@ -1,0 +1,155 @@
+"""The ResNets against their published sizes and a naive forward pass; the growing classifier; checkpoints that do not fit."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wa.checkpoint import write_checkpoint
+from wa.errors import UserError
+from wa.models.model import CilClassifier, CilModel, load_model, load_tensors
+from wa.models.resnet import build
+
+SIZES = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_parameters_in_millions_as_in_table_6_of_he_et_al(name):
+    count = sum(p.numel() for p in build(name, 3).parameters()) / 1e6
+    assert count == pytest.approx(SIZES[name], abs=0.01 if SIZES[name] < 1 else 0.05)
+
+
+def naive_conv(x, w, stride):
+    """3x3 convolution with padding 1, by its definition."""
+    x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    size = (x.shape[2] - 3) // stride + 1
+    out = np.zeros((len(x), len(w), size, size))
+    for i in range(size):
+        for j in range(size):
+            patch = x[:, :, i * stride : i * stride + 3, j * stride : j * stride + 3]
+            out[:, :, i, j] = np.einsum("bchw,ochw->bo", patch, w)
+    return out
+
+
+def naive_norm(x, state, name):
+    s = {
+        k: state[f"{name}.{k}"].astype(float)[:, None, None]
+        for k in ("weight", "bias", "running_mean", "running_var")
+    }
+    return (x - s["running_mean"]) / np.sqrt(s["running_var"] + 1e-5) * s["weight"] + s["bias"]
+
+
+def test_forward_pass_against_a_naive_one():
+    torch.manual_seed(0)
+    net = build("resnet20", 3)
+    for module in net.modules():  # statistics that matter
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    net.eval()
+    state = {k: v.numpy() for k, v in net.state_dict().items()}
+    images = torch.randn(2, 3, 8, 8)
+    x = np.maximum(
+        naive_norm(
+            naive_conv(images.numpy().astype(float), state["conv1.weight"], 1), state, "bn1"
+        ),
+        0,
+    )
+    for stage, channels in ((1, 16), (2, 32), (3, 64)):
+        for block in range(3):
+            at = f"layer{stage}.{block}"
+            stride = 2 if stage > 1 and block == 0 else 1
+            out = np.maximum(
+                naive_norm(naive_conv(x, state[f"{at}.conv1.weight"], stride), state, f"{at}.bn1"),
+                0,
+            )
+            out = naive_norm(naive_conv(out, state[f"{at}.conv2.weight"], 1), state, f"{at}.bn2")
+            shortcut = x[:, :, ::stride, ::stride]  # option A: subsample, then zero channels
+            zeros = np.zeros((len(x), channels - shortcut.shape[1], *shortcut.shape[2:]))
+            x = np.maximum(out + np.concatenate([shortcut, zeros], axis=1), 0)
+    with torch.no_grad():
+        np.testing.assert_allclose(net(images).numpy(), x.mean(axis=(2, 3)), atol=1e-4, rtol=1e-4)
+
+
+def test_resnet18_is_torchvisions_but_for_its_beginning():
+    """3x3 at first and no pooling, then the same; its blocks start as the identity."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    theirs, ours = resnet18(), build("resnet18", 3)
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    theirs.maxpool = theirs.fc = torch.nn.Identity()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1)
+            module.running_mean.normal_()
+    assert ours.features == 512 and all(
+        (b.bn2.weight == 0).all() for b in ours.modules() if hasattr(b, "bn2")
+    )
+    state = {
+        k.replace("downsample.0", "conv3").replace("downsample.1", "bn3"): v
+        for k, v in theirs.state_dict().items()
+    }
+    load_tensors(ours, {k: v.numpy() for k, v in state.items() if "num_batches" not in k}, "")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_classifier_grows_by_a_head_and_keeps_the_old_ones():
+    torch.manual_seed(0)
+    classifier, x = CilClassifier(8), torch.randn(3, 8)
+    classifier.grow(5)
+    before = classifier(x)
+    classifier.grow(2)
+    assert classifier(x).shape == (3, 7)
+    assert torch.equal(classifier(x)[:, :5], before)
+    assert torch.equal(before, F.linear(x, classifier.heads[0].weight, classifier.heads[0].bias))
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    model = CilModel("resnet8", 1, [4, 2], bias=False)
+    facts = {"backbone": "resnet8", "in_channels": 1, "task_sizes": [4, 2], "bias": False}
+    write_checkpoint(tmp_path / "m.safetensors", model.tensors(), facts)
+    again, read = load_model(tmp_path / "m.safetensors")
+    assert read == facts
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_a_checkpoint_that_does_not_fit_names_both_shapes():
+    with pytest.raises(
+        UserError, match=r"heads.0.bias is \(4,\) in the file and \(5,\) in the model"
+    ):
+        load_tensors(
+            CilModel("resnet8", 1, [5]), CilModel("resnet8", 1, [4]).tensors(), "some.safetensors"
+        )
+
+
+def test_a_torn_checkpoint_is_refused_by_name(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write_checkpoint(path, {"a": np.arange(1000.0)}, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"m.safetensors is damaged"):
+        load_model(path)
+
+
+def test_new_rows_as_pycil_draws_them():
+    """convs/linears.py of PyCIL: kaiming_uniform(nonlinearity="linear") has the bound sqrt(3 / d); biases are zero."""
+    torch.manual_seed(0)
+    kaiming, plain = CilClassifier(64, init="kaiming"), CilClassifier(64)
+    kaiming.grow(1000)
+    plain.grow(1000)
+    assert (
+        kaiming.heads[0].weight.abs().max().item() == pytest.approx((3 / 64) ** 0.5, rel=1e-3)
+        and not kaiming.heads[0].bias.any()
+    )
+    assert (
+        plain.heads[0].weight.abs().max().item() == pytest.approx(1 / 8, rel=1e-3)
+        and plain.heads[0].bias.any()
+    )
+    kaiming.heads[0].bias.data.fill_(1)
+    kaiming.redraw()
+    assert not kaiming.heads[0].bias.any() and kaiming.heads[0].weight.abs().max() > 1 / 8

@@ -1,0 +1,254 @@
+"""Configs: what is wrong with one is said in one line, before anything runs; what is right becomes the table of tasks."""
+
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from wa.errors import UserError
+from wa.study.config import SCHEMA
+from wa.study.settings import Settings
+from wa.study.study import Study
+
+
+def changed(config, where, value):
+    keys = where.split(".")
+    inner = config
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return config
+
+
+BAD = [
+    ("epoch", 3, "unknown key 'epoch'"),
+    ("training.epoch", 3, "training: unknown key 'epoch'; did you mean 'epochs'?"),
+    ("training.base", {"epoch": 3}, "training.base: unknown key 'epoch'; did you mean 'epochs'?"),
+    (
+        "methods.wa.aligment",
+        "weight",
+        "methods.wa: unknown key 'aligment'; did you mean 'alignment'?",
+    ),
+    (
+        "methods.wa.alignment",
+        "weigth",
+        "methods.wa.alignment: 'weigth' is not possible; possible: none, weight, weight-clipped",
+    ),
+    ("methods.lucir", None, "methods.lucir is empty"),
+    ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
+    ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not possible"),
+    ("protocols", [{"base": 8, "increment": 3}], "base 8 + increment 3 do not fit 10 classes"),
+    ("protocols", [{"base": 11, "increment": 1}], "base 11 + increment 1 do not fit 10 classes"),
+    (
+        "protocols",
+        [{"base": 0, "increment": 2}, {"base": 2, "increment": 2}],
+        "base 2, increment 2 is there twice",
+    ),
+    ("protocols", [], "protocols: "),
+    ("orders", ["mine"], "'mine' is neither a seed"),
+    ("class_orders.mine", [0, 1, 2], None),  # not used by this study: no error
+    ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),
+    ("training.lr", "1e-3", "YAML reads 1e-3 as text"),
+    ("training.lr", 1000, "training.lr: 1000 is greater than the maximum of 100"),
+    ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
+    ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
+    (
+        "training.batch_size",
+        5000,
+        "training.batch_size: 5000 is more than the 840 images of task 0",
+    ),
+    ("training.backbone", "resnet19", "'resnet19' is not possible. One of resnet8, resnet20"),
+    ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not possible"),
+    ("methods.wa.form", "kl", "methods.wa.form: 'kl' is not possible; possible: softmax, taskwise"),
+    (
+        "methods.wa.training",
+        {"epoch": 3},
+        "methods.wa.training: unknown key 'epoch'; did you mean 'epochs'?",
+    ),
+    (
+        "methods.wa.training",
+        {"base": {"bias": False}},
+        "methods.wa.training.base: unknown key 'bias'",
+    ),
+    (
+        "methods.wa.recipe",
+        "pycyl",
+        "methods.wa.recipe: 'pycyl' is not possible; possible: study, none, paper, pycil",
+    ),
+    ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
+    (
+        "methods.wa.alignment",
+        "bias",
+        "methods.wa.alignment: bias is fitted on held-out images, so it needs held_out",
+    ),
+    (
+        "methods.bic",
+        {"memory": 19, "held_out": 0.1},
+        "methods.bic.memory: 19 exemplars are too few to hold some of each class out",
+    ),
+    (
+        "methods.bic",
+        {"memory": "1/class", "held_out": 0.1},
+        "methods.bic.memory: 1/class leaves none to hold out",
+    ),
+    (
+        "methods.bic",
+        {"held_out": 0.1},
+        "methods.bic.held_out is a fraction of the exemplars, so it needs a memory",
+    ),
+    (
+        "methods.icarl",
+        {"classifier": "nme"},
+        "methods.icarl.classifier: nme is the nearest mean of exemplars",
+    ),
+    ("training.augmentation", ["crop-1", "mixup"], "mixup"),
+    ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
+    ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
+    ("experiment", "../elsewhere", "experiment: '../elsewhere' is not possible"),
+    ("experiment", "data", "experiment: 'data' is not possible"),
+    ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
+]
+
+
+@pytest.mark.parametrize("where, value, message", BAD)
+def test_bad_configs(config, tmp_path, where, value, message):
+    config = {"class_orders": {}, **config, "path": str(tmp_path)}
+    config = changed(config, where, value)
+    if message is None:
+        Study(config, str(tmp_path))
+        return
+    with pytest.raises(UserError) as error:
+        Study(config, str(tmp_path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_an_order_that_is_no_permutation(config, tmp_path):
+    config |= {"orders": ["mine"], "class_orders": {"mine": [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]}}
+    with pytest.raises(
+        UserError,
+        match=r"class_orders.mine is no permutation of the 10 classes 0 to 9: missing \[9\]",
+    ):
+        Study(config, str(tmp_path))
+
+
+def test_defaults_and_options_are_in_step():
+    """The schema describes the same settings, with the same defaults, as the recipe."""
+    schema = yaml.safe_load(SCHEMA.read_text())["properties"]
+    method = schema["methods"]["additionalProperties"]["properties"]
+    no_settings = ("base", "memory", "selection", "alignment", "classifier", "recipe", "training")
+    described = {
+        k: v for k, v in (schema["training"]["properties"] | method).items() if k not in no_settings
+    }
+    assert described.keys() == {f.name for f in fields(Settings)}
+    for f in fields(Settings):
+        assert type(f.default)(described[f.name]["default"]) == f.default, f.name
+        if f.metadata["choices"] and f.name not in (
+            "classification",
+            "form",
+        ):  # wa.study puts those into the schema
+            assert tuple(described[f.name]["enum"]) == f.metadata["choices"]
+
+
+def test_every_key_has_a_description_and_a_default_or_is_required():
+    def walk(schema, path):
+        for key, sub in schema.get("properties", {}).items():
+            assert sub.get("description"), f"{path}{key}"
+            assert "default" in sub or key in schema.get("required", []), f"{path}{key}"
+            walk(sub, f"{path}{key}.")
+        for sub in (schema.get("additionalProperties"), schema.get("items")):
+            if isinstance(sub, dict):
+                walk(sub, f"{path}*.")
+
+    walk(yaml.safe_load(SCHEMA.read_text()), "")
+
+
+def test_the_table_shares_what_runs_share(config, tmp_path):
+    config |= {
+        "orders": [1993, "natural"],
+        "seeds": [0, 1],
+        "protocols": [{"base": 4, "increment": i} for i in (1, 2, 4)],
+    }
+    study = Study(config, str(tmp_path))
+    runs = list(study.runs())
+    assert len(runs) == 2 * 2 * 3 * 3
+    assert len({run[0].learned for run in runs}) == 4  # bases
+    assert {len(run) for run in runs} == {7, 4, 3}  # base 4, increment 4: 4 + 4 + 2 classes
+    for run in runs:
+        assert [len(t.sizes) for t in run] == list(range(1, len(run) + 1)) and sum(
+            run[-1].sizes
+        ) == 10
+        assert [t.previous for t in run[1:]] == [t.learned for t in run[:-1]]
+        assert all(study.tasks[t.path] == t for t in run)
+
+
+def test_equal_bases_are_shared_and_others_named_after_what_differs(config, tmp_path):
+    config["methods"] |= {
+        "clipped": {"training": {"clip": True}},
+        "clipped-wa": {"memory": 20, "alignment": "weight", "training": {"clip": True}},
+        "not": {"training": {"clip": False}},
+        "der": {"recipe": "der"},
+        "der-unclipped": {"recipe": "der", "training": {"clip": False}},
+        "bic": {
+            "memory": 20,
+            "alignment": "bias",
+            "held_out": 0.1,
+            "freeze": True,
+            "classification": "separated",
+        },
+    }
+    study = Study(config, str(tmp_path))
+    assert study.bases == {
+        **dict.fromkeys(("finetune", "wa", "joint", "not", "bic"), ""),
+        **dict.fromkeys(("clipped", "clipped-wa"), "-clip"),
+        "der": "-der",
+        "der-unclipped": "-der-no-clip",
+    }
+    bases = {t.path.split("/")[-1]: t.settings for t in study.base_tasks()}
+    assert list(bases) == ["base-6", "base-6-clip", "base-6-der", "base-6-der-no-clip"]
+    assert (
+        bases["base-6-clip"].clip
+        and not bases["base-6"].clip
+        and bases["base-6-der"].redraw_classifier
+    )
+    for run in study.runs():
+        assert run[0].learned.split("/")[-1] == "base-6" + study.bases[run[0].method]
+    assert '"bases": {"clipped": "-clip", ' in study.table()
+
+
+def test_what_is_default_is_not_passed_on(config, tmp_path):
+    """Else a new key would run everything again."""
+    plain = Study(config, str(tmp_path))
+    config["methods"]["wa"] |= {
+        "selection": "herding",
+        "held_out": 0,
+        "classifier": "linear",
+        "recipe": "study",
+        "training": {},
+    }
+    config |= {"recipe": "none"}
+    spelt_out = Study(config, str(tmp_path))
+    assert plain.table() == spelt_out.table()
+    assert [t.settings.flags() for t in plain.tasks.values()] == [
+        t.settings.flags() for t in spelt_out.tasks.values()
+    ]
+
+
+def test_recipes_of_base_and_increments(config, tmp_path):
+    config["training"] |= {"base": {"epochs": 7, "weight_decay": 1e-3}}
+    study = Study(config, str(tmp_path))
+    assert (
+        study.settings(None).epochs,
+        study.settings("wa").epochs,
+        study.settings("joint").epochs,
+    ) == (
+        7,
+        1,
+        7,
+    )
+    assert (
+        study.settings("wa").distillation == "dynamic" and study.settings(None).distillation == "0"
+    )
+    assert study.settings(None).flags() == (
+        "--backbone resnet8 --epochs 7 --batch-size 64 --lr 0.05 --weight-decay 0.001 --augmentation crop-1"
+    )

@@ -1,0 +1,27 @@
+"""Run by tests/training/test_engine.py under torchrun: write what each process would feed to the network in the first steps.
+
+torchrun --standalone --nproc-per-node 2 tests/training/gather_inputs.py FOLDER (options of wa.training.train)
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from wa.randomness import key, shuffled
+from wa.training import train
+from wa.training.engine import AUGMENT, SHUFFLE
+
+trainer = train.prepare(*train.parse(sys.argv[2:]))
+processes = trainer.processes
+trainer.draw.copy_(key(0, 2, 1, AUGMENT))
+order = shuffled(key(0, 2, 1, SHUFFLE), len(trainer.task.train))
+parts = [
+    batch.tensor_split(processes.size)[processes.rank]
+    for batch in order.split(trainer.settings.batch_size)
+]
+torch.save(
+    [(trainer.task.train.index[rows], trainer.inputs(rows)) for rows in parts],
+    Path(sys.argv[1], f"{processes.rank}.pt"),
+)
+processes.close()

@@ -1,0 +1,253 @@
+"""The engine: recorded steps, folded batch-norm, precision, what the processes of a training see."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import program, second_task
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from wa.data import batches
+from wa.data.augment import Augment
+from wa.errors import UserError
+from wa.models.model import CilModel
+from wa.study.settings import Settings
+from wa.training import engine, precision, train
+
+
+def trainer_of(options) -> engine.Trainer:
+    return train.prepare(*train.parse([str(o) for o in options]))
+
+
+@pytest.fixture
+def options(digits, base, tmp_path):
+    """A second task on the digits: two full batches and a smaller one in an epoch."""
+    return [*second_task(digits, base, tmp_path), "--epochs", "6", "--batch-size", "128"]
+
+
+def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
+    """Where there is no GPU: what surrounds the CUDA graph (fixed places, warm-up, a record for each size of batch)."""
+    recorded = []
+
+    def record(self, batch):
+        recorded.append(batch)
+        return lambda: self.step(batch, *self.inputs[batch])
+
+    monkeypatch.setattr(engine.RecordedStep, "record", record)
+    eager, replayed = trainer_of(options), trainer_of(options)
+    replayed.run = engine.RecordedStep(replayed.step)
+    timing = ("images_per_second", "seconds")
+    for epoch in range(5):
+        rows = [
+            {k: v for k, v in t.epoch(epoch).items() if k not in timing} for t in (eager, replayed)
+        ]
+        assert rows[0] == rows[1]
+    assert recorded == [128, 54]  # each once, for 310 images
+    for a, b in zip(
+        eager.model.state_dict().values(), replayed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatch):
+    """Where there is no GPU: gathered ahead by a thread and handed to the step, which trains to the same bits, features too."""
+    monkeypatch.setattr(batches, "fits", lambda size, device: False)
+    resident, streamed = trainer_of(options), trainer_of(options)
+    for images in (streamed.task.train, streamed.task.test):
+        images.streamed = True
+    streamed.run = engine.RecordedStep(streamed.step)
+    monkeypatch.setattr(
+        engine.RecordedStep,
+        "record",
+        lambda self, batch: lambda: self.step(batch, *self.inputs[batch]),
+    )
+    for epoch in range(5):
+        assert resident.epoch(epoch)["loss"] == streamed.epoch(epoch)["loss"]
+    for a, b in zip(
+        resident.model.state_dict().values(), streamed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+    assert torch.equal(resident.features(resident.task.test), streamed.features(streamed.task.test))
+    pixels = np.load(digits / "train_images.npy")
+    rows = [
+        torch.tensor([3, 1]),
+        torch.tensor([0]),
+        torch.tensor([5, 5]),
+        torch.tensor([2]),
+        torch.tensor([9]),
+    ]
+    train = streamed.task.train
+    for some, batch in zip(rows, train.batches(rows), strict=True):
+        assert (batch.permute(0, 2, 3, 1).numpy() == pixels[train.index[some]]).all()
+    assert len(list(train.stream(rows[:1]))) == 1 and not list(train.stream([]))
+
+
+def test_a_step_reads_nothing_back_from_a_gpu(options):
+    """With tensors that only pretend to be on a GPU, a value that Python asks for, or a tensor left on the CPU, is an error."""
+    real = trainer_of([*options, "--augmentation", "crop-1", "flip", "erase-0.5"])
+    with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
+        trainer = object.__new__(engine.Trainer)
+        vars(trainer).update(vars(real))
+        trainer.model, trainer.teacher = CilModel("resnet8", 1, [4, 2]), CilModel("resnet8", 1, [4])
+        trainer.dtype = torch.float32  # torch turns autocast off where it finds no GPU
+        trainer.mean, trainer.std, trainer.draw = (
+            torch.zeros(1),
+            torch.ones(1),
+            torch.zeros((), dtype=torch.int64),
+        )
+        images = trainer.task.train
+        images.pixels, images.index = (
+            torch.zeros(images.pixels.shape, dtype=torch.uint8),
+            torch.zeros(310, dtype=torch.int64),
+        )
+        rows = torch.zeros(128, dtype=torch.int64)
+        for names in ({}, {"classification": "separated", "form": "taskwise"}):
+            trainer.settings = replace(real.settings, **names)
+            parts = trainer.losses(trainer.inputs(rows), images.index[rows])
+            assert all(part.device.type == "cuda" and part.shape == (128,) for part in parts)
+        with pytest.raises(DataDependentOutputException):
+            parts[0].sum().item()
+        colour = Augment(["crop-4", "rand-m9-mstd0.5-inc1"])(
+            torch.zeros(8, 3, 32, 32, dtype=torch.uint8), trainer.draw, rows[:8]
+        )
+        assert colour.device.type == "cuda"
+
+
+@pytest.mark.parametrize("backbone", ["resnet20", "resnet18"])
+def test_folded_batch_norm_is_the_same_function(backbone):
+    torch.manual_seed(0)
+    model = CilModel(backbone, 3, [10])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean):
+                torch.nn.init.normal_(tensor)
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        before = model.eval()(x)
+        model.backbone.fold_batch_norm()
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+        torch.testing.assert_close(
+            model(x), before, rtol=1e-4, atol=1e-4 * before.abs().max().item()
+        )
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_precision_on_request_and_in_the_checkpoint(options, asked):
+    trainer = trainer_of([*options, "--precision", asked])
+    assert trainer.engine()["precision"] == asked
+    seen = []
+    trainer.model.backbone.conv1.register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output.dtype)
+    )
+    trainer.epoch(0)
+    assert set(seen) == {getattr(torch, asked)}
+    assert {p.dtype for p in trainer.parameters} == {torch.float32}
+    assert trainer.model.backbone.bn1.running_var.dtype == torch.float32
+    assert trainer.features(trainer.task.test).dtype == torch.float32
+
+
+def test_both_precisions_learn_alike(options):
+    rows = [trainer_of([*options, "--precision", p]).epoch(0) for p in ("float32", "bfloat16")]
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=0.02)
+
+
+def test_the_probe_is_asked_once_a_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    answers = iter(["bfloat16", "float32"])
+    monkeypatch.setattr(precision, "probe", lambda: next(answers))
+    cpu = torch.device("cpu")
+    assert [precision.choose("auto", cpu) for _ in range(3)] == ["bfloat16"] * 3
+    (tmp_path / "wa/precision.json").write_text("{")  # damaged: it is probed, and nothing stops
+    assert precision.choose("auto", cpu) == "float32"
+    monkeypatch.undo()
+    assert precision.probe() in ("float32", "bfloat16")
+
+
+def test_tf32_is_off_unless_asked(options, monkeypatch):
+    trainer_of(options)
+    assert (
+        torch.backends.cuda.matmul.fp32_precision
+        == torch.backends.cudnn.conv.fp32_precision
+        == "ieee"
+    )
+    with pytest.raises(UserError, match="tf32 is of GPUs only"):
+        trainer_of([*options, "--precision", "tf32"])
+    assert precision.choose("tf32", torch.device("cuda")) == "tf32"
+
+
+def test_two_processes_see_the_images_of_one(options, tmp_path):
+    """Image by image and augmentation by augmentation, joined by gloo."""
+    seen = {}
+    options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
+    for size in (1, 2):
+        (folder := tmp_path / str(size)).mkdir()
+        torchrun = [
+            "--standalone",
+            "--nproc-per-node",
+            size,
+            "tests/training/gather_inputs.py",
+            folder,
+        ]
+        run = program("torch.distributed.run", *torchrun, *options)
+        assert run.returncode == 0, run.stdout
+        processes = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+        seen[size] = [
+            [torch.cat(t) for t in zip(*batch, strict=True)]
+            for batch in zip(*processes, strict=True)
+        ]
+    assert [len(index) for index, _ in seen[1]] == [128, 128, 54]
+    for one, two in zip(seen[1], seen[2], strict=True):
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+
+
+def test_testing_on_request_changes_no_bit(options, tmp_path):
+    said, bits = {}, {}
+    for every in (0, 2):
+        run = program(
+            "wa.training.train", *options, "--output", tmp_path / str(every), "--test-every", every
+        )
+        assert run.returncode == 0, run.stdout
+        said[every], bits[every] = (
+            run.stdout,
+            (tmp_path / str(every) / "trained.safetensors").read_bytes(),
+        )
+    assert bits[0] == bits[2]
+    assert said[0].count("test ") == 0 and said[2].count("  test ") == 3
+    column = [line.split(",")[-1] for line in (tmp_path / "2" / "history.csv").read_text().split()]
+    assert column[0] == "test_accuracy" and [bool(v) for v in column[1:]] == [False, True] * 3
+
+
+def test_what_is_done_is_not_done_again(options, tmp_path):
+    for said in ("epoch 6/6", "nothing to do"):
+        run = program("wa.training.train", *options)
+        assert run.returncode == 0 and said in run.stdout, run.stdout
+    run = program("wa.training.train", *options, "--lr", "0.04")
+    assert "epoch 6/6" in run.stdout
+
+
+def test_sync_batch_norm_needs_gpus(options, tmp_path):
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.training.train"]
+    run = program("torch.distributed.run", *torchrun, *options, "--sync-batch-norm")
+    assert run.returncode == 1 and "error: sync_batch_norm needs GPUs" in run.stdout
+
+
+def test_graph_and_eager_step_agree_on_a_gpu(options):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    losses = {}
+    for graphs in ("--cuda-graphs", "--no-cuda-graphs"):
+        trainer = trainer_of([*options, "--device", "cuda", graphs])
+        losses[graphs] = [trainer.epoch(epoch)["loss"] for epoch in range(6)]
+    assert losses["--cuda-graphs"] == pytest.approx(losses["--no-cuda-graphs"], rel=1e-3)
+
+
+def test_recipe_defaults_are_exact_and_safe():
+    assert (
+        Settings().deterministic
+        and Settings().precision == "auto"
+        and not Settings().sync_batch_norm
+    )
+    assert json.loads(json.dumps(Settings().flags())) == ""

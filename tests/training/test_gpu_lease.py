@@ -1,0 +1,149 @@
+"""Leases of GPUs, with processes in place of GPUs: never two trainings on one slot, never a slot lost, whatever is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, program
+
+from wa.errors import UserError
+from wa.training.gpu_lease import gpus, lease
+
+# A launcher and its worker, a process in a session of its own as torchrun starts them. It notes when it begins and ends.
+JOB = """
+import os, subprocess, sys
+from wa.training.launch import use_gpus
+use_gpus(int(sys.argv[1]), int(sys.argv[2]))
+subprocess.run([sys.executable, "-S", "-c", '''
+import os, sys, time
+def note(what):
+    line = f"{what} {os.getpid()} {os.getppid()} {time.monotonic()} {os.environ['CUDA_VISIBLE_DEVICES']}\\\\n"
+    os.write(events, line.encode())
+events = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+note("begin")
+time.sleep(float(sys.argv[2]))
+note("end")
+''', sys.argv[3], sys.argv[4]], start_new_session=True)
+"""
+
+
+@pytest.fixture
+def names() -> list[str]:
+    """Four GPUs that nobody else has."""
+    mark = uuid.uuid4().hex[:8]
+    return [f"GPU-{mark}-{i}" for i in range(4)]
+
+
+def start(
+    names: list[str], events: Path, count: int, seconds: float, runs_per_gpu: int = 1
+) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ",".join(names)}
+    command = [sys.executable, "-c", JOB, *map(str, (count, runs_per_gpu, events, seconds))]
+    return subprocess.Popen(command, env=environment)
+
+
+def read(events: Path) -> list[list[str]]:
+    return [line.split() for line in events.read_text().splitlines()] if events.exists() else []
+
+
+def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
+    draw, events = random.Random(0), tmp_path / "events"
+    counts = [draw.choice([1, 1, 1, 2, 3]) for _ in range(40)]
+    processes = [start(names, events, count, draw.uniform(0.05, 0.4)) for count in counts]
+    killed: dict[str, float] = {}  # worker -> when it was sent a SIGKILL
+    leaders = set()
+    while any(p.poll() is None for p in processes):
+        time.sleep(0.1)
+        lines = read(events)
+        ended = {line[1] for line in lines if line[0] == "end"}
+        for _, worker, parent, *_ in [
+            line for line in lines if line[0] == "begin" and line[1] not in ended
+        ]:
+            chance = draw.random()
+            if parent not in leaders and int(parent) in {p.pid for p in processes} and chance < 0.4:
+                leaders.add(parent)
+                os.kill(int(parent), signal.SIGKILL)  # the worker goes on alone
+                if chance < 0.2:
+                    killed[worker] = time.monotonic()
+                    os.kill(int(worker), signal.SIGKILL)
+        waiting = [
+            p
+            for p in processes
+            if p.poll() is None and str(p.pid) not in {line[2] for line in lines}
+        ]
+        if waiting and draw.random() < 0.1:
+            draw.choice(waiting).kill()  # at the gate, or before it
+    assert leaders and killed
+    time.sleep(0.5)  # workers that go on alone
+
+    lines = read(events)
+    began = {line[1]: float(line[3]) for line in lines if line[0] == "begin"}
+    end = {line[1]: float(line[3]) for line in lines if line[0] == "end"} | killed
+    assert began.keys() == end.keys()
+    assert (
+        len(began) + sum(p.returncode == -signal.SIGKILL for p in processes) >= 40
+    )  # nobody waited for ever
+    for name in names:
+        holders = sorted(
+            (began[line[1]], end[line[1]])
+            for line in lines
+            if line[0] == "begin" and name in line[4].split(",")
+        )
+        assert len(holders) > 4
+        for (_, before), (after, _) in pairwise(holders):
+            assert before < after, f"two on {name}"
+    assert start(names, events, 4, 0).wait(timeout=20) == 0  # no slot is lost
+
+
+def test_several_runs_share_a_gpu_and_spread_first(names, tmp_path):
+    held = [lease(names[:2], 1, 2, tmp_path) for _ in range(4)]
+    assert [n for _, n in held] == [names[:1], names[1:2]] * 2
+    os.close(held[1][0])
+    assert lease(names[:2], 1, 2, tmp_path)[1] == names[1:2]
+
+
+def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
+    kept = lease(names, 4, 1, tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # its GPU 0 need not be that of the job beside it
+    assert lease(names, 4, 1, tmp_path)[1] == kept[1] == names
+
+
+def test_too_few_gpus_is_one_error(names, tmp_path):
+    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but 4 can be seen"):
+        lease(names, 5, 1, tmp_path)
+    run = program(
+        "wa.training.launch", "--processes", 2, "--", "--output", tmp_path, CUDA_VISIBLE_DEVICES="0"
+    )
+    assert run.returncode == 1 and run.stdout.startswith(
+        "error: a training of 2 processes needs 2 GPUs, but 1"
+    )
+
+
+def test_a_folder_that_is_not_ones_own_is_refused(names, tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OSError):
+        lease(names, 1, 1, tmp_path / "link")
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(UserError, match="not yours alone"):
+        lease(names, 1, 1, tmp_path / "open")
+    (tmp_path / "victim").write_text("content")
+    (tmp_path / "real" / "gpus").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError):
+        lease(names, 1, 1, tmp_path / "real")
+
+
+def test_which_gpus_there_are(tmp_path):
+    for file in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / file).touch()
+    assert gpus({}, tmp_path) == ["0", "1", "2"]
+    assert gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-a,-1,3"}) == ["2", "GPU-a"]
+    assert gpus({"CUDA_VISIBLE_DEVICES": ""}) == gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []

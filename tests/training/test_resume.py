@@ -1,0 +1,152 @@
+"""A training that is hindered: killed, on a full disk, in a folder that may not be written to. More of it: make faults.
+
+What each test has seen is a row of the table that tests/faults.py prints: the fault, what was seen, how it ended.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers import program, second_task, small_study, snakemake, snakemake_command
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Path:
+    """A file system of 300 KB: enough for features.npz, too small for a checkpoint beside it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True
+    ).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_one_error_and_leaves_what_was_there(
+    digits, base, tmp_path, small_disk, record_property
+):
+    before = small_disk / "before"
+    before.write_bytes(b"x" * 50_000)
+    run = program("wa.training.train", *second_task(digits, base, small_disk))
+    assert run.returncode == 1
+    assert (
+        run.stdout.count("error: ") == 1
+        and "cannot be written" in run.stdout
+        and "o space left" in run.stdout
+    )
+    assert "Traceback" not in run.stdout
+    record_property(
+        "row",
+        (
+            "a full disk",
+            run.stdout.splitlines()[-1],
+            "one error, nothing lost; with room again, same bits",
+        ),
+    )
+    assert before.read_bytes() == b"x" * 50_000
+    left = {p.name for p in small_disk.rglob("*") if p.is_file()}
+    assert left <= {
+        "before",
+        "state.safetensors",
+        "features.npz",
+        "history.csv",
+    }  # each whole, and no checkpoint
+    before.unlink()
+    subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
+    for output in (small_disk, tmp_path / "undisturbed"):
+        run = program("wa.training.train", *second_task(digits, base, output))
+        assert run.returncode == 0, run.stdout
+    name = "trained.safetensors"
+    assert (small_disk / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_error(digits, base, tmp_path, record_property):
+    (tmp_path / "file").write_text(
+        "in the way"
+    )  # root may write to any folder, but not below a file
+    run = program("wa.training.train", *second_task(digits, base, tmp_path / "file" / "output"))
+    assert (
+        run.returncode == 1
+        and "cannot be written" in run.stdout.splitlines()[-1]
+        and "Traceback" not in run.stdout
+    )
+    record_property(
+        "row", ("a folder that cannot be made", run.stdout.splitlines()[-1], "one error")
+    )
+
+
+def processes_of(folder: Path, *words: str) -> list[int]:
+    """The processes whose command line has all these words and the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                where = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if where == str(folder) and all(word in command for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+TARGETS = {
+    "worker": [("-m wa.training.train",)],
+    "torchrun": [("-m wa.training.launch",)],
+    "snakemake": [("-m snakemake",)],
+    "all": [("",)],
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> tuple[Path, dict]:
+    """A study of one training by two processes: undisturbed."""
+    config = small_study() | {"processes": 2, "device": "cpu", "methods": {"finetune": {}}}
+    config["protocols"] = [{"base": 10, "increment": 1}]  # one task
+    config["training"]["epochs"] = 40
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = snakemake(folder, "metrics", config=config)
+    assert run.returncode == 0, run.stdout
+    return folder, config
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_after_a_kill_the_same_command_ends_with_the_same_bits(
+    prepared, tmp_path, target, record_property
+):
+    undisturbed, config = prepared
+    task = "results/tiny/order-1993/seed-0/base-10"
+    command = snakemake_command(tmp_path, "metrics", config=config)
+    started = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    state = tmp_path / task / ".resume" / "state.safetensors"
+    while not state.exists():
+        assert started.poll() is None, (tmp_path / task / "train.log").read_text()
+        time.sleep(0.01)
+    killed = [pid for words in TARGETS[target] for pid in processes_of(tmp_path, *words)]
+    assert killed
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    if target in ("worker", "torchrun"):
+        assert started.wait(timeout=60) != 0
+    assert not (tmp_path / task / "trained.safetensors").exists()
+    run = snakemake(tmp_path, "metrics", config=config)
+    log = (tmp_path / task / "train.log").read_text()
+    assert run.returncode == 0, run.stdout
+    assert "going on after epoch" in log or "nothing to do" in log, log
+    for name in ("trained.safetensors", "features.npz"):
+        assert (tmp_path / task / name).read_bytes() == (undisturbed / task / name).read_bytes()
+    assert not processes_of(tmp_path, "wa.training.train")
+    said = next(
+        line
+        for line in log.splitlines()
+        if "going on after epoch" in line or "nothing to do" in line
+    )
+    record_property(
+        "row", (f"SIGKILL of {target}, two processes training", f"then: {said}", "same bits")
+    )

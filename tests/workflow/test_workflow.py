@@ -1,0 +1,364 @@
+"""The workflow as a whole: a small study from nothing to figures, and what reruns when something changes."""
+
+import copy
+import csv
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
+
+from wa.analysis.aggregate import COLUMNS
+from wa.analysis.figures.__main__ import FIGURES
+from wa.files import write_json
+
+FIGURE_JOBS = {figure: 1 for figures in FIGURES.values() for figure in figures}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> tuple[Path, dict]:
+    """A finished study: its folder and its config."""
+    folder, config = tmp_path_factory.mktemp("study"), small_study()
+    run = snakemake(folder, config=config)
+    assert run.returncode == 0, run.stdout
+    return folder, config
+
+
+@pytest.fixture
+def variant(study) -> tuple[Path, dict]:
+    return study[0], copy.deepcopy(study[1])
+
+
+def rows(folder: Path) -> list[dict]:
+    with open(folder / "results/tiny/metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_results_lie_where_they_should(study):
+    folder = study[0] / "results"
+    run = folder / "tiny/order-1993/seed-0/base-6/inc-2"
+    for file in (
+        folder / "data/digits/dataset.json",
+        folder / "tiny/order-1993/seed-0/base-6/model.safetensors",
+        run / "wa/task-2/herding.npz",
+        run / "wa/task-0/metrics.json",
+        folder / "tiny/figures/accuracy.svg",
+        folder / "tiny/figures/accuracy.png",
+        folder / "tiny/figures/norms-base-6-inc-2.pdf",
+        folder / "tiny/figures/final.csv",
+        folder / "tiny/figures/final.md",
+    ):
+        assert file.stat().st_size > 0
+    assert not (run / "finetune/task-1/herding.npz").exists()  # no memory, no herding
+    assert not list(folder.rglob(".resume"))
+
+
+def test_the_table_is_tidy_and_whole(study):
+    table = rows(study[0])
+    assert tuple(table[0]) == COLUMNS
+    keys = [tuple(v for k, v in row.items() if k != "value") for row in table]
+    assert len(keys) == len(set(keys))
+    have = {(r["method"], r["task"], r["classifier"], r["metric"]) for r in table}
+    for metric in (
+        *(
+            "accuracy",
+            "top5_accuracy",
+            "accuracy_old",
+            "accuracy_new",
+            "accuracy_task_0",
+            "accuracy_task_2",
+            "last_accuracy",
+        ),
+        *(
+            "average_incremental_accuracy",
+            "average_incremental_accuracy_without_first",
+            "average_incremental_top5_accuracy",
+        ),
+        *("forgetting", "backward_transfer"),
+    ):
+        for classifier in ("trained", "aligned", "nme"):
+            assert ("wa", "2", classifier, metric) in have
+    assert ("wa", "2", "trained", "gamma") in have and ("wa", "2", "aligned", "row_norm_9") in have
+    assert ("finetune", "2", "nme", "accuracy") not in have and (
+        "finetune",
+        "2",
+        "aligned",
+        "accuracy",
+    ) not in have
+    last = [r for r in table if (r["method"], r["task"], r["classifier"]) == ("wa", "2", "aligned")]
+    norms = [float(r["value"]) for r in last if r["metric"].startswith("row_norm")]
+    assert len(norms) == 10
+    assert sum(norms[:8]) / 8 == pytest.approx(sum(norms[8:]) / 2, rel=1e-4)
+    joint = [
+        float(r["value"])
+        for r in table
+        if r["method"] == "joint" and r["metric"] == "last_accuracy"
+    ]
+    assert all(v > 15 for v in joint)  # one epoch, but ten classes
+
+
+def test_nothing_is_done_twice(variant):
+    folder, config = variant
+    started = time.monotonic()
+    run = snakemake(folder, config=config)
+    assert "Nothing to be done" in run.stdout, run.stdout
+    assert time.monotonic() - started < 60  # 4 s on an idle machine
+    assert scheduled(folder, config, "figures") == {}
+
+
+@pytest.mark.parametrize(
+    "change, trains",
+    [
+        ({"seeds": [0, 1]}, 1 + 3 * 2),
+        ({"orders": [1993, "natural"]}, 1 + 3 * 2),
+        ({"protocols": [{"base": 6, "increment": 2}, {"base": 6, "increment": 4}]}, 3),
+        ({"protocols": [{"base": 6, "increment": 2}, {"base": 8, "increment": 2}]}, 1 + 3),
+    ],
+    ids=["seed", "order", "increment", "base"],
+)
+def test_an_addition_schedules_only_what_is_new(variant, change, trains):
+    folder, config = variant
+    jobs = scheduled(folder, config | change)
+    assert jobs["train"] == jobs["align"] == trains and "prepare" not in jobs
+    assert jobs.get("order", 0) == (1 if "orders" in change else 0)
+
+
+def test_a_new_method_schedules_only_itself(variant):
+    folder, config = variant
+    config["methods"]["kd"] = {"memory": 20, "distillation": "dynamic"}
+    assert scheduled(folder, config) == {
+        "train": 2,
+        "align": 2,
+        "herd": 2,
+        "evaluate": 3,
+        "aggregate": 1,
+        "config": 1,
+        **FIGURE_JOBS,
+    }
+
+
+def test_what_changes_the_result_runs_again(variant):
+    folder, config = variant
+    config["training"]["epochs"] = 2
+    assert scheduled(folder, config)["train"] == 7
+    config["training"] |= {"epochs": 1, "base": {"epochs": 2}}
+    assert scheduled(folder, config)["train"] == 7  # base, then all that follows from it
+    del config["training"]["base"]
+    config["methods"]["wa"]["alignment"] = "none"
+    jobs = scheduled(folder, config)
+    assert (jobs["align"], jobs["train"]) == (2, 1)  # task 2 starts from another model
+    config["methods"]["wa"] |= {"alignment": "weight", "temperature": 3}
+    assert scheduled(folder, config)["train"] == 2
+
+
+def test_where_it_runs_changes_nothing(variant):
+    folder, config = variant
+    assert scheduled(folder, config, "--cores", "1", "--set-threads", "train=2") == {}
+    assert scheduled(folder, config | {"processes": 2}) == {}
+    assert scheduled(folder, config | {"device": "cpu"}) == {}
+    shuffled = {k: config[k] for k in reversed(config)}
+    assert scheduled(folder, shuffled) == {}
+    config["methods"]["wa"] |= {
+        "selection": "herding",
+        "held_out": 0,
+        "classifier": "linear",
+        "training": {},
+    }  # the defaults
+    assert scheduled(folder, config | {"recipe": "none"}) == {
+        "config": 1
+    }  # the copy of the config beside the results
+
+
+def test_figures_come_from_results_alone_and_byte_for_byte(variant):
+    folder, config = variant
+    figures = folder / "results/tiny/figures"
+    kinds = (".svg", ".csv", ".md", ".html")
+    before = {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds}
+    assert len(before) == len(FIGURE_JOBS) + 2  # svgs, and the final table in three forms
+    shutil.rmtree(figures)
+    assert scheduled(folder, config, "figures") == FIGURE_JOBS
+    run = snakemake(folder, "figures", config=config)
+    assert run.returncode == 0, run.stdout
+    assert {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds} == before
+
+
+def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path):
+    folder, config = variant
+    shutil.copytree(folder / "results", tmp_path / "results")
+    runs = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    (runs / "wa/task-1/metrics.json").unlink()
+    shutil.rmtree(runs / "joint/task-2")
+    kept = (tmp_path / "results/tiny/metrics.csv").read_bytes()
+    run = snakemake(tmp_path, "--config", "draft=True", config=config)
+    assert run.returncode == 0, run.stdout
+    assert "2 of 3 runs are not finished" in run.stdout
+    assert "inc-2/wa: 1 of 3 tasks" in run.stdout and "inc-2/joint: 2 of 3 tasks" in run.stdout
+    jobs = set(re.findall(r"^Job \d+: (\w+)", run.stdout, re.M))
+    assert "accuracy" in jobs and not {"train", "evaluate"} & jobs
+    draft = tmp_path / "results/tiny/draft"
+    assert {p.name for p in (draft / "figures").glob("*.svg")} == {
+        p.name for p in (folder / "results/tiny/figures").glob("*.svg")
+    }
+    with open(draft / "metrics.csv") as file:
+        have = {(r["method"], r["task"]) for r in csv.DictReader(file)}
+    assert have == {*(("finetune", t) for t in "012"), ("wa", "0"), ("joint", "0"), ("joint", "1")}
+    assert (tmp_path / "results/tiny/metrics.csv").read_bytes() == kept
+    run = snakemake(tmp_path, "--config", "draft=True", config=config | {"experiment": "other"})
+    assert run.returncode == 1
+    assert (
+        "results/other: no task has been evaluated yet, so there is nothing to draw" in run.stdout
+    )
+
+
+@pytest.fixture(scope="module")
+def report(study) -> Path:
+    folder, config = study
+    run = snakemake(folder, "--report", "report.html", config=config)
+    assert run.returncode == 0, run.stdout
+    return folder / "report.html"
+
+
+def test_the_report_holds_every_figure_with_its_caption_the_tables_and_what_was_run(report):
+    html = report.read_text()
+    results = json.loads(re.search(r"^ *var results = (\{.*\});?$", html, re.M).group(1))
+    shown = {Path(path).stem.split("-base")[0]: entry for path, entry in results.items()}
+    assert set(shown) == {*FIGURE_JOBS, "config"}
+    for name, entry in shown.items():
+        first = (
+            (ROOT / f"workflow/report/{name}.rst")
+            .read_text()
+            .split(".")[0]
+            .split("*")[0]
+            .split("`")[0]
+        )
+        assert " ".join(first.split())[:40] in entry["caption"].replace("\n", " "), name
+        assert (
+            name == "config"
+            or "base 6, increment 2; class orders 1993; seeds 0; 1 runs" in entry["caption"]
+        ), name
+        assert entry["labels"]["figure"] and entry["labels"]["protocol"] in ("all", "base-6-inc-2")
+    for word in ("Study tiny", "3 methods", "resnet8", "snakemake 9.27"):
+        assert word in html
+
+
+def test_the_report_opens_in_a_browser_and_shows_a_figure(report, tmp_path):
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if not chromium:
+        pytest.skip("there is no chromium")
+    figure = "results/tiny/figures/accuracy.svg"
+    view = f"{{content: 'img', contentPath: results['{figure}'].data_uri, resultPath: '{figure}'}}"
+    script = f"app.showCategory('Accuracy'); setTimeout(() => app.setView({view}), 500);"
+    script += " setTimeout(() => document.title = [...document.images].map(i => i.naturalWidth).join(), 1500)"
+    page = tmp_path / "report.html"
+    page.write_text(report.read_text() + f"<script>setTimeout(() => {{{script}}}, 500)</script>")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    command = [
+        chromium,
+        *options.split(),
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=9000",
+    ]
+    run = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    widths = re.search(r"<title>([\d,]*)</title>", run.stdout)
+    assert widths and "317" in widths.group(1).split(",")  # 3.3 inches
+    assert (
+        "accuracy against classes seen" in run.stdout and "final comparison" in run.stdout
+    )  # the category's list
+
+
+def test_bases_are_shared_by_methods_and_protocols(tmp_path):
+    run = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "config/cifar100-b50.yaml"))
+    assert run.returncode == 0, run.stdout
+    trained = re.findall(r"^Job \d+: train task=(\S+)$", run.stdout, re.M)
+    assert len(trained) == 9 + 9 * 5 * (
+        5 + 10 + 25
+    )  # 5 methods x 3 orders x 3 seeds, increments 10, 5 and 2: 135 runs
+    assert sum("inc-" not in path for path in trained) == 9
+
+
+def test_a_study_has_one_snakemake(tmp_path, config):
+    config["training"]["epochs"] = 30
+    first = subprocess.Popen(
+        snakemake_command(tmp_path, config=config),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "results/tiny/order-1993/seed-0").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = snakemake(tmp_path, config=config)
+    assert second.returncode == 1 and "another Snakemake runs this study" in second.stdout, (
+        second.stdout
+    )
+    assert first.wait(timeout=300) == 0
+
+
+def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path):
+    folder, config = variant
+    shutil.copytree(
+        folder, tmp_path, dirs_exist_ok=True
+    )  # as deep, for the code is an input by a relative path
+    runs = tmp_path / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    (runs / "wa/task-1/features.npz").unlink()
+    assert scheduled(tmp_path, config) == {}
+    (runs / "joint/task-1/metrics.json").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"evaluate": 1, "aggregate": 1}
+    (runs / "joint/task-2/model.safetensors").unlink()
+    assert scheduled(tmp_path, config, "metrics") == {"align": 1, "evaluate": 2, "aggregate": 1}
+
+
+def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
+    config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}  # one task
+    run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)
+    assert run.returncode == 0 and re.search(r"^Job 0: prepare", run.stdout, re.M), run.stdout
+    assert not re.search("^ *(input|output|reason):", run.stdout, re.M | re.I), run.stdout
+    images = tmp_path / "results/data/digits/train_images.npy"
+    images.write_bytes(images.read_bytes()[:-1])
+    run = snakemake(tmp_path, "metrics", config=config)
+    assert run.returncode == 1 and re.search(
+        r"^Job \d+: train task=order-1993/seed-0/base-10$", run.stdout, re.M
+    ), run.stdout
+    log = (tmp_path / "results/tiny/order-1993/seed-0/base-10/train.log").read_text()
+    assert "error: " in log and all(line in run.stdout for line in log.splitlines())
+    assert "Error in rule train:" in run.stdout and " output: results/tiny/" in run.stdout
+
+
+def test_where_the_raw_data_lie_changes_nothing(variant):
+    folder, config = variant
+    assert scheduled(folder, config | {"path": "elsewhere"}) == {}
+
+
+def test_a_bad_config_is_one_message_before_anything_runs(tmp_path, config):
+    config["training"]["epoch"] = 3
+    run = snakemake(tmp_path, config=config)
+    assert run.returncode == 1
+    assert "config: training: unknown key 'epoch'; did you mean 'epochs'?" in run.stdout
+    assert "Traceback" not in run.stdout and not (tmp_path / "results").exists()
+
+
+def test_the_configs_that_are_shipped_are_right(tmp_path):
+    for name, n in {
+        "imagenet100-256": 100,
+        "imagenet1000-256": 1000,
+        "tiny-imagenet-20": 20,
+    }.items():  # as if they were packed
+        facts = {"dataset": name, "classes": [f"n{c}" for c in range(n)], "train_counts": [250] * n}
+        facts |= {"image_shape": [64, 64, 3], "mean": [0.5] * 3, "std": [0.2] * 3}
+        write_json(tmp_path / "results/data" / name / "dataset.json", facts)
+    for file in sorted(
+        {*(ROOT / "config").glob("*.yaml")} - {ROOT / "config/cifar100-b50.yaml"}
+    ):  # that one is above
+        run = snakemake(tmp_path, "-n", "--quiet", "rules", "--configfile", str(file))
+        assert run.returncode == 0, f"{file}: {run.stdout}"

@@ -1,0 +1,118 @@
+"""Evaluate a task: every classifier that a checkpoint offers, on the test images of all classes seen so far.
+
+    python -m wa.analysis.evaluate --features features.npz --trained trained.safetensors --model model.safetensors \
+        --alignment alignment.json --herding herding.npz --memory 2000 --predictions predictions.npz --metrics metrics.json
+
+The classifiers: `trained`, the heads as training left them; `aligned`, those of a method that aligns; `nme`, the
+nearest mean of exemplars (Rebuffi et al., CVPR 2017, algorithm 1), of a method that keeps a memory.
+"""
+
+import argparse
+
+import numpy as np
+
+from wa.analysis.metrics import expected_calibration_error, task_metrics, top_k
+from wa.checkpoint import classifier, read_checkpoint
+from wa.data.scenario import memory_per_class
+from wa.errors import UserError, program
+from wa.files import read_arrays, read_json, write_arrays, write_json
+from wa.methods.alignment import REPORT
+from wa.methods.selection import exemplars, read_ranking
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """The rows of x (n, d) scaled to length 1."""
+    return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-8)
+
+
+def logits(checkpoint: str, features: np.ndarray) -> np.ndarray:
+    """The scores of the classifier in a checkpoint for features (n, d): (n, classes)."""
+    weight, bias = classifier(*read_checkpoint(checkpoint), checkpoint)
+    if weight.shape[1] != features.shape[1]:
+        raise UserError(
+            f"{checkpoint} classifies {weight.shape[1]} features, but there are {features.shape[1]}"
+        )
+    return features @ weight.T + bias
+
+
+def nearest_mean(
+    features: np.ndarray, exemplar_features: np.ndarray, exemplar_labels: np.ndarray
+) -> np.ndarray:
+    """Minus half the squared distance, up to a constant, of unit features (n, d) to each class's unit mean: (n, classes)."""
+    phi = unit(exemplar_features.astype(np.float64))
+    means = np.stack(
+        [phi[exemplar_labels == c].mean(axis=0) for c in range(exemplar_labels.max() + 1)]
+    )
+    return unit(features.astype(np.float64)) @ unit(means).T
+
+
+def confidence(scores: np.ndarray) -> np.ndarray:
+    """The softmax probability of the class with the highest score (n, classes): float32 (n,)."""
+    return (1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)).astype(np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Predictions and metrics of every classifier after a task."
+    )
+    parser.add_argument("--features", required=True)
+    parser.add_argument("--trained", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--alignment", required=True, help="alignment.json")
+    parser.add_argument("--herding", nargs="?")
+    parser.add_argument(
+        "--memory", default="0", help="exemplars in total, a class (20/class), or `all`"
+    )
+    parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
+    parser.add_argument("--metrics", required=True, help="to write: metrics.json")
+    args = parser.parse_args()
+
+    wanted = {
+        "features": "f:nd",
+        "label": "i:n",
+        "index": "i:n",
+        "test_features": "f:md",
+        "test_label": "i:m",
+    }
+    arrays = read_arrays(args.features, **wanted)
+    alignment = read_json(args.alignment, REPORT)
+    test, label = arrays["test_features"].astype(np.float32), arrays["test_label"]
+    scores = {"trained": logits(args.trained, test)}
+    for labels in (label, arrays["label"]):
+        if labels.min() < 0 or labels.max() >= scores["trained"].shape[1]:
+            raise UserError(
+                f"{args.features} has labels of classes that {args.trained} does not know"
+            )
+    if alignment["alignment"] != "none":
+        scores["aligned"] = logits(args.model, test)
+    if args.memory != "0":
+        herding = read_ranking(args.herding)
+        kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
+        row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
+        if (arrays["index"][row] != kept).any():
+            raise UserError(f"{args.herding} ranks images that {args.features} lacks")
+        scores["nme"] = nearest_mean(test, arrays["features"][row], arrays["label"][row])
+
+    tensors, header = read_checkpoint(args.model)
+    classifier(tensors, header, args.model)  # it has the classes that its header says
+    top = {name: top_k(s, 5) for name, s in scores.items()}
+    confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
+    write_arrays(
+        args.predictions,
+        label=label,
+        **{name: t[:, 0].astype(np.int32) for name, t in top.items()},
+        **{f"{name}_confidence": values for name, values in confidences.items()},
+    )
+    metrics = {name: task_metrics(t, label, header["task_sizes"]) for name, t in top.items()}
+    for name, values in confidences.items():
+        metrics[name]["ece"] = expected_calibration_error(values, top[name][:, 0] == label)
+        metrics[name] |= {
+            f"row_norm_{c}": norm for c, norm in enumerate(alignment["row_norms"][name])
+        }
+    if alignment["gamma"] is not None:
+        metrics["trained"]["gamma"] = alignment["gamma"]
+    write_json(args.metrics, metrics)
+
+
+if __name__ == "__main__":
+    program(main)

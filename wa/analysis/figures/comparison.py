@@ -1,0 +1,59 @@
+"""The final comparison of the methods."""
+
+import numpy as np
+from scipy import stats
+
+from wa.analysis.figures.drawing import Line2D, Styles, grid, legend, nothing, save, seaborn
+from wa.analysis.figures.table import UNFINISHED, at_the_end, own_classifier, read
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % confidence interval of the mean (Student's t); of fewer than three values it would span the figure."""
+    if len(values) < 3:
+        return np.nan, np.nan
+    return stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+
+
+def comparison(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The average incremental and the last accuracy of each method: every run, their mean and its confidence interval."""
+    columns = {"average_incremental_accuracy": "average (%)", "last_accuracy": "last (%)"}
+    table = at_the_end(own_classifier(read(metrics, study)))
+    table = table[table["metric"].isin(columns)]
+    protocols = [p for p in table["protocol"].cat.categories if (table["protocol"] == p).any()]
+    if not protocols:
+        return nothing(UNFINISHED, outputs)
+    styles, methods = Styles(study), [m for m in study["methods"] if (table["method"] == m).any()]
+    figure, panels = grid(len(protocols), 2, 0.45 + 0.16 * len(methods), sharey=True)
+    for row, protocol in zip(panels, protocols, strict=True):
+        for panel, (metric, label) in zip(row, columns.items(), strict=True):
+            frame = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
+            options = {
+                "x": "value",
+                "y": "method",
+                "hue": "method",
+                "order": methods,
+                "hue_order": methods,
+                "ax": panel,
+            }
+            options |= {"palette": styles.colors, "legend": False}
+            seaborn.stripplot(frame, **options, jitter=False, size=3, alpha=0.5)
+            seaborn.pointplot(
+                frame,
+                **options,
+                errorbar=interval,
+                marker="|",
+                markersize=9,
+                linestyle="none",
+                err_kws={"lw": 1.2},
+            )
+            panel.set(xlabel=label, ylabel="", xlim=(-2, 102))
+        if len(study["protocols"]) > 1:
+            row[0].set_title(protocol, loc="left")
+    several = table.groupby(["protocol", "method", "metric"], observed=True).size().max() > 2
+    gray = {"color": "0.4", "ls": ""}
+    handles = [
+        Line2D([], [], marker="o", ms=3, label="run", **gray),
+        Line2D([], [], marker="|", ms=7, mew=1, label="mean", **gray),
+    ]
+    legend(figure, handles + [Line2D([], [], color="0.4", label="95 % interval")] * bool(several))
+    save(figure, outputs)

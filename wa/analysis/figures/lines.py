@@ -1,0 +1,97 @@
+"""What changes from task to task: a row of panels a protocol, a line a method, the mean and spread of the runs."""
+
+import pandas as pd
+from matplotlib.ticker import FixedLocator
+
+from wa.analysis.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
+from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, own_classifier, read
+
+
+def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object) -> None:
+    """Panels of lines. columns: title -> frame of protocol, method, order, seed, x and y, and perhaps `reference`, a
+    dotted line for all methods. axes: xlabel, ylabel, ylim, level (a dotted horizontal line)."""
+    styles, everything = Styles(study), pd.concat(columns.values())
+    protocols = [
+        p for p in everything["protocol"].cat.categories if (everything["protocol"] == p).any()
+    ]
+    figure, panels = grid(
+        len(protocols),
+        len(columns),
+        1.9 if len(columns) == 1 else 1.5,
+        sharey=bool(axes.get("ylabel")),
+    )
+    for row, protocol in zip(panels, protocols, strict=True):
+        for panel, (title, frame) in zip(row, columns.items(), strict=True):
+            frame = frame[frame["protocol"] == protocol]
+            if "reference" in frame:
+                panel.plot(frame.groupby("x")["reference"].mean(), color="0.4", ls=":", zorder=1)
+            if "level" in axes:
+                panel.axhline(axes["level"], color="0.4", ls=":", zorder=1)
+            styles.line(frame, panel)
+            panel.set(
+                xlabel=axes.get("xlabel", "classes seen"),
+                ylabel="",
+                title=title if panel in panels[0] else "",
+            )
+            if "ylim" in axes:
+                panel.set_ylim(*axes["ylim"])
+            panel.xaxis.set_major_locator(
+                FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns))
+            )  # ends of tasks
+        labels = [protocol] if len(study["protocols"]) > 1 else []
+        row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
+    counts = count_runs(everything)
+    handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study["methods"] if m in counts]
+    if any("reference" in frame for frame in columns.values()):
+        handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
+    legend(figure, handles, "method (runs); line: mean, band: standard deviation")
+    save(figure, outputs)
+
+
+def accuracy(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The accuracy on all classes seen."""
+    table = own_classifier(read(metrics, study))
+    draw(study, {"": measured(table, "accuracy")}, outputs, ylabel="accuracy (%)", ylim=(0, 102))
+
+
+def forgetting(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The forgetting of the earlier tasks."""
+    frame = measured(own_classifier(read(metrics, study)), "forgetting")
+    if frame.empty:
+        return nothing("nothing can be forgotten before the second task", outputs)
+    draw(study, {"": frame}, outputs, ylabel="forgetting (points)")
+
+
+def old_new(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The accuracy on the classes of the earlier tasks, and on those of the newest."""
+    table = own_classifier(read(metrics, study))
+    table = table[table["task"] > 0]
+    if table.empty:
+        return nothing("there are no old classes before the second task", outputs)
+    columns = {f"{which} classes": measured(table, f"accuracy_{which}") for which in ("old", "new")}
+    draw(study, columns, outputs, ylabel="accuracy (%)", ylim=(0, 102))
+
+
+def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
+    """How often the newest task's classes are predicted, as trained and aligned, and how often they occur."""
+    table = read(metrics, study)
+    table = table[table["task"] > 0]
+    columns = {}
+    for classifier, title in CLASSIFIERS.items():
+        rows = table[table["classifier"].isin([classifier, ""])]
+        occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})[
+            [*RUN, "task", "reference"]
+        ]
+        columns[title] = measured(rows, "predicted_new").merge(occurring, on=[*RUN, "task"])
+    columns = {label: frame for label, frame in columns.items() if len(frame)}
+    if not columns:
+        return nothing("there are no new classes before the second task", outputs)
+    draw(study, columns, outputs, ylabel="predicted as new (%)", ylim=(0, 102))
+
+
+def gamma(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The factor of weight aligning: the mean norm of the old rows over that of the new ones, as training left them."""
+    frame = measured(read(metrics, study), "gamma")
+    if frame.empty:
+        return nothing("there is nothing to align before the second task", outputs)
+    draw(study, {"": frame}, outputs, ylabel="gamma", level=1)

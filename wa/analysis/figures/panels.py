@@ -1,0 +1,95 @@
+"""What the methods did in one protocol, from metrics.csv: a panel a method."""
+
+import numpy as np
+
+from wa.analysis.figures.drawing import (
+    Line2D,
+    Styles,
+    colorbar,
+    flow,
+    integers,
+    legend,
+    nothing,
+    save,
+    wrapped,
+)
+from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, own_classifier, read
+from wa.data.scenario import task_sizes
+
+
+def matrix(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The accuracy on each task's classes after each task."""
+    table = own_classifier(read(metrics, study))
+    table = table[table["metric"].str.fullmatch(r"accuracy_task_\d+")]
+    table = table.assign(of=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
+    if table.empty:
+        return nothing("no task of this protocol has been evaluated", outputs)
+    methods = [m for m in study["methods"] if (table["method"] == m).any()]
+    tasks = table["task"].max() + 1
+    figure, panels = flow(len(methods), 1.65, "classes of task", "after task")
+    for panel, method in zip(panels, methods, strict=True):
+        rows = table[table["method"] == method]
+        mean = rows.pivot_table(index="task", columns="of", values="value").reindex(
+            index=range(tasks), columns=range(tasks)
+        )
+        image = panel.imshow(mean, vmin=0, vmax=100, cmap="viridis")
+        if tasks <= 5:  # else the numbers do not fit
+            for (after, of), value in np.ndenumerate(mean):
+                if not np.isnan(value):
+                    panel.text(
+                        of,
+                        after,
+                        f"{value:.0f}",
+                        ha="center",
+                        va="center",
+                        color="w" if value < 60 else "k",
+                    )
+        panel.set_title(wrapped(method))
+        panel.grid(False)
+        integers(panel.xaxis), integers(panel.yaxis)
+    colorbar(figure, image, panels, "accuracy (%)")
+    save(figure, outputs)
+
+
+def norms(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The norms of the classifier's rows after the last task, in class order, as trained and aligned."""
+    table = at_the_end(read(metrics, study))
+    table = table[table["metric"].str.fullmatch(r"row_norm_\d+")]
+    if table.empty:
+        return nothing(UNFINISHED, outputs)
+    table = table.assign(position=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
+    styles, methods = Styles(study), [m for m in study["methods"] if (table["method"] == m).any()]
+    figure, panels = flow(len(methods), 1.2, "class, in order", "norm of its row")
+    first_new = sum(task_sizes(study["n_classes"], *study["protocols"][0])[:-1])
+    dashes = {"trained": (0, (1.5, 1)), "aligned": "-"}
+    dashes = {c: dash for c, dash in dashes.items() if (table["classifier"] == c).any()}
+    handles = [
+        Line2D([], [], color="0.2", ls=dash, label=CLASSIFIERS[c]) for c, dash in dashes.items()
+    ]
+    if first_new:
+        handles.append(Line2D([], [], color="0.4", ls=":", label="first new class"))
+    for panel, method in zip(panels, methods, strict=True):
+        rows, color = table[table["method"] == method], styles.colors[method]
+        for classifier, dash in dashes.items():
+            norm = (
+                rows[rows["classifier"] == classifier]
+                .groupby("position")["value"]
+                .agg(["mean", "std"])
+                .fillna(0)
+            )
+            panel.plot(norm["mean"], ls=dash, color=color)
+            panel.fill_between(
+                norm.index,
+                norm["mean"] - norm["std"],
+                norm["mean"] + norm["std"],
+                color=color,
+                alpha=0.18,
+                lw=0,
+            )
+        if first_new:
+            panel.axvline(first_new - 0.5, color="0.4", ls=":")
+        panel.set_title(wrapped(method))
+        panel.set_ylim(bottom=0)
+        integers(panel.xaxis, 5)
+    legend(figure, handles)
+    save(figure, outputs)

@@ -1,0 +1,64 @@
+"""The table of final results."""
+
+import pandas as pd
+
+from wa.analysis.figures.table import PROTOCOL, at_the_end, own_classifier, read
+from wa.files import writing
+
+COLUMNS = {
+    "average_incremental_accuracy": "average",
+    "average_incremental_accuracy_without_first": "average without first",
+    "last_accuracy": "last",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+}
+CSS = "body {font: 14px sans-serif} td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
+
+
+def final(study: dict, metrics: str, outputs: list[str]) -> None:
+    """The final results of each protocol and method: mean and standard deviation over runs, as csv, Markdown and HTML."""
+    last = at_the_end(own_classifier(read(metrics, study)))
+    last = last[last["metric"].isin(COLUMNS)].assign(
+        metric=lambda t: t["metric"].map(COLUMNS).astype(str)
+    )
+    if last.empty:
+        return write("no run is finished", outputs)
+    groups = last.groupby([*PROTOCOL, "method", "metric"], observed=True)["value"]
+    statistics = groups.agg(["mean", "std", "count"]).unstack("metric")
+    names = [c for c in COLUMNS.values() if c in statistics["mean"].columns]
+    runs = statistics["count"].max(axis=1).astype(int).rename("runs")
+    flat = pd.concat(
+        [runs, *(statistics[s][n].rename(f"{n} ({s})") for n in names for s in ("mean", "std"))],
+        axis=1,
+    )
+    rows = []
+    for key, row in flat.iterrows():
+        cells = [
+            f"{row[f'{n} (mean)']:.1f}" + (f" ± {row[f'{n} (std)']:.1f}" if row["runs"] > 1 else "")
+            for n in names
+        ]
+        rows.append([*map(str, key), str(int(row["runs"])), *cells])
+    shown = pd.DataFrame(rows, columns=[*PROTOCOL, "method", "runs", *names])
+    text = {
+        "csv": flat.round(4).to_csv(lineterminator="\n"),
+        "md": "".join(
+            f"| {' | '.join(cells)} |\n"
+            for cells in [
+                shown.columns,
+                ["---:"] * 2 + ["---"] + ["---:"] * (1 + len(names)),
+                *shown.values,
+            ]
+        ),
+        "html": f"<meta charset='utf-8'><style>{CSS}</style>\n"
+        + shown.to_html(index=False, border=0),
+    }
+    write(text, outputs)
+
+
+def write(text: dict[str, str] | str, outputs: list[str]) -> None:
+    """Write a table. text: by suffix, or one word for all."""
+    for output in outputs:
+        with writing(output) as temporary:
+            temporary.write_text(
+                text[output.rsplit(".", 1)[1]] if isinstance(text, dict) else text + "\n"
+            )

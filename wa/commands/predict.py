@@ -1,0 +1,109 @@
+"""Use a trained model: images in, class names and probabilities out.
+
+    wa predict results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors docs/images/seven.png
+
+The same in Python: wa.load(path).
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wa.data.augment import center, normalize
+from wa.data.images import read_image
+from wa.data.packed import IMAGES
+from wa.errors import UserError
+from wa.files import check, is_count
+from wa.models.model import load_model
+
+CACHE = {
+    "cache_size": (
+        lambda v: v is None or (is_count(v) and v <= 4096),
+        "the side of the squares that were kept, or null",
+    )
+}
+
+
+class Classifier(nn.Module):
+    """A trained model with its class names and its preprocessing, in eval mode on the CPU.
+
+    Called with float32 (B, C, H, W), images as `preprocess` returns them, it gives logits (B, classes).
+    classes: the names, in the order of the logits (the order in which they were learned); image_shape: (H, W, C) of the
+    training images; input_size: (H, W) of what the network takes, smaller after training on resized crops;
+    header: everything that the checkpoint's header says.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__()
+        self.model, self.header = load_model(path)
+        check({"cache_size": None} | self.header, IMAGES | CACHE, path)
+        self.classes, self.image_shape = self.header["classes"], tuple(self.header["image_shape"])
+        self.input_size = tuple(self.header.get("input_size") or self.image_shape[:2])
+        lengths = [
+            len(self.classes),
+            self.image_shape[2],
+            len(self.header["mean"]),
+            len(self.header["std"]),
+        ]
+        if lengths != [sum(self.header["task_sizes"]), *[self.header["in_channels"]] * 3]:
+            raise UserError(
+                f"{path} cannot be used: the classes, channels, mean and std of its header do not fit together"
+            )
+        self.register_buffer("mean", torch.tensor(self.header["mean"]), persistent=False)
+        self.register_buffer("std", torch.tensor(self.header["std"]), persistent=False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, C, H, W), or any H and W, to float32: by the mean and standard deviation of the training images."""
+        return normalize(pixels, self.mean, self.std)
+
+    def preprocess(self, image) -> Tensor:
+        """A path or a PIL image, preprocessed as in evaluation: float32 (C, H, W).
+
+        See wa.data.datasets.read_image for orientation, palettes and transparency. It becomes grey or RGB as the training images
+        were; one of another size is resized as a whole to theirs or, where squares were kept of them, cut to such a square.
+        After training on resized crops the centre counts, as in evaluation. Raises UserError if it is no image.
+        """
+        height, width, channels = self.image_shape
+        pixels = torch.from_numpy(
+            read_image(image, channels, (width, height), self.header.get("cache_size")).copy()
+        )
+        pixels = pixels.permute(2, 0, 1)[None].to(self.mean.device)
+        if self.input_size != self.image_shape[:2]:
+            pixels = center(pixels, self.input_size[0])
+        return self.normalize(pixels)[0]
+
+    @torch.no_grad()
+    def top(self, image, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes of a path or a PIL image and their probabilities, best first."""
+        probability = self(self.preprocess(image)[None])[0].softmax(dim=0)
+        best = probability.topk(min(k, len(self.classes)))
+        return [
+            (self.classes[c], p)
+            for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+
+def printable(name: str) -> str:
+    """A name from a file, safe to print: it may not steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def predict(path: str, images: list[str]) -> None:
+    """Print the top five of each image; an image that cannot be read is named, the others are still predicted."""
+    model, failed = Classifier(path), 0
+    for image in images:
+        try:
+            top = model.top(image)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        print(image, *(f"{100 * p:7.2f} %  {printable(name)}" for name, p in top), sep="\n")
+    if failed:
+        raise UserError(f"{failed} of {len(images)} images could not be predicted")

@@ -1,0 +1,103 @@
+"""Which classes a task holds: class orders and protocols.
+
+    python -m wa.data.scenario --order 1993 --dataset results/data/cifar100/dataset.json --output order.json
+
+The splits are those of continuum's ClassIncremental (tests/test_scenario.py holds the two against each other); they
+are computed here because continuum takes 7 s to import and each job would pay for it.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+
+from wa.data.packed import are_names, are_numbers, read_dataset
+from wa.errors import UserError, program
+from wa.files import read_json, write_json
+
+
+def read_order(path: str | Path, classes: list[str]) -> dict:
+    """order.json of a data set of these classes: `order`, position -> class, and `names`, position -> name."""
+    rules = {
+        "order": (
+            lambda v: (
+                are_numbers(v, -1)
+                and sorted(v) == list(range(len(classes)))
+                and {*map(type, v)} == {int}
+            ),
+            "each class of the data set once",
+        ),
+        "names": (are_names, "a list of names"),
+    }
+    order = read_json(path, rules)
+    if order["names"] != [classes[c] for c in order["order"]]:
+        raise UserError(
+            f"{path} is of another data set: its classes have other names; delete it and run again"
+        )
+    return order
+
+
+def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = None) -> list[int]:
+    """The classes in the order in which they are learned: position -> class.
+
+    name: `natural` (0, 1, 2, ...), a number (the field's convention: numpy.random.seed(number), then a permutation;
+    1993 is iCaRL's), or a key of `named`, explicit lists.
+    """
+    if named and name in named:
+        order = list(named[name])
+        if sorted(order) != list(range(n_classes)):
+            missing = sorted(set(range(n_classes)) - set(order))
+            wrong = sorted({c for c in order if order.count(c) > 1 or c not in range(n_classes)})
+            raise UserError(
+                f"class_orders.{name} is no permutation of the {n_classes} classes 0 to {n_classes - 1}:"
+                f" missing {missing[:10]}, repeated or out of range {wrong[:10]}"
+            )
+        return order
+    if name == "natural":
+        return list(range(n_classes))
+    if not re.fullmatch("[0-9]{1,10}", name) or int(name) >= 2**32:
+        raise UserError(
+            f"orders: {name!r} is neither a seed (0 to 2^32 - 1), nor `natural`, nor named in class_orders"
+        )
+    return np.random.RandomState(int(name)).permutation(n_classes).tolist()
+
+
+def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
+    """The number of classes of each task; the last may be smaller. A base of 0 is the field's B0: all tasks alike."""
+    base = base or increment
+    if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
+        raise UserError(
+            f"protocols: base {base} + increment {increment} do not fit {n_classes} classes:"
+            f" base must be 0 to {n_classes} and, unless it is all classes, base + increment at most {n_classes}"
+        )
+    full, rest = divmod(n_classes - base, increment)
+    return [base] + [increment] * full + [rest] * (rest > 0)
+
+
+def memory_per_class(memory: str, n_seen: int) -> int | None:
+    """Exemplars a class for n_seen classes. memory: `2000` in total, `20/class`, or `all` (None: every image)."""
+    if memory == "all":
+        return None
+    total, _, per_class = memory.partition("/")
+    return int(total) if per_class else int(total) // n_seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Write a class order: for each position, the class and its name."
+    )
+    parser.add_argument(
+        "--order", required=True, help="a numpy seed, `natural`, or a comma-separated permutation"
+    )
+    parser.add_argument("--dataset", required=True, help="dataset.json of the packed data set")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+    classes = read_dataset(args.dataset)["classes"]
+    named = {args.order: [int(c) for c in args.order.split(",")]} if "," in args.order else None
+    order = class_order(args.order, len(classes), named)
+    write_json(args.output, {"order": order, "names": [classes[c] for c in order]})
+
+
+if __name__ == "__main__":
+    program(main)

@@ -1,1 +1,0 @@
-"""Figures and tables of a study, from its results alone; `python -m wa.figures --help` names them."""

@@ -1,0 +1,55 @@
+"""Locks that no killed process leaves behind, and processes that end with their parent."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import IO
+
+from wa.errors import UserError
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
+
+
+def lock(path: str | Path, wait: bool) -> IO:
+    """Take a lock that the kernel frees however the process ends; keep what is returned as long as it is needed.
+
+    If another process has it: wait, or raise a UserError.
+    """
+    path = Path(path)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # who had it may have removed the folder
+        file = open(path, "a+")  # noqa: SIM115 (it stays open)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = f"{path} is locked by process {file.read().strip() or '?'}"
+            if not wait:
+                raise UserError(f"{holder}: wait until it ends, or stop it") from None
+            print(f"{holder}: waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(
+            os.fstat(file.fileno()), path.stat()
+        ):  # not removed by who had it
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            return file
+
+
+def is_locked(path: str | Path) -> bool:
+    """Whether a process has the lock."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False

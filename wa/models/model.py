@@ -1,0 +1,139 @@
+"""The model: a backbone and a classifier that grows by a head a task."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wa.checkpoint import classifier, read_checkpoint
+from wa.errors import UserError
+from wa.files import check, is_count
+from wa.models import backbones, resnet
+
+
+class CilClassifier(nn.Module):
+    """One linear head a task; together they give one score for every class seen so far."""
+
+    def __init__(self, features: int, bias: bool = True, init: str = "torch"):
+        super().__init__()
+        self.features, self.bias, self.init = features, bias, init
+        self.heads = nn.ModuleList()
+
+    def new_head(self, classes: int) -> nn.Linear:
+        """A linear layer, drawn from torch's generator on the CPU.
+
+        init `torch`: nn.Linear's own, weights and biases from U(-1/sqrt(d), 1/sqrt(d)). `kaiming`: weights from
+        U(-sqrt(3/d), sqrt(3/d)), biases zero (PyCIL, convs/linears.py, SimpleLinear).
+        """
+        head = nn.Linear(self.features, classes, self.bias)
+        if self.init == "kaiming":
+            nn.init.kaiming_uniform_(head.weight, nonlinearity="linear")
+            if head.bias is not None:
+                nn.init.zeros_(head.bias)
+        return head
+
+    def grow(self, classes: int) -> None:
+        """Add a head for the classes of a new task; the old heads stay as they are."""
+        self.heads.append(self.new_head(classes))
+
+    @torch.no_grad()
+    def clip(self) -> None:
+        """Set negative weights to 0, after a step (Zhao et al., CVPR 2020)."""
+        for head in self.heads:
+            head.weight.clamp_(min=0)
+
+    @torch.no_grad()
+    def redraw(self) -> None:
+        """New weights for all heads, drawn on the CPU from torch's generator, in place."""
+        for head in self.heads:
+            fresh = self.new_head(head.out_features)
+            for p, new in zip(head.parameters(), fresh.parameters(), strict=True):
+                p.copy_(new)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, d) to logits (B, classes), in the order in which the classes were learned."""
+        return torch.cat([head(x) for head in self.heads], dim=1)
+
+
+class CilModel(nn.Module):
+    """Images, normalised float (B, C, H, W), to logits (B, classes)."""
+
+    def __init__(
+        self,
+        backbone: str,
+        in_channels: int,
+        task_sizes: list[int],
+        bias: bool = True,
+        size: tuple[int, int] | None = None,
+        pretrained: str = "",
+        init: str = "torch",
+    ):
+        super().__init__()
+        self.backbone = backbones.build(backbone, in_channels, size, pretrained)
+        self.classifier = CilClassifier(self.backbone.features, bias, init)
+        for classes in task_sizes:
+            self.classifier.grow(classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x))
+
+    def train(self, mode: bool = True) -> "CilModel":
+        """As in torch, save that the batch norm of a frozen backbone keeps its statistics."""
+        super().train(mode)
+        self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
+        return self
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The parameters and buffers as numpy arrays, to be written to a checkpoint."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+
+
+def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -> None:
+    """Load arrays into a module; if they do not fit, say which and name both shapes."""
+    state = module.state_dict()
+    for name in sorted(state.keys() | tensors.keys()):
+        here = tuple(state[name].shape) if name in state else "absent"
+        there = tensors[name].shape if name in tensors else "absent"
+        if here != there:
+            raise UserError(
+                f"{path} does not fit the model: {name} is {there} in the file and {here} in the model"
+            )
+    for name, array in tensors.items():
+        state[name].copy_(torch.from_numpy(array))
+
+
+def are_sides(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(is_count(side) and side <= 4096 for side in value)
+    )
+
+
+# What a header must say for a model to be built from it.
+HEADER = {
+    "backbone": (
+        backbones.is_name,
+        f"one of {', '.join(resnet.BACKBONES)}, timm/NAME or torchvision/NAME",
+    ),
+    "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
+    "bias": (lambda v: isinstance(v, bool), "true or false"),
+    "input_size": (
+        lambda v: v is None or are_sides(v),
+        "height and width of the images that the backbone takes",
+    ),
+}
+
+
+def load_model(path: str) -> tuple[CilModel, dict]:
+    """The model in a checkpoint, on the CPU, and the header of its header."""
+    tensors, header = read_checkpoint(path)
+    check(
+        {"input_size": None} | header, HEADER, path
+    )  # earlier checkpoints say no size: their backbones take any
+    classifier(tensors, header, path)  # its shapes are what the header says
+    size = tuple(header.get("input_size") or (32, 32))
+    model = CilModel(
+        header["backbone"], header["in_channels"], header["task_sizes"], header["bias"], size
+    )
+    load_tensors(model, tensors, path)
+    return model, header

@@ -1,0 +1,178 @@
+"""Read a config, check it against the schema, and fill in defaults and recipes.
+
+Every error is one line that names the key, what is wrong, and what would be right.
+"""
+
+import copy
+import difflib
+import itertools
+import reprlib
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+
+from wa.errors import UserError
+from wa.files import read_text
+from wa.methods.alignment import ALIGNMENTS
+from wa.study.published import PUBLISHED
+from wa.study.settings import Settings
+
+LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
+
+SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+
+# JSON Schema takes 2.0 for an integer; neither the programs nor the names of folders do.
+INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda checker, value: type(value) is int
+)
+Validator = extend(Draft202012Validator, type_checker=INTEGERS)
+
+
+def read_config(path: str | Path) -> object:
+    """What a config file says; no tag in it makes anything but plain values."""
+    try:
+        return yaml.safe_load(read_text(path))
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # PyYAML raises a dozen kinds for values that are none
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> object:
+    """A copy of a config in plain dicts with keys that are text, and plain lists; a UserError if it cannot be one.
+
+    An alias of YAML costs a few bytes and stands for any size, or for what it is itself a part of.
+    """
+    count = count or itertools.count()
+    if depth > LARGEST["depth"] or next(count) > LARGEST["values"]:
+        raise UserError(
+            f"config: it has more than {LARGEST['values']} values, or more than {LARGEST['depth']} levels"
+        )
+    if isinstance(value, dict):
+        return {
+            plain(k if isinstance(k, str) else str(k)): plain(v, depth + 1, count)
+            for k, v in value.items()
+        }
+    if isinstance(value, list):
+        return [plain(v, depth + 1, count) for v in value]
+    if isinstance(value, str) and (len(value) > LARGEST["characters"] or not value.isprintable()):
+        raise UserError(
+            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or cannot be printed"
+        )
+    if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
+        raise UserError(f"config: {reprlib.repr(value)} is no number that can be meant")
+    if not isinstance(value, (str, int, float, type(None))):
+        raise UserError(
+            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes if it is a name"
+        )
+    return value
+
+
+def set_defaults(value: object, schema: dict) -> None:
+    """Fill in the schema's defaults, in place."""
+    if not isinstance(value, dict):
+        return
+    for key, sub in schema.get("properties", {}).items():
+        if "default" in sub:
+            value.setdefault(key, copy.deepcopy(sub["default"]))
+        if key in value:
+            set_defaults(value[key], sub)
+    if isinstance(sub := schema.get("additionalProperties"), dict):
+        for item in value.values():
+            set_defaults(item, sub)
+
+
+def explain(error) -> str:
+    """One line for an error of jsonschema: the key, what is wrong, what would be right."""
+    where = ".".join(str(p) for p in error.absolute_path) or "at the top"
+    known = sorted(error.schema.get("properties", {}))
+    if error.validator == "additionalProperties":
+        unknown = sorted(error.instance.keys() - set(known))
+        close = difflib.get_close_matches(str(unknown[0]), known, 1) or [
+            k for k in known if k.startswith(str(unknown[0]))
+        ]
+        guess = f"; did you mean {close[0]!r}?" if close else "."
+        return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
+    if error.validator == "required":
+        return f"{where}: {error.message}"
+    if error.validator == "type" and error.instance is None:
+        return f"{where} is empty: {error.schema.get('description', 'give it a value')}"
+    message = error.message
+    if error.validator in ("anyOf", "enum", "pattern", "not", "propertyNames"):
+        message = f"{error.instance!r} is not possible"
+        if "enum" in error.schema:
+            message += f"; possible: {', '.join(map(str, error.schema['enum']))}"
+    elif (
+        isinstance(error.instance, str)
+        and error.validator == "type"
+        and "number" in error.schema["type"]
+    ):
+        message += " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+    hint = error.schema.get("description", "")
+    return f"{where}: {message}. {hint}".strip()
+
+
+def validate(config: dict) -> dict:
+    """The config with all defaults, or a UserError that names the key."""
+    config = plain(config)
+    schema = yaml.safe_load(SCHEMA.read_text())
+    training, method = (
+        schema["properties"]["training"]["properties"],
+        schema["properties"]["methods"]["additionalProperties"],
+    )
+    method["properties"]["alignment"]["enum"] = list(ALIGNMENTS)
+    for f in fields(Settings):  # the names of losses stand in one place
+        if f.name in ("classification", "form"):
+            method["properties"][f.name]["enum"] = list(f.metadata["choices"])
+    for section, without in (
+        (training["base"], ("base", "backbone", "bias", "pretrained")),
+        (method["properties"]["training"], ("base",)),
+    ):
+        section["additionalProperties"] = (
+            False  # the keys of training once more, but without defaults
+        )
+        section["properties"] = {
+            k: {w: x for w, x in v.items() if w != "default"}
+            for k, v in training.items()
+            if k not in without
+        }
+    method["properties"]["training"]["properties"]["base"] = training["base"]
+    errors = sorted(
+        Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
+    )
+    if errors:
+        raise UserError("config: " + explain(errors[0]))
+    apply_recipes(config)
+    set_defaults(config, schema)
+    return config
+
+
+def merged(sections: Iterable[dict]) -> dict:
+    """Sections `training`, the later over the earlier. `base` becomes all settings of task 0; what a section says holds for
+    task 0 too, unless its own `base` says otherwise."""
+    later, base = {}, {}
+    for section in sections:
+        settings = {k: v for k, v in section.items() if k != "base"}
+        later |= settings
+        base |= settings | section.get("base", {})
+    return later | {"base": base}
+
+
+def apply_recipes(config: dict) -> None:
+    """Put the settings of the recipes that a config names under the config's own, for the study and for each method."""
+    study, own = config.get("recipe", "none"), config.get("training", {})
+    for name, method in config["methods"].items():
+        recipe = PUBLISHED[study if method.get("recipe", "study") == "study" else method["recipe"]]
+        method["training"] = merged([recipe["training"], own, method.get("training", {})])
+        if method.get("distillation") == "recipe":
+            if "distillation" not in recipe["method"]:
+                raise UserError(
+                    f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance recipe: pycil"
+                )
+            del method["distillation"]
+            method |= recipe["method"] | method
+    config["training"] = merged([PUBLISHED[study]["training"], own])

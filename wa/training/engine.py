@@ -1,0 +1,343 @@
+"""The training engine: the processes that train together, a step, an epoch.
+
+The step is written once, `Trainer.step`, and touches nothing but tensors that stay where they are: no value comes back to
+Python within an epoch. So on one GPU it is recorded as a CUDA graph, one for each size of batch, and replayed: the few
+hundred kernels of a small network take longer to launch one by one than to run. The eager step is the reference.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wa.data.augment import Augment, center, normalize
+from wa.data.batches import Images
+from wa.data.task import Task
+from wa.errors import UserError
+from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.models.model import CilModel
+from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
+from wa.study.settings import Settings
+from wa.training import precision
+from wa.training.schedule import learning_rate
+
+NEVER = 2**62
+FEATURES = 2**22  # pixels of images that are embedded at once: 1000 small ones, 64 of 256 x 256
+WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
+
+
+def augmentation(settings: Settings) -> Augment:
+    try:
+        return Augment(settings.augmentation)
+    except ValueError as error:
+        raise UserError(f"augmentation: {error}") from None
+
+
+class Processes:
+    """The processes that train together. RANK in the environment, set by torchrun, makes them many."""
+
+    def __init__(self, device: str):
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if device == "cuda":
+            if not torch.cuda.is_available():
+                raise UserError(
+                    "device cuda is asked for, but torch finds no GPU: use device auto or cpu"
+                )
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be recorded
+        self.device = torch.device(device)
+        if "RANK" in os.environ:
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+    def precision(self, asked: str) -> str:
+        """The precision for what the settings asks; the first process's choice is everybody's."""
+        choice = [precision.choose(asked, self.device) if self.rank == 0 else None]
+        if self.size > 1:
+            dist.broadcast_object_list(choice, device=self.device)
+        return choice[0]
+
+    def sum(self, tensor: Tensor) -> None:
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Each process's loss is its images' share of the global mean, so the gradients add up."""
+        if self.size > 1:
+            flat = torch.cat([p.grad.flatten() for p in parameters])
+            dist.all_reduce(flat)
+            for p, total in zip(
+                parameters, flat.split([p.numel() for p in parameters]), strict=True
+            ):
+                p.grad.copy_(total.view_as(p))
+
+    def close(self) -> None:
+        if dist.is_initialized():
+            dist.barrier()  # the others leave when the first has written: one that leaves early pulls threads from under it
+            dist.destroy_process_group()
+
+
+class RecordedStep:
+    """A step that is recorded as a CUDA graph, one for each size of batch, and replayed.
+
+    The first WARM_UP steps of a size run as they are: they set up libraries and memory, and they are true steps.
+    """
+
+    def __init__(self, step: Callable[..., None]):
+        self.step, self.pool = step, None
+        self.inputs: dict[int, list[Tensor]] = {}
+        self.times: Counter[int] = Counter()
+        self.replay: dict[int, Callable[[], None]] = {}
+
+    def record(self, batch: int) -> Callable[[], None]:
+        """Record what the step launches, without running it; returns what runs it."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
+            self.step(batch, *self.inputs[batch])
+        self.pool = graph.pool()  # never replayed at once, so they share it
+        return graph.replay
+
+    def __call__(self, batch: int, *inputs: Tensor) -> None:
+        for place, tensor in zip(
+            self.inputs.setdefault(batch, list(map(torch.empty_like, inputs))), inputs, strict=True
+        ):
+            place.copy_(tensor)
+        self.times[batch] += 1
+        if self.times[batch] <= WARM_UP:
+            self.step(batch, *self.inputs[batch])
+            return
+        if batch not in self.replay:
+            self.replay[batch] = self.record(batch)
+        self.replay[batch]()
+
+
+class Trainer:
+    """The state of a training and its step."""
+
+    def __init__(
+        self,
+        model: CilModel,
+        teacher: CilModel | None,
+        task: Task,
+        settings: Settings,
+        processes: Processes,
+        seed: int,
+    ):
+        self.task, self.settings, self.processes = task, settings, processes
+        self.seed, self.device = seed, processes.device
+        self.augment = augmentation(settings)
+        try:
+            zero = torch.zeros(1, dtype=torch.int64, device=self.device)
+            (first,) = task.train.batches([zero.cpu()])
+            self.augment(first, zero[0], zero)  # refuses what it cannot do to such images
+        except ValueError as error:
+            raise UserError(f"augmentation: {error}") from None
+        self.precision = processes.precision(settings.precision)
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = (
+            torch.backends.cuda.matmul.fp32_precision
+        )  # its default would be tf32
+        self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        self.autocast = torch.autocast(
+            self.device.type, self.dtype, enabled=self.dtype is not torch.float32
+        )
+        torch.use_deterministic_algorithms(settings.deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = (
+            False  # nothing here reads what it has not written
+        )
+
+        if settings.sync_batch_norm and processes.size > 1:
+            if self.device.type != "cuda":
+                raise UserError("sync_batch_norm needs GPUs: torch has it for them only")
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.teacher = teacher
+        if teacher:
+            if hasattr(
+                teacher.backbone, "fold_batch_norm"
+            ):  # another library's network stays as it is
+                teacher.backbone.fold_batch_norm()
+            self.teacher = teacher.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.kd_weight = (
+            distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
+        )
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self.parameters,
+            settings.lr,
+            settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+        # What a step reads and writes beside the images, the weights and the momentum; a recorded step needs fixed places.
+        self.mean = torch.tensor(task.dataset["mean"], device=self.device)
+        self.std = torch.tensor(task.dataset["std"], device=self.device)
+        self.rate = self.optimizer.param_groups[0]["lr"] = torch.tensor(
+            settings.lr, device=self.device
+        )
+        self.draw = torch.zeros(
+            (), dtype=torch.int64, device=self.device
+        )  # the key of the epoch's augmentation
+        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)  # done in this epoch
+        self.first_bad = torch.zeros(
+            (), dtype=torch.int64, device=self.device
+        )  # the first step whose loss is not finite
+        self.totals = torch.zeros(
+            4, device=self.device
+        )  # of loss, its two parts, right predictions
+        self.graphs = self.device.type == "cuda" and processes.size == 1 and settings.cuda_graphs
+        self.run = RecordedStep(self.step) if self.graphs else self.step
+
+    def engine(self) -> dict:
+        """What was chosen here, for the log and the checkpoint."""
+        return {
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "processes": self.processes.size,
+            "threads": torch.get_num_threads(),
+            "precision": self.precision,
+            "memory_format": "channels_last",
+            "deterministic": self.settings.deterministic,
+            "cuda_graphs": self.graphs,
+            "torch": torch.__version__,
+        }
+
+    def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory; pixels: where streamed."""
+        if self.task.originals:
+            return pixels.to(self.dtype, memory_format=torch.channels_last)
+        index = self.task.train.index[rows]
+        pixels = self.task.train.batch(rows) if pixels is None else pixels
+        x = self.augment(pixels, self.draw, index).contiguous(memory_format=torch.channels_last)
+        return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
+
+    def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The loss, its two parts and whether the prediction is right, for each image (B,)."""
+        with self.autocast:
+            logits = self.model(x).float()
+            n_old = self.task.n_old
+            ce = CLASSIFICATION[self.settings.classification](
+                logits, label, n_old, self.settings.label_smoothing
+            )
+            kd = torch.zeros_like(ce)
+            if self.kd_weight:
+                with torch.no_grad():
+                    teacher = self.teacher(x).float()
+                old_sizes = self.task.sizes[:-1]
+                kd = DISTILLATION[self.settings.form](
+                    logits[:, :n_old], teacher, self.settings.temperature, old_sizes
+                )
+                if self.settings.temperature_squared:
+                    kd = kd * self.settings.temperature**2
+        ce_weight = 1 - self.kd_weight if self.settings.mix == "convex" else 1.0
+        return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
+
+    def step(self, batch: int, rows: Tensor, pixels: Tensor | None = None) -> None:
+        """A step on this process's share, `rows` and, where streamed, their pixels, of a global batch of `batch` images."""
+        parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
+        self.optimizer.zero_grad(set_to_none=True)
+        (parts[0].sum() / batch).backward()
+        self.processes.sum_gradients(self.parameters)
+        self.optimizer.step()
+        if self.settings.clip:
+            self.model.classifier.clip()
+        self.totals += torch.stack([part.detach().sum() for part in parts])
+        self.first_bad.copy_(
+            torch.where(
+                self.totals[0].isfinite(), self.first_bad, self.first_bad.clamp(max=self.steps)
+            )
+        )
+        self.steps += 1
+
+    def shares(self, order: Tensor) -> list[Tensor]:
+        """This process's share of each batch of an epoch."""
+        return [
+            b.tensor_split(self.processes.size)[self.processes.rank]
+            for b in order.split(self.settings.batch_size)
+        ]
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train for one epoch; returns the row of the history."""
+        started, n = time.perf_counter(), len(self.task.train)
+        rate = learning_rate(self.settings, epoch)
+        order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
+        self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
+        for tensor, value in (
+            (self.rate, rate),
+            (self.steps, 0),
+            (self.first_bad, NEVER),
+            (self.totals, 0),
+        ):
+            tensor.fill_(value)
+        self.model.train()
+        sizes = [len(batch) for batch in order.split(self.settings.batch_size)]
+        here, there = self.shares(order), self.shares(order.to(self.device))
+        train, originals = self.task.train, self.task.originals
+        if originals:
+            index = train.index.cpu()
+            pixels = originals.batches(self.draw.cpu(), [index[rows] for rows in here], self.device)
+        else:
+            pixels = train.stream(here) if train.streamed else [None] * len(sizes)
+        steps = zip(sizes, there, pixels, strict=True)
+        bar = tqdm(
+            steps,
+            f"epoch {epoch + 1}/{self.settings.epochs}",
+            len(sizes),
+            leave=False,
+            unit="step",
+            disable=None,
+        )
+        for size, rows, some in bar:
+            self.run(size, rows, *([] if some is None else [some]))
+        self.processes.sum(self.totals)
+        if self.processes.size > 1:
+            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
+        first_bad = self.first_bad.item()
+        if first_bad < NEVER:
+            raise UserError(
+                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1}, learning rate {rate:g}: lower lr"
+            )
+        loss, ce, kd, right = (self.totals / n).tolist()
+        seconds = time.perf_counter() - started
+        row = {
+            "epoch": epoch + 1,
+            "lr": rate,
+            "loss": loss,
+            "cross_entropy": ce,
+            "distillation": kd,
+        }
+        return row | {
+            "train_accuracy": 100 * right,
+            "images_per_second": n / seconds,
+            "seconds": seconds,
+        }
+
+    @torch.no_grad()
+    def features(self, images: Images) -> Tensor:
+        """The backbone's features of images as they are evaluated, in float32: (n, d)."""
+        self.model.eval()
+        height, width, _ = self.task.dataset["image_shape"]
+        rows = torch.arange(len(images)).split(max(1, min(1000, FEATURES // (height * width))))
+        parts = []
+        for x in images.batches(rows):
+            x = center(x, self.augment.size) if self.augment.size else x
+            x = normalize(x, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            parts.append(self.model.backbone(x))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def accuracy(self, images: Images) -> float:
+        """The percentage of images that the model, as it is now, classifies rightly."""
+        return (
+            100
+            * (self.model.classifier(self.features(images)).argmax(dim=1) == images.label)
+            .double()
+            .mean()
+            .item()
+        )
