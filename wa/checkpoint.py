@@ -1,8 +1,10 @@
-"""Checkpoints: safetensors files whose header says what the tensors are. No torch needed to read or write one.
+"""Checkpoints: safetensors files whose header says what the tensors are and what they were made from.
 
-The header in the header are JSON: the backbone, the classes (position -> name), the classes of each task, how to
-preprocess images, how it was trained, and the SHA-256 of the checkpoint that the training started from. The first of them is
-the SHA-256 of all others and the tensors, which is verified whenever the checkpoint is read.
+Neither reading nor writing one needs torch. The header is JSON. It holds the backbone, the classes in the order
+in which they were learned, the classes of each task, how to preprocess images, the settings of the training, and
+what the training started from (wa/identity.py). It also holds two hashes. `content_sha256` is that of the
+tensors, whatever the header says. `sha256` is that of the header itself. Both are verified when a checkpoint is
+read.
 """
 
 import hashlib
@@ -15,20 +17,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from wa.errors import UserError
-from wa.files import LARGEST_TEXT, check, damaged, is_count, writing
+from wa.files import LARGEST_TEXT, check, content_sha256, damaged, is_count, writing
+
+HASHES = ("sha256", "content_sha256")
 
 
-def digest(tensors: dict[str, np.ndarray], header: dict) -> str:
-    together = hashlib.sha256(json.dumps(header).encode())
-    for name, tensor in sorted(tensors.items()):
-        together.update(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
-        together.update(tensor.data if tensor.size else b"")
-    return together.hexdigest()
+def digest(header: dict) -> str:
+    return hashlib.sha256(json.dumps(header).encode()).hexdigest()
 
 
 def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], header: dict) -> None:
+    """Write a checkpoint. Its header gets `content_sha256`, of the tensors, and `sha256`, of all it says."""
     arrays = {k: np.array(v, order="C") for k, v in tensors.items()}
-    text = json.dumps({"sha256": digest(arrays, header)} | header)
+    header = {k: v for k, v in header.items() if k not in HASHES}
+    header = {"content_sha256": content_sha256(arrays)} | header
+    text = json.dumps({"sha256": digest(header)} | header)
     with writing(path) as temporary:
         try:
             save_file(
@@ -38,27 +41,54 @@ def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], header: d
             raise OSError(str(error).rpartition("error: ")[2]) from None
 
 
+def parse_header(text: str) -> dict:
+    """The header from its JSON. A ValueError if it is none, or not what was written."""
+    if len(text) > LARGEST_TEXT:
+        raise ValueError(f"its header is larger than {LARGEST_TEXT >> 20} MiB")
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("the entry `wa` of its header is no JSON object")
+    if header.pop("sha256", None) != digest(header):
+        raise ValueError("its header is not the one that was written with its SHA-256")
+    return header
+
+
+def read_header(path: str | Path) -> dict:
+    """The header of a checkpoint, without its tensors: fast, for plans that look at thousands.
+
+    Raises UserError if the file is no checkpoint, FileNotFoundError if it does not exist.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST_TEXT:
+                raise ValueError(f"its header is larger than {LARGEST_TEXT >> 20} MiB")
+            return parse_header(json.loads(file.read(size))["__metadata__"]["wa"])
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise damaged(path, error) from None
+
+
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Returns the tensors by name and the header."""
+    """The tensors by name, and the header.
+
+    Raises UserError if the file is no checkpoint or is damaged, FileNotFoundError if it does not exist.
+    """
     if Path(path).is_dir():
         some = next(Path(path).rglob("model.safetensors"), "a model.safetensors")
         raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {some}")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if "wa" not in header:
+            metadata = file.metadata() or {}
+            if "wa" not in metadata:
                 raise UserError(
                     f"{path} is no checkpoint of this program: its header lacks the entry `wa`"
                 )
-            if len(header["wa"]) > LARGEST_TEXT:
-                raise ValueError(f"its header is larger than {LARGEST_TEXT >> 20} MiB")
-            header = json.loads(header["wa"])
-            if not isinstance(header, dict):
-                raise ValueError("the entry `wa` of its header is no JSON object")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            said = header.pop("sha256", None)  # those of earlier versions have none
-            if said is not None and said != digest(tensors, header):
-                raise ValueError("its SHA-256 is not the one that its header says")
+            header = parse_header(metadata["wa"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if header.get("content_sha256") != content_sha256(tensors):
+                raise ValueError("its tensors do not have the SHA-256 that its header names")
             return tensors, header
     except FileNotFoundError:
         raise

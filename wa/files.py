@@ -15,6 +15,7 @@ import numpy as np
 from wa.errors import UserError
 
 LARGEST_TEXT = 2**24  # bytes of JSON or YAML: what is parsed takes up to 25 times as much memory
+HEADER = "header"  # the array of an npz file that holds its header, as bytes
 KINDS = {"i": "integers", "f": "floating-point numbers", "b": "truth values"}
 Rules = dict[
     str, tuple[Callable[[object], bool], str]
@@ -52,10 +53,45 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write arrays to an npz file. The same arrays give the same bytes: the members' dates are fixed."""
+def content_sha256(arrays: dict[str, np.ndarray]) -> str:
+    """The SHA-256 of arrays by name: what they hold, whatever is said about them beside it."""
+    together = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        array = np.asarray(array, order="C")
+        together.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        together.update(array.data if array.size else b"")
+    return together.hexdigest()
+
+
+def write_arrays(path: str | Path, header: dict | None = None, /, **arrays: np.ndarray) -> None:
+    """Write arrays to an npz file, and a header: JSON that says what they were made from.
+
+    The same arrays and header give the same bytes: the dates of the members are fixed.
+    """
+    if header is not None:
+        arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
     with writing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
+
+
+def read_arrays_header(path: str | Path) -> dict:
+    """The header of an npz file, without its arrays. It is empty if the file has none."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+            if f"{HEADER}.npy" not in names:
+                return {}
+            member = file.getinfo(f"{HEADER}.npy")
+            if member.file_size > LARGEST_TEXT or member.compress_type:
+                raise ValueError("its header is too large")
+            header = json.loads(array_from(file.read(member)).tobytes())
+    except (FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # as in read_arrays
+        raise damaged(path, error) from None
+    if not isinstance(header, dict):
+        raise damaged(path, "its header is no JSON object")
+    return header
 
 
 def damaged(path: str | Path, why: object) -> UserError:
@@ -140,6 +176,7 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
         Exception
     ) as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
         raise damaged(path, error) from None
+    arrays.pop(HEADER, None)
     lengths: dict[str, int] = {}
     for name, what in wanted.items():
         kind, axes = what.split(":")

@@ -1,7 +1,7 @@
 """Evaluate a task: every classifier that a checkpoint offers, on the test images of all classes seen so far.
 
     python -m wa.analysis.evaluate --features features.npz --trained trained.safetensors --model model.safetensors \
-        --alignment alignment.json --herding herding.npz --memory 2000 --predictions predictions.npz --metrics metrics.json
+        --alignment alignment.json --ranking herding.npz --memory 2000 --predictions predictions.npz --metrics metrics.json
 
 The classifiers: `trained`, the heads as training left them; `aligned`, those of a method that aligns; `nme`, the
 nearest mean of exemplars (Rebuffi et al., CVPR 2017, algorithm 1), of a method that keeps a memory.
@@ -11,11 +11,12 @@ import argparse
 
 import numpy as np
 
+from wa import identity
 from wa.analysis.metrics import expected_calibration_error, task_metrics, top_k
 from wa.checkpoint import classifier, read_checkpoint
 from wa.data.scenario import memory_per_class
 from wa.errors import UserError, program
-from wa.files import read_arrays, read_json, write_arrays, write_json
+from wa.files import read_arrays, read_arrays_header, read_json, write_arrays, write_json
 from wa.methods.alignment import REPORT
 from wa.methods.selection import exemplars, read_ranking
 
@@ -25,13 +26,8 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-8)
 
 
-def logits(checkpoint: str, features: np.ndarray) -> np.ndarray:
-    """The scores of the classifier in a checkpoint for features (n, d): (n, classes)."""
-    weight, bias = classifier(*read_checkpoint(checkpoint), checkpoint)
-    if weight.shape[1] != features.shape[1]:
-        raise UserError(
-            f"{checkpoint} classifies {weight.shape[1]} features, but there are {features.shape[1]}"
-        )
+def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """The scores of a linear classifier, weight (classes, d) and bias (classes,), for features (n, d): (n, classes)."""
     return features @ weight.T + bias
 
 
@@ -59,12 +55,13 @@ def main() -> None:
     parser.add_argument("--trained", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--alignment", required=True, help="alignment.json")
-    parser.add_argument("--herding", nargs="?")
+    parser.add_argument("--ranking", nargs="?", help="the ranking of all images learned so far")
     parser.add_argument(
         "--memory", default="0", help="exemplars in total, a class (20/class), or `all`"
     )
     parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
     parser.add_argument("--metrics", required=True, help="to write: metrics.json")
+    parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()
 
     wanted = {
@@ -76,25 +73,40 @@ def main() -> None:
     }
     arrays = read_arrays(args.features, **wanted)
     alignment = read_json(args.alignment, REPORT)
+    tensors, trained = read_checkpoint(args.trained)
+    aligned_tensors, header = read_checkpoint(args.model)
+    ranking = read_arrays_header(args.ranking) if args.ranking else {}
+    for path, said in (
+        (args.features, read_arrays_header(args.features)),
+        (args.model, header),
+        *([(args.ranking, ranking)] if args.ranking else []),
+    ):
+        if said.get("from_trained") != trained["content_sha256"]:
+            raise UserError(f"{path} was made from another model than {args.trained}")
+
     test, label = arrays["test_features"].astype(np.float32), arrays["test_label"]
-    scores = {"trained": logits(args.trained, test)}
+    weight, bias = classifier(tensors, trained, args.trained)
     for labels in (label, arrays["label"]):
-        if labels.min() < 0 or labels.max() >= scores["trained"].shape[1]:
+        if labels.min() < 0 or labels.max() >= len(weight):
             raise UserError(
                 f"{args.features} has labels of classes that {args.trained} does not know"
             )
+    if weight.shape[1] != test.shape[1]:
+        raise UserError(
+            f"{args.trained} classifies {weight.shape[1]} features, but there are {test.shape[1]}"
+        )
+    scores = {"trained": logits(weight, bias, test)}
+    aligned = classifier(aligned_tensors, header, args.model)
     if alignment["alignment"] != "none":
-        scores["aligned"] = logits(args.model, test)
+        scores["aligned"] = logits(*aligned, test)
     if args.memory != "0":
-        herding = read_ranking(args.herding)
+        herding = read_ranking(args.ranking)
         kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
         row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
         if (arrays["index"][row] != kept).any():
-            raise UserError(f"{args.herding} ranks images that {args.features} lacks")
+            raise UserError(f"{args.ranking} ranks images that {args.features} lacks")
         scores["nme"] = nearest_mean(test, arrays["features"][row], arrays["label"][row])
 
-    tensors, header = read_checkpoint(args.model)
-    classifier(tensors, header, args.model)  # it has the classes that its header says
     top = {name: top_k(s, 5) for name, s in scores.items()}
     confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
     write_arrays(
@@ -111,7 +123,14 @@ def main() -> None:
         }
     if alignment["gamma"] is not None:
         metrics["trained"]["gamma"] = alignment["gamma"]
-    write_json(args.metrics, metrics)
+    made_from = identity.evaluating(
+        code=args.code or identity.code_of("wa.analysis.evaluate"),
+        memory=args.memory,
+        trained=trained["content_sha256"],
+        model=header["content_sha256"],
+        ranking=ranking.get("content_sha256"),
+    )
+    write_json(args.metrics, {"header": made_from} | metrics)
 
 
 if __name__ == "__main__":

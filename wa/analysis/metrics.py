@@ -15,6 +15,7 @@ from wa.files import read_json
 def read_metrics(path: str | Path) -> dict[str, dict[str, float]]:
     """metrics.json of a task: classifier -> metric -> value. Every classifier has an accuracy, and one is `trained`."""
     metrics = read_json(path)
+    metrics.pop("header", None)
     for values in metrics.values():
         if (
             not isinstance(values, dict)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wa import identity
 from wa.data.folders import IMAGENET, is_folder, listing
 from wa.data.images import read_image
 from wa.data.packing import pack
@@ -182,6 +183,7 @@ def main() -> None:
         help="the classes to read, in this order (default: all in a folder of images)",
     )
     parser.add_argument("--processes", type=int, default=1, help="that decode images (default: 1)")
+    parser.add_argument("--code", help="digest of the code, for dataset.json (default: found here)")
     args = parser.parse_args()
 
     n_classes, _ = survey(args.dataset, args.path, args.classes)
@@ -204,8 +206,12 @@ def main() -> None:
 
     name = packed_name(args.dataset, args.cache_size)
     facts = {"dataset": name, "classes": names, "image_shape": list(train[0].shape[1:])}
-    facts |= {"cache_size": cache_size} if cache_size else {}
-    facts |= {"chosen": True} if args.classes else {}  # else they are all, or ImageNet-100's
+    facts |= identity.packing(
+        code=args.code or identity.code_of("wa.data.datasets"),
+        source=args.dataset,
+        cache_size=cache_size,
+        chosen=args.classes or [],
+    )
     facts["mean"], facts["std"] = mean_and_std(train[0])
     if 0 in facts["std"]:
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wa.errors import UserError
 from wa.files import check, damaged, is_count, read_json, sha256
 
 
@@ -39,6 +40,20 @@ NAME = {
         "a name",
     )
 }
+
+
+def hashes(dataset: dict) -> dict[str, str]:
+    """The SHA-256 of each packed array: what makes two packed data sets the same data."""
+    return {key: value for key, value in dataset.items() if key.endswith("_sha256")}
+
+
+def check_same_data(path: str | Path, header: dict, dataset: dict, folder: str | Path) -> None:
+    """Raise a UserError unless a result was made from the data that are packed in `folder`."""
+    if header.get("data_sha256") != hashes(dataset):
+        raise UserError(
+            f"{path} was made from other data than {folder} holds now. Run the study again: it makes anew"
+            " what depends on the data"
+        )
 
 
 def read_dataset(path: str | Path) -> dict:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from wa.data.batches import Images
-from wa.data.packed import read_dataset, verify
+from wa.data.packed import check_same_data, read_dataset, verify
 from wa.data.scenario import memory_per_class, read_order
 from wa.errors import UserError
+from wa.files import read_arrays_header
 from wa.methods.selection import exemplars, read_ranking
 from wa.randomness import HOLD_OUT, key, uniform
+from wa.study import layout
 
 
 def hold_out(
@@ -43,7 +45,7 @@ class Task:
     """The images of a task: `images`, those of the new classes and the memory, of which it trains on `train`, and `test`."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
-        self.dataset = read_dataset(args.data / "dataset.json")
+        self.dataset = read_dataset(args.data / layout.DATASET)
         self.order = read_order(args.order, self.dataset["classes"])
         verify(args.data, self.dataset)
         self.sizes = args.tasks
@@ -63,17 +65,17 @@ class Task:
         if args.memory == "all":
             wanted = label["train"] < self.n_seen
         elif self.n_old and args.memory != "0":
-            if not args.herding:
+            if not args.ranking:
                 raise UserError(
-                    "--memory needs --herding, the ranking of the images of the earlier tasks"
+                    "--memory needs --ranking, the ranking of the images of the earlier tasks"
                 )
-            herding = read_ranking(args.herding)
+            herding = read_ranking(args.ranking)
+            header = read_arrays_header(args.ranking)
+            check_same_data(args.ranking, header, self.dataset, args.data)
             if len(herding["counts"]) != self.n_old:
                 raise UserError(
-                    f"{args.herding} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones"
+                    f"{args.ranking} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones"
                 )
-            if herding["ranking"].max() >= len(wanted):
-                raise UserError(f"{args.herding} ranks images that {args.data} lacks")
             wanted[exemplars(herding, memory_per_class(args.memory, self.n_old))] = True
         index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
         self.images = self.train = Images(args.data, "train", index, label["train"][index], device)

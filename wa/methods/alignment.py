@@ -15,6 +15,7 @@ import argparse
 
 import numpy as np
 
+from wa import identity
 from wa.checkpoint import classifier, read_checkpoint, with_classifier, write_checkpoint
 from wa.data.packed import are_numbers
 from wa.errors import UserError, program
@@ -169,32 +170,31 @@ def main() -> None:
     parser.add_argument(
         "--report", required=True, help="gamma and the norms of the rows before and after, as JSON"
     )
+    parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()
     tensors, header = read_checkpoint(args.trained)
     weight, bias = classifier(tensors, header, args.trained)
     sizes = header["task_sizes"]
     n_old = sum(sizes[:-1])
-    alignment = (
-        args.alignment if n_old else "none"
-    )  # the base task has no old classes to align with
+    alignment = args.alignment if n_old else "none"  # the first task has no old classes
     held_out = held_out_images(args.features) if args.features else None
     aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, held_out)
-    write_checkpoint(
-        args.output,
-        with_classifier(tensors, aligned, biases, sizes),
-        header | {"alignment": alignment},
+    made_from = identity.aligning(
+        code=args.code or identity.code_of("wa.methods.alignment", [args.alignment]),
+        alignment=args.alignment,
+        trained=header["content_sha256"],
     )
-    write_json(
-        args.report,
-        {
-            "alignment": alignment,
-            "gamma": gamma(weight, n_old) if n_old else None,
-            "row_norms": {
-                "trained": row_norms(weight).tolist(),
-                "aligned": row_norms(aligned).tolist(),
-            },
+    tensors = with_classifier(tensors, aligned, biases, sizes)
+    write_checkpoint(args.output, tensors, header | made_from)
+    report = {
+        "alignment": alignment,
+        "gamma": gamma(weight, n_old) if n_old else None,
+        "row_norms": {
+            "trained": row_norms(weight).tolist(),
+            "aligned": row_norms(aligned).tolist(),
         },
-    )
+    }
+    write_json(args.report, report)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import argparse
 
 import numpy as np
 
+from wa import identity
 from wa.errors import UserError, program
-from wa.files import read_arrays, write_arrays
+from wa.files import content_sha256, read_arrays, read_arrays_header, write_arrays
 
 
 def rank(features: np.ndarray) -> np.ndarray:
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--selection", choices=[*RANKINGS, "random"], default="herding")
     parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
     parser.add_argument("--output", required=True)
+    parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()
     features = read_arrays(args.features, features="f:nd", label="i:n", index="i:n")
     previous = (
@@ -135,15 +137,25 @@ def main() -> None:
             f"{args.features} does not follow {args.previous}: its new classes are not numbered from {first} on"
         )
     ranked = rank_classes(features["features"], new, args.selection, args.seed)
-    write_arrays(
-        args.output,
-        ranking=np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]).astype(
-            np.int32
-        ),
-        counts=np.concatenate([previous["counts"], [len(r) for r in ranked.values()]]).astype(
-            np.int32
-        ),
+    header = read_arrays_header(args.features)
+    before = read_arrays_header(args.previous) if args.previous else {}
+    if args.previous and before.get("data_sha256") != header.get("data_sha256"):
+        raise UserError(f"{args.previous} ranks images of other data than {args.features}")
+    lengths = [len(r) for r in ranked.values()]
+    arrays = {
+        "ranking": np.concatenate([previous["ranking"], *(index[r] for r in ranked.values())]),
+        "counts": np.concatenate([previous["counts"], lengths]),
+    }
+    arrays = {name: array.astype(np.int32) for name, array in arrays.items()}
+    made_from = identity.selecting(
+        code=args.code or identity.code_of("wa.methods.selection", [args.selection]),
+        selection=args.selection,
+        seed=args.seed if args.selection == "random" else None,
+        trained=header.get("from_trained"),
+        previous=before.get("content_sha256"),
     )
+    content = {"content_sha256": content_sha256(arrays), "data_sha256": header.get("data_sha256")}
+    write_arrays(args.output, made_from | content, **arrays)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from wa.data.datasets import BUILT_IN, cache_size_of, packed_name, survey
 from wa.data.packed import read_dataset
 from wa.data.scenario import class_order, task_sizes
 from wa.errors import UserError
+from wa.study import layout
 from wa.study.config import merged, validate
+from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
 from wa.study.settings import Settings, from_config
 
@@ -49,8 +51,10 @@ class Study:
         self.written, self.config = config, validate(config)
         config = self.config
         self.root = f"{results}/{config['experiment']}"
-        self.data = f"{results}/data/{packed_name(config['dataset'], config['cache_size'])}"
-        self.orders = {str(o): None for o in config["orders"]}
+        name = packed_name(config["dataset"], config["cache_size"])
+        self.data = f"{results}/{layout.DATA}/{name}"
+        self.cache_size = cache_size_of(config["dataset"], config["cache_size"])
+        self.orders: dict[str, list[int]] = {str(o): [] for o in config["orders"]}
         if len(self.orders) < len(config["orders"]):
             raise UserError(
                 f"config: orders: {reprlib.repr(config['orders'])} names a class order twice"
@@ -61,7 +65,7 @@ class Study:
             raise UserError(
                 f"config: dataset {config['dataset']!r}: cache_size and classes are for folders of images of your own"
             )
-        packed = Path(self.data, "dataset.json")
+        packed = Path(self.data, layout.DATASET)
         if packed.exists():
             facts = read_dataset(packed)
             if config["classes"] != (facts["classes"] if facts.get("chosen") else []):
@@ -75,11 +79,8 @@ class Study:
             self.n_classes, self.least = survey(
                 config["dataset"], config["path"], config["classes"]
             )
-        for name in self.orders:  # explicit lists are handed on as such, and named after their key
-            order = class_order(name, self.n_classes, config["class_orders"])
-            self.orders[name] = (
-                ",".join(map(str, order)) if name in config["class_orders"] else name
-            )
+        for name in self.orders:
+            self.orders[name] = class_order(name, self.n_classes, config["class_orders"])
         self.protocols = []
         for p in config["protocols"]:
             task_sizes(self.n_classes, p["base"], p["increment"])
@@ -218,64 +219,60 @@ class Study:
     def runs(self) -> Iterator[list[Task]]:
         """The tasks of each run, from task 0."""
         later = {method: self.settings(method) for method in self.config["methods"]}
-        for order, seed, (base, inc), method in product(
-            self.orders, self.config["seeds"], self.protocols, self.config["methods"]
-        ):
-            shared = self.base_path(order, seed, base, method)
+        for run in self.run_table().runs():
             chain, previous = [], None
-            sizes = task_sizes(self.n_classes, base, inc)
-            for number in range(len(sizes)):
-                path = f"{shared}/inc-{inc}/{method}/task-{number}"
-                learned = path if number else shared
+            for number in range(len(run.sizes)):
+                path, learned = str(run.task(number)), str(run.learned(number))
+                sizes = run.sizes[: number + 1]
+                settings = later[run.method]
                 chain.append(
-                    Task(
-                        path,
-                        order,
-                        seed,
-                        method,
-                        later[method],
-                        sizes[: number + 1],
-                        learned,
-                        previous,
-                    )
+                    Task(path, run.order, run.seed, run.method, settings, sizes, learned, previous)
                 )
                 previous = learned
             yield chain
 
+    def memory(self, task: Task) -> str:
+        """The memory that a task trains on: of the method, none for the shared task 0."""
+        return str(self.config["methods"][task.method]["memory"]) if task.method else "0"
+
+    def selection(self, task: Task) -> str:
+        """How the exemplars of a task's method are chosen."""
+        return self.config["methods"][task.method]["selection"]
+
+    def alignment(self, task: Task) -> str:
+        """What is done to the classifier after a task: nothing after the shared task 0."""
+        return self.config["methods"][task.method]["alignment"] if task.method else "none"
+
     def packing(self) -> str:
         """The options of wa.data.datasets that differ from the defaults."""
-        size, classes = (
-            cache_size_of(self.config["dataset"], self.config["cache_size"]),
-            self.config["classes"],
-        )
-        return shlex.join(
-            ([f"--cache-size={size}"] if size else [])
-            + (["--classes", *classes] if classes else [])
-        )
+        options = [f"--cache-size={self.cache_size}"] if self.cache_size else []
+        if self.config["classes"]:
+            options += ["--classes", *self.config["classes"]]
+        return shlex.join(options)
+
+    def order_option(self, order: str) -> str:
+        """What wa.data.scenario takes as --order: a name that it knows, or the classes themselves."""
+        explicit = order in self.config["class_orders"]
+        return ",".join(map(str, self.orders[order])) if explicit else order
 
     def as_written(self) -> str:
         """What the config says of how it trains, in its own words, as JSON."""
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def table(self, protocol: tuple[int, int] | None = None, within: str = "") -> str:
-        """What finds every run (of one protocol) in a folder, as a short string: the product's factors, not the product."""
+    def run_table(self, protocol: tuple[int, int] | None = None, within: str = "") -> RunTable:
+        """The runs of the study (of one protocol), found in the folder `within`."""
         methods = self.config["methods"]
-        more = {
-            "bases": {method: name for method, name in self.bases.items() if name},
-            "classifiers": {
+        return RunTable(
+            root=within + self.root,
+            experiment=self.config["experiment"],
+            orders=list(self.orders),
+            seeds=self.config["seeds"],
+            protocols=[protocol] if protocol else self.protocols,
+            methods=list(methods),
+            n_classes=self.n_classes,
+            bases={method: name for method, name in self.bases.items() if name},
+            classifiers={
                 name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"
             },
-        }
-        return json.dumps(
-            {
-                "root": within + self.root,
-                "experiment": self.config["experiment"],
-                "orders": list(self.orders),
-                "seeds": self.config["seeds"],
-                "protocols": [protocol] if protocol else self.protocols,
-                "methods": list(methods),
-                "n_classes": self.n_classes,
-            }
-            | {key: value for key, value in more.items() if value}  # what differs from the defaults
         )

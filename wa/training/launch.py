@@ -7,17 +7,32 @@ Decided here, in the job, because the machine that plans a study need not be the
 
 import argparse
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from wa.errors import UserError, program
 from wa.locks import lock
+from wa.study import layout
 from wa.training.gpu_lease import gpus, lease
+from wa.training.options import is_done, parse, wanted
 
 
-def claim(output: str) -> None:
-    """Hold this training's folder for the rest of this process. A killed Snakemake may have left a training at work there."""
-    file = lock(f"{output}/.resume/lock", wait=True)
+def claim(output: Path) -> None:
+    """Hold this training's folder for the rest of this process.
+
+    A killed Snakemake may have left a training at work there: wait for its end.
+    """
+    file = lock(output / layout.RESUME / "lock", wait=True)
     os.set_inheritable(os.dup(file.fileno()), True)
+
+
+def finish(output: Path) -> None:
+    """Keep the results of a training that is done as they are, but newer than what they were made from."""
+    print("exactly this training is finished: its results are kept", flush=True)
+    for name in (layout.FEATURES, layout.HISTORY, layout.TRAINED):
+        os.utime(output / name)
+    shutil.rmtree(output / layout.RESUME, ignore_errors=True)
 
 
 def use_gpus(count: int, runs_per_gpu: int) -> None:
@@ -79,7 +94,11 @@ def main() -> None:
     parser.add_argument("options", nargs="+", help="options of wa.training.train, after --")
     args = parser.parse_args()
     if not args.in_step:
-        claim(args.options[args.options.index("--output") + 1])
+        options, settings = parse(args.options)
+        claim(options.output)
+        if is_done(options.output, wanted(options, settings)):
+            finish(options.output)
+            return
     if args.nodes > 1 and not args.in_step:
         if "SLURM_JOB_ID" not in os.environ:
             raise UserError(

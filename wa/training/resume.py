@@ -1,7 +1,8 @@
 """The state from which an interrupted training goes on.
 
-One safetensors file: the model, the momentum of SGD, and a header with a fingerprint of everything that determines the
-result, and the history so far. There is no state of random numbers to keep (see randomness.py).
+It is one safetensors file with the model, the momentum of SGD, and a header. The header holds a fingerprint of
+everything that determines the result, the history so far, and the engines that made it. There is no state of
+random numbers to keep (wa/randomness.py).
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.models.model import load_tensors
 
-SHARE = 0.02
+SHARE = 0.02  # of the time may go into saving
 
 
 def fingerprint(value: object) -> str:
@@ -24,17 +25,23 @@ def fingerprint(value: object) -> str:
 
 
 class Saved:
-    """The state in a folder, valid for a training with these dataset only."""
+    """The state in a folder, valid only for the training with this identity (wa/identity.py).
 
-    def __init__(self, folder: Path, dataset: dict):
+    The engine is no part of the identity: number of threads, device and precision may change on the way. On the
+    same engine a resumed training ends with the bits of an uninterrupted one. On another one its last bits may
+    differ, and the checkpoint names all engines.
+    """
+
+    def __init__(self, folder: Path, identity: dict):
         self.folder, self.path = folder, folder / "state.safetensors"
-        self.fingerprint = fingerprint(dataset)
+        self.fingerprint = fingerprint(identity)
+        self.engines: list[dict] = []
         self.due = 0.0
 
     def save_if_due(
         self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]
     ) -> None:
-        """Save, unless that would take more than SHARE of the time: after each epoch, or seldom where epochs are short."""
+        """Save, unless that would take more than SHARE of the time: seldom, where epochs are short."""
         started = time.monotonic()
         if started >= self.due:
             self.save(model, optimizer, history)
@@ -42,31 +49,38 @@ class Saved:
             self.due = ended + (ended - started) / SHARE
 
     def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
-        tensors = {
-            f"model.{name}": tensor.detach().cpu().numpy()
-            for name, tensor in model.state_dict().items()
-        }
+        tensors = {f"model.{k}": v.detach().cpu().numpy() for k, v in model.state_dict().items()}
         for i, p in enumerate(optimizer.param_groups[0]["params"]):
-            tensors[f"momentum.{i}"] = optimizer.state[p]["momentum_buffer"].cpu().numpy()
-        write_checkpoint(self.path, tensors, {"fingerprint": self.fingerprint, "history": history})
+            momentum = optimizer.state[p].get("momentum_buffer")
+            if momentum is not None:  # `momentum: 0` keeps none
+                tensors[f"momentum.{i}"] = momentum.cpu().numpy()
+        header = {"fingerprint": self.fingerprint, "history": history, "engines": self.engines}
+        write_checkpoint(self.path, tensors, header)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.SGD) -> list[dict]:
-        """Put back what was saved and return the history; a state that is stale or damaged is left aside: an empty history."""
+    def load(
+        self, model: nn.Module, optimizer: torch.optim.SGD, engine: dict
+    ) -> tuple[list[dict], list[dict]]:
+        """Put back what was saved. Returns the history, and the engines up to the present one, `engine`.
+
+        A state of another training, or a damaged one, is left aside: the history is empty.
+        """
+        self.engines = [engine]
         if not self.path.exists():
-            return []
+            return [], self.engines
         try:
             tensors, header = read_checkpoint(self.path)
             if header.get("fingerprint") != self.fingerprint:
-                raise UserError(f"{self.path} is of another training")
+                raise UserError(f"{self.path} is the state of another training")
         except UserError as error:
             print(f"starting anew: {error}", flush=True)
-            return []
-        load_tensors(
-            model, {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, str(self.path)
-        )
-        # In the parameter's memory format, which the fused step takes for granted.
+            return [], self.engines
+        of_model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        load_tensors(model, of_model, str(self.path))
         for i, p in enumerate(optimizer.param_groups[0]["params"]):
-            optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(
-                torch.from_numpy(tensors[f"momentum.{i}"])
-            )
-        return header["history"]
+            if f"momentum.{i}" in tensors:
+                # In the parameter's memory format, which the fused step takes for granted.
+                buffer = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
+                optimizer.state[p]["momentum_buffer"] = buffer
+        earlier = header.get("engines", [])
+        self.engines = earlier if earlier[-1:] == [engine] else [*earlier, engine]
+        return header["history"], self.engines

@@ -1,22 +1,33 @@
 rule aggregate:
     input:
-        metrics=[f"{task.path}/metrics.json" for run in RUNS for task in run],
-        code=code("analysis/aggregate", "analysis/metrics"),
+        metrics=drawn(
+            f"{OUT}/metrics.csv",
+            lambda _: [f"{task.path}/{layout.METRICS}" for run in RUNS for task in run],
+        ),
     output:
         f"{OUT}/metrics.csv",
     log:
         f"{OUT}/aggregate.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "aggregate {output}"
+    resources:
+        python=PYTHON,
     params:
-        study=table,
+        study=run_table,
+        code=RESULTS.code.digest("wa.analysis.aggregate"),
     shell:
-        "python -m wa.analysis.aggregate --study {params.study:q} --output {output:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.analysis.aggregate --study {params.study:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
-# Of an up-to-date table Snakemake does not miss what it was made from. But when a job that ran once more has failed, its outputs
-# are gone, and the same command must not find nothing to do. So the target names them. (Features may be deleted to save space.)
+# Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again and fails, Snakemake
+# deletes its old outputs. The table would still look up to date, and the next run would say "Nothing to be done". So
+# this target also lists one output of every job. (Features may be deleted to save space.)
 rule metrics:
+    localrule: True
     input:
         rules.aggregate.output,
-        [] if DRAFT else one_a_job(),
+        [] if DRAFT else one_per_job(),

@@ -11,19 +11,26 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# A plan is millions of objects that live to its end: looking for garbage among them took a sixth of the time.
+# A plan is millions of objects that live to its end. Looking for garbage among them took a sixth of the time.
 gc.set_threshold(100_000, 50, 100)
 
-# Jobs run the wa/ of this checkout with the Python of this Snakemake, wherever and however that was started.
-BASEDIR = str(workflow.basedir)
-shell.prefix(
-    f"export PYTHONPATH={shlex.quote(BASEDIR)} PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
+# Jobs run the wa/ of this checkout, whatever lies in the folder where Snakemake was started. They use the Python of
+# this Snakemake, or with --sdm conda that of environment.yml. It is a resource, because a checkout may move.
+CHECKOUT = Path(workflow.current_basedir).parents[1]
+CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
+PYTHON = shlex.join(
+    ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
 )
-sys.path.insert(0, BASEDIR)
+sys.path.insert(0, str(CHECKOUT))
 
 from wa.errors import UserError
+from wa.files import sha256
 from wa.locks import lock
+from wa.study import layout
+from wa.study.results import Results
 from wa.study.study import Study
+
+sys.path.remove(str(CHECKOUT))
 
 try:
     STUDY = Study(dict(config))
@@ -33,6 +40,7 @@ except UserError as error:
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
+RESULTS = Results(STUDY)
 
 # Keys of the config that say where and how a study runs, not what it is.
 HOW = ("path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
@@ -42,7 +50,7 @@ RUNS = list(STUDY.runs())
 if DRAFT:
     all_runs = RUNS
     RUNS = [
-        list(takewhile(lambda task: Path(task.path, "metrics.json").exists(), run))
+        list(takewhile(lambda task: Path(task.path, layout.METRICS).exists(), run))
         for run in all_runs
     ]
     MISSING = [
@@ -50,11 +58,8 @@ if DRAFT:
         for run, done in zip(all_runs, RUNS)
         if done != run
     ]
-    logger.info(
-        "\n  ".join(
-            [f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished.", *MISSING]
-        )
-    )
+    title = f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished."
+    logger.info("\n  ".join([title, *MISSING]))
     RUNS = [run for run in RUNS if run]
     if not RUNS:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
@@ -66,7 +71,7 @@ config["versions"] = {name: version(name) for name in ("snakemake", "torch", "nu
 config["missing"] = MISSING if DRAFT else []
 
 
-# One Snakemake a study. Its own lock would outlive a kill, and stop the same command from going on (see profiles/default).
+# One Snakemake per study. Its own lock would outlive a kill and stop the same command from going on (profiles/default).
 onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
@@ -76,41 +81,31 @@ onstart:
 
 
 onerror:
-    if not DRAFT and any(Path(run[0].path, "metrics.json").exists() for run in RUNS):
-        which = "".join(
-            f" --configfile {shlex.quote(str(file))}" for file in workflow.overwrite_configfiles
-        )
+    if not DRAFT and any(Path(run[0].path, layout.METRICS).exists() for run in RUNS):
+        files = (shlex.quote(str(file)) for file in workflow.overwrite_configfiles)
+        which = "".join(f" --configfile {file}" for file in files)
         me = sys.argv[0] if sys.argv[0].endswith("snakemake") else "snakemake"
         logger.error(
-            f"{ROOT} is not finished; to draw what is there of it: {me} --cores 2{which} --config draft=True"
+            f"{ROOT} is not finished. To draw what is there: {me} --cores 2{which} --config draft=True"
         )
 
 
 wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
-    task=r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?",
+    task=layout.TASK,
     selection="herding|random|closest",
 
 
 def gpus():
-    """The resources of a training that Slurm wants to know: its GPUs and, where it has several nodes, one task on each."""
+    """The resources of a training that Slurm wants to know: its GPUs and, with several nodes, one task on each."""
     processes, nodes = STUDY.config["processes"], STUDY.config["nodes"]
     count = 0 if STUDY.config["device"] == "cpu" else processes
     if nodes == 1:
         return dict(gpu=count) if count else {}
-    # tasks_per_gpu, else the plugin asks for contradicting numbers of tasks; gres counts for each node, gpu for all together.
-    return dict(mpi="srun", tasks=nodes, tasks_per_gpu=0) | (
-        dict(gres=f"gpu:{count}") if count else {}
-    )
-
-
-def code(*modules):
-    """The files of wa/ that determine a rule's result: when one changes, the rule runs again."""
-    folder = os.path.relpath(
-        f"{BASEDIR}/wa"
-    )  # relative: a checkout may move without running anything again
-    return [local(f"{folder}/{module}.py") for module in modules]  # never in a storage such as S3
+    # Without tasks_per_gpu the plugin asks for contradicting numbers of tasks. gres counts for each node, gpu for all.
+    resources = dict(mpi="srun", tasks=nodes, tasks_per_gpu=0)
+    return resources | (dict(gres=f"gpu:{count}") if count else {})
 
 
 def task_of(wildcards):
@@ -118,15 +113,55 @@ def task_of(wildcards):
     return STUDY.tasks[f"{ROOT}/{wildcards.task}"]
 
 
-def choice(wildcards, key):
-    """A choice of the task's method; task 0 of a protocol belongs to no method."""
-    method = task_of(wildcards).method
-    return STUDY.config["methods"][method][key] if method else None
+# A job runs again if its result is not the one that the study wants today. Each result says in its header what it was
+# made from (wa/identity.py), and wa/study/results.py compares. Snakemake's own records, which go by path, would be lost
+# when a study is renamed, copied or moved.
 
 
-def learned(name):
-    """Input function: a file beside the checkpoint of the task."""
-    return lambda wildcards: f"{task_of(wildcards).learned}/{name}"
+def tracked(verdict, output, files):
+    """Input function: files(wildcards), in the light of the verdict on the result that the job makes from them.
+
+    A result that is what the study wants stays, whatever the dates of its inputs. One that differs is made anew.
+    Where nothing is known, Snakemake decides by what is there and by dates.
+    """
+
+    def inputs(wildcards):
+        found, said = files(wildcards), verdict(wildcards)
+        if said == "":
+            return ancient(found)
+        if said:
+            force(output.format(**wildcards), said)
+        return found
+
+    return inputs
+
+
+FORCED = set()
+
+
+def force(output, why):
+    """Have the job that makes `output` run if it is part of the plan."""
+    workflow.dag.forcefiles.add(output)
+    if output not in FORCED and len(FORCED) < 5:
+        logger.info(f"{output} is made anew: {why}.")
+    elif len(FORCED) == 5:
+        logger.info("... and more.")
+    FORCED.add(output)
+
+
+def drawn(output, files):
+    """Input function of a table or a figure, which has no header: files(wildcards).
+
+    Without a record of Snakemake, as in a study that was renamed, it is made anew: that takes a second.
+    """
+
+    def inputs(wildcards):
+        file = output.format(**wildcards)
+        if Path(file).exists() and workflow.persistence.record_format_version(file) is None:
+            workflow.dag.forcefiles.add(file)
+        return files(wildcards)
+
+    return inputs
 
 
 def previous(name):
@@ -141,42 +176,36 @@ def previous(name):
 
 def previous_model(wildcards):
     """Input function: the model that a training starts from."""
-    return (
-        [] if choice(wildcards, "start") == "scratch" else previous("model.safetensors")(wildcards)
-    )
+    task = task_of(wildcards)
+    scratch = task.settings.start == "scratch"
+    return f"{task.previous}/{layout.MODEL}" if task.previous and not scratch else []
 
 
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
-    return (
-        []
-        if choice(wildcards, "memory") in (0, "all")
-        else previous(f"{choice(wildcards, 'selection')}.npz")(wildcards)
-    )
+    task = task_of(wildcards)
+    if not task.previous or STUDY.memory(task) in ("0", "all"):
+        return []
+    return f"{task.previous}/{layout.ranking(STUDY.selection(task))}"
 
 
-def table(wildcards, output):
-    """The runs that a program reads (of the figure's protocol). Of results in a storage such as S3, the local copies are read."""
+def own_ranking(wildcards):
+    """Input function: the ranking whose first images are the memory that an evaluation reads."""
+    task = task_of(wildcards)
+    if STUDY.memory(task) == "0":
+        return []
+    return f"{task.learned}/{layout.ranking(STUDY.selection(task))}"
+
+
+def learned(name):
+    """Input function: a file beside the checkpoint of the task."""
+    return lambda wildcards: f"{task_of(wildcards).learned}/{name}"
+
+
+def run_table(wildcards, output):
+    """The runs that a program reads (of the figure's protocol). Of results in a storage such as S3, the local copies."""
     copies = output[0].rpartition(OUT)[0]
-    return STUDY.table(PROTOCOLS.get(wildcards.get("protocol")), copies)
-
-
-def figure(name, category, title, protocol="all"):
-    """The outputs of a figure's rule; with protocol="{protocol}", of one figure a protocol."""
-    path = f"{OUT}/figures/{name}" + ("" if protocol == "all" else f"-{protocol}")
-    labels = {"figure": title, "protocol": protocol}
-    svg = report(f"{path}.svg", caption=f"../report/{name}.rst", category=category, labels=labels)
-    return [svg, f"{path}.png", f"{path}.pdf"]
-
-
-def code_of_figures(module):
-    return code(
-        "analysis/figures/__main__",
-        "analysis/figures/drawing",
-        "analysis/figures/table",
-        f"analysis/figures/{module}",
-        "analysis/aggregate",
-    )
+    return STUDY.run_table(PROTOCOLS.get(wildcards.get("protocol")), copies).to_json()
 
 
 def runs_of(wildcards):
@@ -188,43 +217,40 @@ def runs_of(wildcards):
 def last_predictions(wildcards):
     """Input function: the predictions after the last task."""
     ends = [run[-1] for run in runs_of(wildcards)]
-    return [f"{task.path}/predictions.npz" for task in ends if sum(task.sizes) == STUDY.n_classes]
+    complete = [task for task in ends if sum(task.sizes) == STUDY.n_classes]
+    return [f"{task.path}/{layout.PREDICTIONS}" for task in complete]
 
 
 def beside_checkpoints(name, runs):
-    """A file that every training of the runs leaves; of a draft, where it is there."""
-    files = [
-        f"{folder}/{name}" for folder in dict.fromkeys(task.learned for run in runs for task in run)
-    ]
+    """A file that every training of the runs leaves; for a draft, where it is there."""
+    folders = dict.fromkeys(task.learned for run in runs for task in run)
+    files = [f"{folder}/{name}" for folder in folders]
     return [file for file in files if not DRAFT or Path(file).exists()]
 
 
-def one_a_job():
-    """A file of each training, ranking, alignment and evaluation of all runs."""
-    files = {}
+def one_per_job():
+    """A file of each job: packing, training, ranking, alignment and evaluation of all runs."""
+    files = {f"{DATA}/{name}": None for name in (layout.DATASET, *layout.ARRAYS)}
     for run in RUNS:
         for task in run:
-            method = STUDY.config["methods"][task.method]
-            names = ["trained.safetensors", "model.safetensors"] + (
-                [f"{method['selection']}.npz"] if method["memory"] else []
-            )
-            files |= dict.fromkeys(
-                [*(f"{task.learned}/{name}" for name in names), f"{task.path}/metrics.json"]
-            )
+            names = [layout.TRAINED, layout.MODEL]
+            if STUDY.memory(task) != "0":
+                names.append(layout.ranking(STUDY.selection(task)))
+            files |= dict.fromkeys(f"{task.learned}/{name}" for name in names)
+            files[f"{task.path}/{layout.METRICS}"] = None
     return list(files)
 
 
 def about(wildcards):
     """For the captions: what was run."""
-    c, protocols = STUDY.config, [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
-    return (
-        f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}; "
-        + "; ".join(f"base {base}, increment {inc}" for base, inc in protocols)
-        + f"; class orders {', '.join(STUDY.orders)}; seeds {', '.join(map(str, c['seeds']))}; "
-        + f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol"
-        + (
-            f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft."
-            if DRAFT
-            else "."
-        )
-    )
+    c = STUDY.config
+    protocols = [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
+    parts = [
+        f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}",
+        *(f"base {base}, increment {inc}" for base, inc in protocols),
+        f"class orders {', '.join(STUDY.orders)}",
+        f"seeds {', '.join(map(str, c['seeds']))}",
+        f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
+    ]
+    draft = f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft"
+    return "; ".join(parts) + (f"{draft}." if DRAFT else ".")

@@ -1,37 +1,50 @@
 rule prepare:
     input:
-        code=code("data/datasets", "data/packing"),
+        tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
     output:
-        expand(
-            f"{DATA}/{{split}}_{{array}}.npy", split=["train", "test"], array=["images", "labels"]
-        ),
+        [f"{DATA}/{array}" for array in layout.ARRAYS],
         dataset=f"{DATA}/dataset.json",
     log:
         f"{DATA}/prepare.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "prepare {output.dataset}"
     threads: 64  # as many as there are
     resources:
-        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing, and a wrong path may not cost the packed ones
+        python=PYTHON,
+        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
     params:
         dataset=STUDY.config["dataset"],
         options=STUDY.packing(),
+        code=RESULTS.packing_code(),
     shell:
-        "python -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q} --output $(dirname {output.dataset:q})"
-        " --processes {threads} {params.options} > {log:q} 2>&1"
+        "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
+        " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
+        " --code {params.code} > {log:q} 2>&1"
 
 
 rule order:
     input:
-        dataset=rules.prepare.output.dataset,
-        code=code("data/scenario"),
+        dataset=tracked(
+            lambda wildcards: RESULTS.ordered(wildcards.order),
+            f"{ROOT}/order-{{order}}/order.json",
+            lambda _: f"{DATA}/dataset.json",
+        ),
     output:
         f"{ROOT}/order-{{order}}/order.json",
     log:
         f"{ROOT}/order-{{order}}/order.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "order {wildcards}"
+    resources:
+        python=PYTHON,
     params:
-        order=lambda wildcards: STUDY.orders[wildcards.order],
+        order=lambda wildcards: STUDY.order_option(wildcards.order),
     shell:
-        "python -m wa.data.scenario --order {params.order} --dataset {input.dataset:q} --output {output:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.data.scenario --order {params.order} --dataset {input.dataset:q}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -1,17 +1,20 @@
-# Task 0 of a run is evaluated in the run's folder, on the checkpoint that all runs share: its nearest-mean-of-exemplars
-# classifier depends on the method's memory.
+def evaluated(files):
+    return tracked(
+        lambda wildcards: RESULTS.evaluated(task_of(wildcards)),
+        f"{ROOT}/{{task}}/metrics.json",
+        files,
+    )
+
+
+# Task 0 of a run is evaluated in the run's folder, on the checkpoint that all runs share: its classifier `nme`, the
+# nearest mean of exemplars, depends on the method's memory.
 rule evaluate:
     input:
-        features=learned("features.npz"),
-        trained=learned("trained.safetensors"),
-        model=learned("model.safetensors"),
-        alignment=learned("alignment.json"),
-        herding=lambda wildcards: (
-            learned(f"{choice(wildcards, 'selection')}.npz")(wildcards)
-            if choice(wildcards, "memory")
-            else []
-        ),
-        code=code("analysis/evaluate", "analysis/metrics", "methods/selection"),
+        features=evaluated(learned("features.npz")),
+        trained=evaluated(learned("trained.safetensors")),
+        model=evaluated(learned("model.safetensors")),
+        alignment=evaluated(learned("alignment.json")),
+        ranking=evaluated(own_ranking),
     output:
         predictions=f"{ROOT}/{{task}}/predictions.npz",
         metrics=f"{ROOT}/{{task}}/metrics.json",
@@ -19,9 +22,16 @@ rule evaluate:
         f"{ROOT}/{{task}}/evaluate.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "evaluate {wildcards}"
+    resources:
+        python=PYTHON,
     params:
-        memory=lambda wildcards: choice(wildcards, "memory"),
+        memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
+        code=RESULTS.evaluating_code(),
     shell:
-        "python -m wa.analysis.evaluate --features {input.features:q} --trained {input.trained:q} --model {input.model:q}"
-        " --alignment {input.alignment:q} --herding {input.herding:q}"
-        " --memory {params.memory} --predictions {output.predictions:q} --metrics {output.metrics:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.analysis.evaluate --features {input.features:q}"
+        " --trained {input.trained:q} --model {input.model:q} --alignment {input.alignment:q}"
+        " --ranking {input.ranking:q} --memory {params.memory} --predictions {output.predictions:q}"
+        " --metrics {output.metrics:q} --code {params.code} > {log:q} 2>&1"

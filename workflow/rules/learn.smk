@@ -1,87 +1,112 @@
-# A task is learned in three steps; its checkpoint, model.safetensors, and its herding.npz are what the next task reads.
+# WA's loop over tasks: train -> herd and align -> train the next task. A task's model.safetensors and its ranking
+# (herding.npz) are all that the next task reads.
+
+
+def trained(files):
+    return tracked(
+        lambda wildcards: RESULTS.trained(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/trained.safetensors",
+        files,
+    )
+
+
+def ranked(files):
+    return tracked(
+        lambda wildcards: RESULTS.ranked(f"{ROOT}/{wildcards.task}", wildcards.selection),
+        f"{ROOT}/{{task}}/{{selection}}.npz",
+        files,
+    )
+
+
+def aligned(files):
+    return tracked(
+        lambda wildcards: RESULTS.aligned(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/model.safetensors",
+        files,
+    )
+
+
+# Its outputs are not deleted before it runs (`update`). If exactly this training is finished, it keeps them: then what
+# came before was computed again with the same result. If it fails, the results of the former training stay.
 rule train:
     input:
-        rules.prepare.output,
-        data=rules.prepare.output.dataset,
-        order=lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json",
-        model=previous_model,
-        herding=previous_ranking,
-        code=code(
-            "training/train",
-            "training/engine",
-            "data/task",
-            "data/timm_input",
-            "models/model",
-            "models/backbones",
-            "models/resnet",
-            "methods/loss",
-            "data/augment",
-            "randomness",
-        ),
+        arrays=trained(lambda _: [f"{DATA}/{array}" for array in layout.ARRAYS]),
+        data=trained(lambda _: f"{DATA}/dataset.json"),
+        order=trained(lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json"),
+        model=trained(previous_model),
+        ranking=trained(previous_ranking),
     output:
-        trained=f"{ROOT}/{{task}}/trained.safetensors",
-        features=f"{ROOT}/{{task}}/features.npz",
-        history=f"{ROOT}/{{task}}/history.csv",
+        trained=update(f"{ROOT}/{{task}}/trained.safetensors"),
+        features=update(f"{ROOT}/{{task}}/features.npz"),
+        history=update(f"{ROOT}/{{task}}/history.csv"),
     log:
         f"{ROOT}/{{task}}/train.log",
     benchmark:
         f"{ROOT}/{{task}}/train.benchmark.tsv"
     conda:
         "../../environment.yml"
+    message:
+        "train {wildcards}"
     threads: 1
     resources:
         **gpus(),
+        # Resources change no result. Params would: Snakemake runs a job again when they change.
+        python=PYTHON,
         nodes=STUDY.config["nodes"],
         processes=STUDY.config["processes"],
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
         test_every=STUDY.config["test_every"],
-        path=STUDY.config["path"],  # of the original images, for `input: timm`; where they lie changes nothing
+        path=STUDY.config["path"],  # of the original images, for `input: timm`
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
-        memory=lambda wildcards: choice(wildcards, "memory") or 0,
+        memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
         settings=lambda wildcards: task_of(wildcards).settings.flags(),
+        code=lambda wildcards: RESULTS.training_code(task_of(wildcards).settings),
     shell:
-        "python -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
-        " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
-        " --test-every {resources.test_every}"
-        " --data $(dirname {input.data:q}) --path {resources.path:q} --order {input.order:q} --output $(dirname {output.trained:q})"
-        " --model {input.model:q} --herding {input.herding:q}"
-        " --tasks {params.tasks} --seed {params.seed} --memory {params.memory} {params.settings} > {log:q} 2>&1"
+        "{resources.python} -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes}"
+        " --threads {threads} --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
+        " --test-every {resources.test_every} --data $(dirname {input.data:q}) --path {resources.path:q}"
+        " --order {input.order:q} --output $(dirname {output.trained:q})"
+        " --model {input.model:q} --ranking {input.ranking:q} --tasks {params.tasks} --seed {params.seed}"
+        " --memory {params.memory} {params.settings} --code {params.code} > {log:q} 2>&1"
 
 
 rule herd:
     input:
-        features=f"{ROOT}/{{task}}/features.npz",
-        previous=previous("{selection}.npz"),
-        code=code("methods/selection"),
+        features=ranked(lambda wildcards: f"{ROOT}/{wildcards.task}/features.npz"),
+        previous=ranked(previous("{selection}.npz")),
     output:
         f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
         f"{ROOT}/{{task}}/{{selection}}.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "herd {wildcards}"
+    resources:
+        python=PYTHON,
     params:
-        options=lambda wildcards: (
-            ""
-            if wildcards.selection == "herding"
-            else f"--selection {wildcards.selection} --seed {task_of(wildcards).seed}"
-        ),
+        seed=lambda wildcards: task_of(wildcards).seed if wildcards.selection == "random" else 0,
+        code=lambda wildcards: RESULTS.selecting_code(wildcards.selection),
     shell:
-        "python -m wa.methods.selection --features {input.features:q} --previous {input.previous:q} --output {output:q}"
-        " {params.options} > {log:q} 2>&1"
+        "{resources.python} -m wa.methods.selection --features {input.features:q}"
+        " --previous {input.previous:q} --selection {wildcards.selection} --seed {params.seed}"
+        " --output {output:q} --code {params.code} > {log:q} 2>&1"
 
 
 rule align:
     input:
-        trained=f"{ROOT}/{{task}}/trained.safetensors",
-        held_out=lambda wildcards: (
-            f"{ROOT}/{wildcards.task}/features.npz"
-            if choice(wildcards, "alignment") == "bias"
-            else []
+        trained=aligned(lambda wildcards: f"{ROOT}/{wildcards.task}/trained.safetensors"),
+        held_out=aligned(
+            lambda wildcards: (
+                f"{ROOT}/{wildcards.task}/features.npz"
+                if STUDY.alignment(task_of(wildcards)) == "bias"
+                else []
+            )
         ),
-        code=code("methods/alignment"),
     output:
         model=f"{ROOT}/{{task}}/model.safetensors",
         report=f"{ROOT}/{{task}}/alignment.json",
@@ -89,8 +114,15 @@ rule align:
         f"{ROOT}/{{task}}/align.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "align {wildcards}"
+    resources:
+        python=PYTHON,
     params:
-        alignment=lambda wildcards: choice(wildcards, "alignment") or "none",
+        alignment=lambda wildcards: STUDY.alignment(task_of(wildcards)),
+        code=lambda wildcards: RESULTS.aligning_code(STUDY.alignment(task_of(wildcards))),
     shell:
-        "python -m wa.methods.alignment --trained {input.trained:q} --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
-        " --report {output.report:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.methods.alignment --trained {input.trained:q}"
+        " --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
+        " --report {output.report:q} --code {params.code} > {log:q} 2>&1"

@@ -1,19 +1,29 @@
-# The table of docs/results.md: made on demand, by `snakemake results_table`.
+PUBLISHED = str(CHECKOUT / "docs/published.yaml")
+
+
+# A study's results beside published numbers, as in docs/results.md. Only on demand: `snakemake results_table`.
 rule results_table:
     input:
-        metrics=rules.aggregate.output,
-        published=local(os.path.relpath(f"{BASEDIR}/docs/published.yaml")),
-        code=code("analysis/results_table", "analysis/figures/table"),
+        metrics=drawn(f"{OUT}/results.md", lambda _: rules.aggregate.output),
     output:
         f"{OUT}/results.md",
     log:
         f"{OUT}/results.log",
     conda:
         "../../environment.yml"
+    localrule: True
+    message:
+        "results_table {output}"
+    resources:
+        python=PYTHON,
+        published=PUBLISHED,  # its content is a param: a checkout may move
     params:
-        study=table,
+        study=run_table,
         dataset=STUDY.config["dataset"],
         settings=STUDY.as_written(),
+        published=sha256(PUBLISHED),
+        code=RESULTS.code.digest("wa.analysis.results_table"),
     shell:
-        "python -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q} --dataset {params.dataset}"
-        " --settings {params.settings:q} --published {input.published:q} --output {output:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q}"
+        " --dataset {params.dataset} --settings {params.settings:q} --published {resources.published:q}"
+        " --output {output:q} > {log:q} 2>&1"

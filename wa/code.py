@@ -24,7 +24,12 @@ from typing import NamedTuple
 WITHOUT_EFFECT = {
     "wa.errors": "how a program fails",
     "wa.locks": "who waits for whom",
-    "wa.study.settings": "names and defaults; the values themselves are parameters of each job",
+    "wa.code": "this digest",
+    "wa.identity": "what results say of themselves",
+    "wa.study.layout": "names of files and folders",
+    "wa.study.settings": "names and defaults: the values themselves are in the header of each result",
+    "wa.training.options": "the same",
+    "wa.training.progress": "what the screen shows",
 }
 TEXTS = {"help", "description", "epilog", "metavar"}  # arguments of argparse
 

@@ -1,0 +1,131 @@
+"""What a result was made from, and whether the study wants the same today.
+
+Every result says in its header what it was made from: settings, code, data, and the content of the results
+before it. Two results with the same entries are the same result, wherever they lie and whenever they were made.
+So a study may be renamed, copied, moved and shared, and stays as done or undone as it is.
+
+The functions below are the entries of each kind of result. Programs write them (`content_sha256` beside them is the
+result's own content), and the plan of a study compares them with what it wants (wa/study/results.py).
+"""
+
+import json
+from pathlib import Path
+
+from wa.code import Code
+
+CHECKOUT = Path(__file__).parents[1]
+UNKNOWN = object()  # stands for an entry that cannot be known now
+Verdict = str | None  # see difference()
+
+
+# What each result is made from: the entries of its header that count.
+
+
+def training(
+    settings: dict,
+    *,
+    code: str,
+    seed: int,
+    memory: str,
+    task_sizes: list[int],
+    classes: object,
+    data: object,
+    model: object,
+    ranking: object,
+    pretrained: object,
+) -> dict:
+    """The entries of a trained model.
+
+    settings: every setting with its value, defaults too; classes: the names of those seen so far, in the order in which they are learned; data: the hashes of the packed
+    arrays; model, ranking: the content of what the training starts from; pretrained: the SHA-256 of that file.
+    """
+    # Of `pretrained`, the content of the file counts, not its path.
+    values = {key: value for key, value in settings.items() if key != "pretrained"}
+    return {
+        "code": code,
+        "settings": json.loads(json.dumps(values)),
+        "seed": seed,
+        "memory": memory,
+        "task_sizes": task_sizes,
+        "classes": classes,
+        "data_sha256": data,
+        "from_model": model,
+        "from_ranking": ranking,
+        "pretrained_sha256": pretrained,
+    }
+
+
+def selecting(
+    *, code: str, selection: str, seed: int | None, trained: object, previous: object
+) -> dict:
+    """The entries of a ranking.
+
+    seed: of a random ranking, else None; trained, previous: the content of the model and of the ranking before.
+    """
+    return {
+        "code": code,
+        "selection": selection,
+        "seed": seed,
+        "from_trained": trained,
+        "from_ranking": previous,
+    }
+
+
+def aligning(*, code: str, alignment: str, trained: object) -> dict:
+    """The entries of an aligned model, beside those of the training."""
+    return {"alignment_code": code, "alignment": alignment, "from_trained": trained}
+
+
+def evaluating(*, code: str, memory: str, trained: object, model: object, ranking: object) -> dict:
+    """The entries of the metrics of a task."""
+    return {
+        "code": code,
+        "memory": memory,
+        "from_trained": trained,
+        "from_model": model,
+        "from_ranking": ranking,
+    }
+
+
+def packing(*, code: str, source: str, cache_size: int | None, chosen: list[str]) -> dict:
+    """The entries of a packed data set."""
+    return {"code": code, "source": source, "cache_size": cache_size, "chosen": chosen}
+
+
+def code_of(program: str, choices: list[str] | None = None) -> str:
+    """The digest of the code of a program of this checkout, for a program that is not told it."""
+    return Code(CHECKOUT).digest(program, choices or [])
+
+
+def choices_of(settings: dict) -> list[str]:
+    """The names that a training may look up in a table: all words of its settings."""
+    words = set()
+    for value in settings.values():
+        for word in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(word, str):
+                words |= {word, word.split("-")[0]}
+    return sorted(words)
+
+
+def shown(value: object) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) < 40 else f"{text[:18]}...{text[-18:]}"
+
+
+def difference(have: dict, want: dict) -> Verdict:
+    """How a header differs from the entries that are wanted: "" if it has them, None if that cannot be known."""
+    for key, value in want.items():
+        if value is UNKNOWN:
+            continue
+        if key not in have:
+            return f"it was made by an earlier version, which did not note its {key}"
+        if have[key] == value:
+            continue
+        if isinstance(value, dict) and isinstance(have[key], dict):
+            return f"{key}: {difference(have[key], value) or 'entries were removed'}"
+        if key.endswith("code"):
+            return "the code that makes it was changed"
+        if key.startswith("from_") or key.endswith("sha256"):
+            return f"it was made from another {key.removeprefix('from_').removesuffix('_sha256')}"
+        return f"{key} was {shown(have[key])}, is {shown(value)}"
+    return None if UNKNOWN in want.values() else ""

@@ -1,0 +1,150 @@
+"""Where everything of a study lies: the names of its files and folders, and the product of its runs.
+
+    results/STUDY/order-1993/order.json
+    results/STUDY/order-1993/seed-0/base-50/                      task 0, shared by all that follows
+    results/STUDY/order-1993/seed-0/base-50/inc-10/wa/task-1/     task 1 of a run
+
+A run is a chain of tasks for one class order, seed, protocol and method. Every other module takes these names
+from here.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import product, takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from wa.data.scenario import task_sizes
+
+RESULTS = "results"  # the folder of all studies, in the folder where Snakemake runs
+DATA = "data"  # beside the studies: the packed data sets
+
+# Beside the checkpoint of a task.
+TRAINED = "trained.safetensors"  # the model as training left it
+MODEL = "model.safetensors"  # the same with the aligned classifier: what the next task starts from
+FEATURES = "features.npz"
+HISTORY = "history.csv"
+ALIGNMENT = "alignment.json"
+TRAIN_LOG = "train.log"
+BENCHMARK = "train.benchmark.tsv"
+RESUME = ".resume"  # a training that is not finished
+# In the folder of each task of a run.
+PREDICTIONS = "predictions.npz"
+METRICS = "metrics.json"
+# In the folder of an order, of a packed data set, and of a study.
+ORDER = "order.json"
+DATASET = "dataset.json"
+TABLE = "metrics.csv"
+
+SPLITS = ("train", "test")
+ARRAYS = tuple(f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels"))
+
+# A task's folder below the study's: the shared task 0, or a task of a run.
+TASK = r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?"
+
+
+def ranking(selection: str) -> str:
+    """The file with the ranking of all images learned so far, beside a checkpoint."""
+    return f"{selection}.npz"
+
+
+def array_hash(array: str) -> str:
+    """The key of dataset.json that holds the SHA-256 of one of ARRAYS."""
+    return array.replace(".npy", "_sha256")
+
+
+class Run(NamedTuple):
+    """A run: its place in the product, and where its tasks lie."""
+
+    order: str
+    seed: int
+    base: int
+    increment: int
+    method: str
+    shared: Path  # the folder of task 0, which other runs share
+    sizes: list[int]  # the classes of each task
+    own: str | None  # the classifier that the method names as its own
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run's tasks."""
+        return self.shared / f"inc-{self.increment}" / self.method
+
+    def task(self, number: int) -> Path:
+        """The folder of a task's predictions and metrics."""
+        return self.path / f"task-{number}"
+
+    def learned(self, number: int) -> Path:
+        """The folder of a task's checkpoint: that of task 0 is shared."""
+        return self.task(number) if number else self.shared
+
+    def files(self, name: str) -> list[Path]:
+        """A file of each task's folder, up to the first that does not exist."""
+        files = (self.task(t) / name for t in range(len(self.sizes)))
+        return list(takewhile(Path.exists, files))
+
+    def learned_files(self, name: str) -> list[Path]:
+        """A file beside each task's checkpoint, up to the first that does not exist."""
+        files = (self.learned(t) / name for t in range(len(self.sizes)))
+        return list(takewhile(Path.exists, files))
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """The runs of a study, as the factors of their product: short enough for a command line."""
+
+    root: str
+    experiment: str
+    orders: list[str]
+    seeds: list[int]
+    protocols: list[tuple[int, int]]
+    methods: list[str]
+    n_classes: int
+    bases: dict[str, str] = field(default_factory=dict)  # method -> what follows base-B in its name
+    classifiers: dict[str, str] = field(default_factory=dict)  # method -> its own classifier
+
+    def runs(self) -> Iterator[Run]:
+        for order, seed, (base, increment), method in product(
+            self.orders, self.seeds, self.protocols, self.methods
+        ):
+            name = f"base-{base}{self.bases.get(method, '')}"
+            shared = Path(self.root, f"order-{order}", f"seed-{seed}", name)
+            sizes = task_sizes(self.n_classes, base, increment)
+            own = self.classifiers.get(method)
+            yield Run(order, seed, base, increment, method, shared, sizes, own)
+
+    def to_json(self) -> str:
+        """The table as JSON, without what is empty."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value != {}})
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunTable":
+        values = json.loads(text)
+        return cls(**values | {"protocols": [tuple(p) for p in values["protocols"]]})
+
+
+class Place(NamedTuple):
+    """What a path in the results tree names."""
+
+    run: Path | None  # the folder of the run; None for the shared task 0 itself
+    shared: Path
+    task: int | None  # None for a run as a whole
+
+
+def place(path: Path) -> Place | None:
+    """What an absolute path of a run, a task's folder, or a file in one names; None if it is none of these."""
+    for folder in (path, path.parent):
+        if re.fullmatch(r"base-\d+(-.+)?", folder.name):
+            return Place(None, folder, 0)
+        number = re.fullmatch(r"task-(\d+)", folder.name)
+        run = folder.parent if number else folder
+        if re.fullmatch(r"inc-\d+", run.parent.name):
+            return Place(run, run.parents[1], int(number[1]) if number else None)
+    return None
+
+
+def data_folder(shared: Path, dataset: str) -> Path:
+    """The folder of a packed data set, seen from the folder of a task 0: RESULTS/data/DATASET."""
+    return shared.parents[3] / DATA / dataset

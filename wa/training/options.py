@@ -1,0 +1,91 @@
+"""The options of wa.training.train, and what they ask for. Needs no torch, so that a launcher can read them."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from wa import identity
+from wa.checkpoint import read_header
+from wa.data.packed import hashes, read_dataset
+from wa.data.scenario import read_order
+from wa.errors import UserError
+from wa.files import read_arrays_header, sha256
+from wa.study import layout
+from wa.study.settings import Settings, add_options, from_options
+
+
+def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Settings]:
+    """The options and the settings among them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wa.training.train",
+        description="Train one task.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of the packed data set")
+    add("--path", help="folder of the original images, for --input timm")
+    add("--order", type=Path, required=True, help="order.json")
+    add(
+        "--tasks",
+        type=int,
+        nargs="+",
+        required=True,
+        help="number of classes of each task, up to the task to train",
+    )
+    add("--seed", type=int, default=0, help="seed of weights, shuffling and augmentation")
+    add(
+        "--memory",
+        default="0",
+        help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
+    )
+    add("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
+    add("--ranking", nargs="?", type=Path, help="the previous task's herding.npz")
+    add("--output", type=Path, required=True, help="folder to write to")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add(
+        "--test-every",
+        type=int,
+        default=0,
+        help="report the test accuracy every N epochs (default: 0, never)",
+    )
+    add("--code", help="digest of the code, for the header (default: found in this checkout)")
+    add_options(parser)
+    args = parser.parse_args(options)
+    return args, from_options(args)
+
+
+def wanted(args: argparse.Namespace, settings: Settings) -> dict:
+    """The entries that the header of the checkpoint will have: what these options ask for."""
+    dataset = read_dataset(args.data / layout.DATASET)
+    names = read_order(args.order, dataset["classes"])["names"]
+    begins = len(args.tasks) == 1 or settings.start == "scratch"
+    if not begins and not args.model:
+        raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
+    code = args.code or identity.code_of("wa.training.train", identity.choices_of(asdict(settings)))
+    return identity.training(
+        asdict(settings),
+        code=code,
+        seed=args.seed,
+        memory=args.memory,
+        task_sizes=args.tasks,
+        classes=names[: sum(args.tasks)],
+        data=hashes(dataset),
+        model=None if begins else read_header(args.model).get("content_sha256"),
+        ranking=read_arrays_header(args.ranking).get("content_sha256") if args.ranking else None,
+        pretrained=sha256(settings.pretrained) if begins and settings.pretrained else None,
+    )
+
+
+def is_done(output: Path, want: dict) -> bool:
+    """Whether exactly this training is finished.
+
+    Snakemake starts a job again when something before it was computed again, even with the same result. It also
+    does after it was killed while the training went on.
+    """
+    files = [output / name for name in (layout.TRAINED, layout.FEATURES, layout.HISTORY)]
+    if not all(file.exists() for file in files):
+        return False
+    try:
+        return identity.difference(read_header(files[0]), want) == ""
+    except UserError:
+        return False
