@@ -1,15 +1,23 @@
-"""What changes from task to task: a row of panels a protocol, a line a method, the mean and spread of the runs."""
+"""Figures of what changes from task to task.
+
+Each protocol has a row of panels. Each method has a line, the mean of its runs, and a band, their
+standard deviation.
+"""
 
 import pandas as pd
 from matplotlib.ticker import FixedLocator
 
 from wa.analysis.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
-from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, own_classifier, read
+from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, read, read_own
 
 
 def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object) -> None:
-    """Panels of lines. columns: title -> frame of protocol, method, order, seed, x and y, and perhaps `reference`, a
-    dotted line for all methods. axes: xlabel, ylabel, ylim, level (a dotted horizontal line)."""
+    """Draw a row of panels for each protocol.
+
+    columns: a panel's title -> its frame, with the columns protocol, method, order, seed, x and y.
+    A column `reference` is drawn as one dotted line for all methods.
+    axes: xlabel, ylabel, ylim, and `level`, the height of a dotted horizontal line.
+    """
     styles, everything = Styles(study), pd.concat(columns.values())
     protocols = [
         p for p in everything["protocol"].cat.categories if (everything["protocol"] == p).any()
@@ -50,21 +58,21 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
 
 def accuracy(study: dict, metrics: str, outputs: list[str]) -> None:
     """The accuracy on all classes seen."""
-    table = own_classifier(read(metrics, study))
+    table = read_own(metrics, study)
     draw(study, {"": measured(table, "accuracy")}, outputs, ylabel="accuracy (%)", ylim=(0, 102))
 
 
 def forgetting(study: dict, metrics: str, outputs: list[str]) -> None:
     """The forgetting of the earlier tasks."""
-    frame = measured(own_classifier(read(metrics, study)), "forgetting")
+    frame = measured(read_own(metrics, study), "forgetting")
     if frame.empty:
         return nothing("nothing can be forgotten before the second task", outputs)
     draw(study, {"": frame}, outputs, ylabel="forgetting (points)")
 
 
 def old_new(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The accuracy on the classes of the earlier tasks, and on those of the newest."""
-    table = own_classifier(read(metrics, study))
+    """The accuracy on the classes of earlier tasks, and on those of the newest task."""
+    table = read_own(metrics, study)
     table = table[table["task"] > 0]
     if table.empty:
         return nothing("there are no old classes before the second task", outputs)
@@ -73,12 +81,12 @@ def old_new(study: dict, metrics: str, outputs: list[str]) -> None:
 
 
 def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
-    """How often the newest task's classes are predicted, as trained and aligned, and how often they occur."""
+    """How often the newest task's classes are predicted, as trained and as aligned."""
     table = read(metrics, study)
     table = table[table["task"] > 0]
     columns = {}
     for classifier, title in CLASSIFIERS.items():
-        rows = table[table["classifier"].isin([classifier, ""])]
+        rows = table[table["classifier"] == classifier]
         occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})[
             [*RUN, "task", "reference"]
         ]
@@ -90,7 +98,7 @@ def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
 
 
 def gamma(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The factor of weight aligning: the mean norm of the old rows over that of the new ones, as training left them."""
+    """Gamma of weight aligning: mean norm of the old rows / mean norm of the new rows."""
     frame = measured(read(metrics, study), "gamma")
     if frame.empty:
         return nothing("there is nothing to align before the second task", outputs)

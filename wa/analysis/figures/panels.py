@@ -1,4 +1,4 @@
-"""What the methods did in one protocol, from metrics.csv: a panel a method."""
+"""Figures of one protocol from metrics.csv, with a panel for each method."""
 
 import numpy as np
 
@@ -13,13 +13,13 @@ from wa.analysis.figures.drawing import (
     save,
     wrapped,
 )
-from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, own_classifier, read
+from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, read, read_own
 from wa.data.scenario import task_sizes
 
 
 def matrix(study: dict, metrics: str, outputs: list[str]) -> None:
     """The accuracy on each task's classes after each task."""
-    table = own_classifier(read(metrics, study))
+    table = read_own(metrics, study)
     table = table[table["metric"].str.fullmatch(r"accuracy_task_\d+")]
     table = table.assign(of=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
     if table.empty:

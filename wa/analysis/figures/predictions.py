@@ -1,4 +1,4 @@
-"""What the methods predict after the last task of one protocol, from predictions.npz."""
+"""Figures of the predictions after the last task of one protocol, from predictions.npz."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def finished(study: dict) -> Iterator[tuple[Run, dict[str, np.ndarray]]]:
 
 
 def confusion(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Which class is taken for which after the last task, in class order, as trained and aligned."""
+    """Which class is predicted as which, in class order, as trained and as aligned."""
     counts: dict[tuple[str, str], np.ndarray] = {}
     n = study["n_classes"]
     for run, arrays in finished(study):
@@ -56,7 +56,7 @@ def confusion(study: dict, metrics: None, outputs: list[str]) -> None:
 
 
 def calibration(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Reliability diagrams after the last task, as trained and aligned, and the expected calibration errors."""
+    """Reliability diagrams and expected calibration errors, as trained and as aligned."""
     bins: dict[tuple[str, str], list] = {}
     errors: dict[tuple[str, str], list] = {}
     for run, arrays in finished(study):

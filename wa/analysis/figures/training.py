@@ -1,4 +1,4 @@
-"""What training did and cost, from the files that each training leaves."""
+"""Figures of what training did and cost, from the files that each training leaves."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from wa.analysis.figures.table import protocol_name
 
 
 def curves(study: dict, metrics: None, outputs: list[str]) -> None:
-    """The loss and the accuracy on the training images, epoch by epoch through all tasks; the mean of the runs."""
+    """The loss and accuracy on the training images, epoch by epoch, the mean of the runs."""
     parts = []
     for run in runs(study):
         for task, file in enumerate(run.learned("history.csv")):
@@ -51,7 +51,7 @@ def curves(study: dict, metrics: None, outputs: list[str]) -> None:
 
 
 def cost(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Time and peak memory of each training, as Snakemake measured them."""
+    """The time and peak memory of each training, as Snakemake measured them."""
     rows = []
     for run in runs(study):
         protocol = protocol_name(run.base, run.increment)
