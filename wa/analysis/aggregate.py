@@ -1,19 +1,26 @@
-"""Gather the metrics of every task of every run in one tidy table, and add those that need several tasks.
+"""Write the metrics of all runs of a study to one tidy table.
 
     python -m wa.analysis.aggregate --study '{"root": "results/digits", ...}' --output results/digits/metrics.csv
 
-A row a measurement: experiment, order, seed, base, increment, method, task, classifier, metric, value. Accuracies are
-percentages. The metrics of several tasks (average_incremental_accuracy, forgetting, ...) stand at each task for the tasks
-up to it, so a run's final ones stand at its last task. Of a study that is not finished, what is missing is said.
+Each row is one value. The columns:
+
+    experiment, order, seed, base, increment, method    the run
+    task         the task that was learned last, from 0
+    classes      how many classes have been seen by then
+    classifier   trained, aligned or nme (nearest mean of exemplars)
+    own          true if tables and figures show this classifier for the method, else false
+    metric       its name, as in wa.analysis.metrics
+    value        accuracies and shares are percentages
+
+Metrics of several tasks, such as forgetting, stand at each task and count the tasks up to it. So a
+run's final values stand at its last task. The program prints which runs are not finished.
 """
 
 import argparse
 import csv
 from collections.abc import Iterator
 
-import numpy as np
-
-from wa.analysis.metrics import read_metrics, run_metrics
+from wa.analysis.metrics import metrics_over_tasks, own_classifier, read_metrics
 from wa.errors import program
 from wa.files import writing
 from wa.study.layout import METRICS, Run, RunTable
@@ -26,46 +33,37 @@ COLUMNS = (
     "increment",
     "method",
     "task",
+    "classes",
     "classifier",
+    "own",
     "metric",
     "value",
 )
 
 
 def run_rows(run: Run) -> Iterator[tuple]:
-    """(task, classifier, metric, value) of the tasks of one run that have been evaluated; the classifier that the method names as
-    its own is marked, at each task."""
+    """The rows of one run's evaluated tasks: (task, classes, classifier, own, metric, value)."""
     tasks = [read_metrics(file) for file in run.files(METRICS)]
     for t, metrics in enumerate(tasks):
-        yield t, "", "classes_seen", sum(run.sizes[: t + 1])
-        if run.own:
-            yield t, run.own, "own_classifier", 1
-        for classifier, values in metrics.items():
-            yield from ((t, classifier, metric, value) for metric, value in values.items())
-            # The base task has no aligned classifier: what a method starts from is the classifier as trained.
-            earlier = [m.get(classifier, m["trained"]) for m in tasks[: t + 1]]
-            a = np.array([m["accuracy"] for m in earlier])
-            r = np.array(
-                [[m.get(f"accuracy_task_{j}", np.nan) for j in range(t + 1)] for m in earlier]
-            )
-            yield from (
-                (t, classifier, metric, value) for metric, value in run_metrics(a, r).items()
-            )
-            top5 = np.mean([m.get("top5_accuracy", np.nan) for m in earlier])
-            yield t, classifier, "average_incremental_top5_accuracy", top5
-            if t == len(run.sizes) - 1:
-                yield t, classifier, "last_accuracy", a[-1]
+        classes = sum(run.sizes[: t + 1])
+        finished = t == len(run.sizes) - 1
+        own = own_classifier(metrics, run.own)
+        for classifier, of_task in metrics.items():
+            is_own = "true" if classifier == own else "false"
+            values = of_task | metrics_over_tasks(tasks[: t + 1], classifier, finished)
+            for metric, value in values.items():
+                yield t, classes, classifier, is_own, metric, value
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="One tidy table of all metrics of a study.")
+    parser = argparse.ArgumentParser(description="Write all metrics of a study to one tidy table.")
     parser.add_argument(
         "--study",
         type=RunTable.from_json,
         required=True,
-        help="the table of runs, as wa.study.study.Study.run_table().to_json() gives it",
+        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
     )
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, help="the CSV file to write")
     args = parser.parse_args()
     with writing(args.output) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -73,7 +71,7 @@ def main() -> None:
         for run in args.study.runs():
             done = len(run.files(METRICS))
             if done < len(run.sizes):
-                print(f"missing: {run.path}: {done} of {len(run.sizes)} tasks are there")
+                print(f"not finished: {run.path}: {done} of {len(run.sizes)} tasks are evaluated")
             for row in run_rows(run):
                 writer.writerow((args.study.experiment, *run[:5], *row))
 

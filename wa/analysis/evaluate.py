@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from wa import identity
-from wa.analysis.metrics import expected_calibration_error, task_metrics, top_k
+from wa.analysis.metrics import task_metrics, top_k
 from wa.checkpoint import classifier, read_checkpoint
 from wa.data.scenario import memory_per_class
 from wa.errors import UserError, program
@@ -115,14 +115,16 @@ def main() -> None:
         **{name: t[:, 0].astype(np.int32) for name, t in top.items()},
         **{f"{name}_confidence": values for name, values in confidences.items()},
     )
-    metrics = {name: task_metrics(t, label, header["task_sizes"]) for name, t in top.items()}
-    for name, values in confidences.items():
-        metrics[name]["ece"] = expected_calibration_error(values, top[name][:, 0] == label)
-        metrics[name] |= {
-            f"row_norm_{c}": norm for c, norm in enumerate(alignment["row_norms"][name])
-        }
-    if alignment["gamma"] is not None:
-        metrics["trained"]["gamma"] = alignment["gamma"]
+    metrics = {}
+    for name, best in top.items():
+        metrics[name] = task_metrics(
+            best,
+            label,
+            header["task_sizes"],
+            confidences.get(name),
+            alignment["row_norms"].get(name, ()),
+            alignment["gamma"] if name == "trained" else None,
+        )
     made_from = identity.evaluating(
         code=args.code or identity.code_of("wa.analysis.evaluate"),
         memory=args.memory,

@@ -1,9 +1,11 @@
-"""Every metric, from predictions. Accuracies are percentages of images.
+"""Every metric, and which classifier is a method's own. Accuracies are percentages of images.
 
-R[t][j] is the accuracy on the test images of task j's classes after task t has been learned; A[t] is the accuracy on
-those of all classes seen by then (so each image counts once, and a larger task counts more than a smaller one).
+A[t] is the accuracy after task t on the test images of all classes seen by then. Each image counts
+once, so a larger task counts more than a smaller one. R[t][j] is the accuracy after task t on the
+test images of task j's classes.
 """
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,70 +13,111 @@ import numpy as np
 from wa.errors import UserError
 from wa.files import read_json
 
+TaskMetrics = dict[str, dict[str, float]]  # classifier -> metric -> value, after one task
 
-def read_metrics(path: str | Path) -> dict[str, dict[str, float]]:
-    """metrics.json of a task: classifier -> metric -> value. Every classifier has an accuracy, and one is `trained`."""
+
+def read_metrics(path: str | Path) -> TaskMetrics:
+    """Read a task's metrics.json: classifier -> metric -> value.
+
+    Raises UserError unless every classifier has an accuracy and one classifier is `trained`.
+    """
     metrics = read_json(path)
     metrics.pop("header", None)
-    for values in metrics.values():
-        if (
-            not isinstance(values, dict)
-            or "accuracy" not in values
-            or any(type(v) not in (int, float) for v in values.values())
-        ):
-            raise UserError(
-                f"{path} cannot be used: it must hold numbers, among them an accuracy, of each classifier"
-            )
     if "trained" not in metrics:
-        raise UserError(
-            f"{path} cannot be used: it must hold the metrics of the classifier `trained`"
-        )
+        raise UserError(f"{path} cannot be used: it lacks the classifier `trained`")
     return metrics
 
 
+def own_classifier(offered: Collection[str], named: str | None = None) -> str:
+    """The classifier that stands for a method in tables and figures, after one task.
+
+        own_classifier(["trained", "aligned", "nme"])          # aligned
+        own_classifier(["trained", "aligned", "nme"], "nme")   # nme, for iCaRL
+
+    offered: the classifiers that were evaluated after the task. named: the one that the method's
+    setting `classifier` names, if it names one. No method aligns after task 0, so there the own
+    classifier is `trained`.
+    """
+    if named:
+        return named
+    return "aligned" if "aligned" in offered else "trained"
+
+
+def metrics_of(metrics: TaskMetrics, classifier: str) -> dict[str, float]:
+    """A classifier's metrics after one task; where the task lacks it, those of `trained`.
+
+    Task 0 has no aligned classifier. An average over tasks counts the trained one there.
+    """
+    return metrics.get(classifier, metrics["trained"])
+
+
 def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Percentage of images whose label (n,) is among those predicted, (n,) or (n, k)."""
+    """Percentage of images whose label is among the predicted classes.
+
+    predicted: integers (n,) or (n, k). label: integers (n,).
+    """
     return 100 * float((predicted.reshape(len(label), -1) == label[:, None]).any(axis=1).mean())
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k classes with the highest scores (n, classes), best first, ties to the lower class: int64 (n, min(k, classes))."""
+    """The k classes with the highest scores, best first: int64 (n, min(k, classes)).
+
+    scores: (n, classes). Of equal scores, the lower class comes first.
+    """
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
 def task_of(label: np.ndarray, task_sizes: list[int]) -> np.ndarray:
-    """The task that brought each class position."""
+    """The task that brought each class. label: integers (n,); returns integers (n,)."""
     return np.searchsorted(np.cumsum(task_sizes), label, side="right")
 
 
-def task_metrics(top: np.ndarray, label: np.ndarray, task_sizes: list[int]) -> dict[str, float]:
-    """What can be said after one task. top: the best classes, best first (n, k); label: (n,); task_sizes: up to this task.
+def task_metrics(
+    top: np.ndarray,
+    label: np.ndarray,
+    task_sizes: list[int],
+    confidence: np.ndarray | None = None,
+    row_norms: Sequence[float] = (),
+    gamma: float | None = None,
+) -> dict[str, float]:
+    """The metrics of one classifier after one task.
 
-    `accuracy_task_j` is R[t][j]. Old and new classes are those before and of this task; `predicted_new` and
-    `occurring_new` are the percentages of images that are predicted to be, and are, of new classes.
+    top: the best classes of each image, best first, integers (n, k). label: integers (n,).
+    task_sizes: the classes of each task so far. confidence: the probability of the best class,
+    (n,), 0 to 1. row_norms: the norm of each class's row. gamma: the factor of weight aligning.
+
+    `accuracy_task_j` is R[t][j]. New classes are those of this task, old classes those of earlier
+    tasks. `predicted_new` is the percentage of images that are predicted as a new class, and
+    `occurring_new` the percentage that belong to one. `ece` needs the confidence.
     """
     task = task_of(label, task_sizes)
     new = len(task_sizes) - 1
     first = top[:, 0]
     values = {"accuracy": accuracy(first, label), "top5_accuracy": accuracy(top[:, :5], label)}
-    values |= {
-        f"accuracy_task_{j}": accuracy(first[task == j], label[task == j]) for j in range(new + 1)
-    }
+    for j in range(new + 1):
+        values[f"accuracy_task_{j}"] = accuracy(first[task == j], label[task == j])
     values["accuracy_new"] = values[f"accuracy_task_{new}"]
     values["predicted_new"] = 100 * float((task_of(first, task_sizes) == new).mean())
     values["occurring_new"] = 100 * float((task == new).mean())
     if new:
         values["accuracy_old"] = accuracy(first[task < new], label[task < new])
+    if confidence is not None:
+        values["ece"] = expected_calibration_error(confidence, first == label)
+    for c, norm in enumerate(row_norms):
+        values[f"row_norm_{c}"] = norm
+    if gamma is not None:
+        values["gamma"] = gamma
     return values
 
 
 def calibration(
     confidence: np.ndarray, right: np.ndarray, bins: int = 15
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A reliability diagram: for equal bins of the confidence, (k-1)/bins < confidence <= k/bins, the number of images
-    (bins,), the sum of their confidences (bins,) and how many are predicted rightly (bins,).
+    """The bins of a reliability diagram (Guo et al., ICML 2017).
 
-    confidence: (n,), 0 to 1; right: bool (n,), whether the prediction is. Guo et al., ICML 2017.
+    confidence: (n,), 0 to 1. right: bool (n,), whether the prediction is right. Bin k holds the
+    images with (k - 1) / bins < confidence <= k / bins. Returns for each bin, each (bins,): the
+    number of images, the sum of their confidences, and the number of right predictions.
     """
     confidence = confidence.astype(np.float64)
     inside = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -82,37 +125,43 @@ def calibration(
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """The mean over images of |accuracy - confidence| of their bin, in percent. Guo et al., ICML 2017, equation 3."""
+    """The mean over images of |accuracy - confidence| of their bin, in percent.
+
+    confidence: (n,), 0 to 1. right: bool (n,). Guo et al., ICML 2017, equation 3.
+    """
     _, confident, hits = calibration(confidence, right, bins)
     return 100 * float(np.abs(hits - confident).sum() / len(right))
 
 
 def average_incremental_accuracy(a: np.ndarray, with_first: bool = True) -> float:
-    """The mean of A[0..t]. Papers differ in whether the first task, before anything incremental, counts (Rebuffi et
-    al., CVPR 2017: it does not; PyCIL, PODNet, DER: it does)."""
+    """The mean of A[0..t], a: (tasks,).
+
+    Papers differ in whether the first task counts. PyCIL, PODNet and DER count it. Rebuffi et al.
+    (CVPR 2017) do not.
+    """
     return float(np.mean(a if with_first else a[1:]))
 
 
 def forgetting(r: np.ndarray) -> float:
-    """The mean over earlier tasks of the best accuracy before the last task minus the accuracy after it.
+    """The mean over earlier tasks of (best accuracy before the last task - accuracy after it).
 
-    r: (tasks, tasks), entries above the diagonal unused. Chaudhry et al., ECCV 2018, equation 3.
+    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read. Chaudhry et al., ECCV 2018, equation 3.
     """
     last = len(r) - 1
     return float(np.mean([r[j:last, j].max() - r[last, j] for j in range(last)]))
 
 
 def backward_transfer(r: np.ndarray) -> float:
-    """The mean over earlier tasks of the accuracy after the last task minus that just after learning them.
+    """The mean over earlier tasks of (accuracy after the last task - accuracy when just learned).
 
-    r: (tasks, tasks), entries above the diagonal unused. Lopez-Paz & Ranzato, NeurIPS 2017.
+    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read. Lopez-Paz & Ranzato, NeurIPS 2017.
     """
     last = len(r) - 1
     return float(np.mean([r[last, j] - r[j, j] for j in range(last)]))
 
 
 def run_metrics(a: np.ndarray, r: np.ndarray) -> dict[str, float]:
-    """What can be said after several tasks. a: A[0..t]; r: R[0..t][0..t]."""
+    """The averages and the forgetting of A[0..t], (tasks,), and R[0..t][0..t], (tasks, tasks)."""
     values = {"average_incremental_accuracy": average_incremental_accuracy(a)}
     if len(a) > 1:
         values["average_incremental_accuracy_without_first"] = average_incremental_accuracy(
@@ -121,3 +170,23 @@ def run_metrics(a: np.ndarray, r: np.ndarray) -> dict[str, float]:
         values["forgetting"] = forgetting(r)
         values["backward_transfer"] = backward_transfer(r)
     return values
+
+
+def metrics_over_tasks(
+    tasks: list[TaskMetrics], classifier: str, finished: bool
+) -> dict[str, float]:
+    """The metrics of one classifier that need several tasks, after the last of `tasks`.
+
+    tasks: the metrics after each task from task 0 on. finished: whether the run ends here; only
+    then there is a `last_accuracy`.
+    """
+    values = [metrics_of(metrics, classifier) for metrics in tasks]
+    columns = [f"accuracy_task_{j}" for j in range(len(tasks))]
+    a = np.array([value["accuracy"] for value in values])
+    r = np.array([[value.get(column, np.nan) for column in columns] for value in values])
+    result = run_metrics(a, r)
+    top5 = [value.get("top5_accuracy", np.nan) for value in values]
+    result["average_incremental_top5_accuracy"] = float(np.mean(top5))
+    if finished:
+        result["last_accuracy"] = float(a[-1])
+    return result

@@ -1,7 +1,10 @@
-"""The table of results: each method on each protocol, mean and standard deviation over runs, beside published numbers.
+"""Write a study's results beside published numbers, as a Markdown table.
 
-    python -m wa.analysis.results_table --study '{"methods": ["wa"], ...}' --metrics metrics.csv --dataset cifar100 \
-        --settings '{"recipe": "pycil"}' --published docs/published.yaml --output results.md
+    python -m wa.analysis.results_table --study '{"methods": ["wa"], ...}' \
+        --metrics metrics.csv --dataset cifar100 --settings '{"recipe": "pycil"}' \
+        --published docs/published.yaml --output results.md
+
+Each row is a method on a protocol: mean and standard deviation over the runs.
 """
 
 import argparse
@@ -11,25 +14,26 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wa.analysis.figures.table import PROTOCOL, at_the_end, own_classifier, read
+from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, read_own
 from wa.errors import program
 from wa.files import writing
+from wa.study.layout import RunTable
 
-COLUMNS = {
-    "average_incremental_accuracy": "average",
-    "average_incremental_accuracy_without_first": "average without first",
-    "last_accuracy": "last",
-}
-TOP5 = {
-    "average_incremental_top5_accuracy": "average top-5",
-    "top5_accuracy": "last top-5",
-}  # as papers report ImageNet
+COLUMNS = [
+    "average_incremental_accuracy",
+    "average_incremental_accuracy_without_first",
+    "last_accuracy",
+]
+TOP5 = ["average_incremental_top5_accuracy", "top5_accuracy"]  # as papers report ImageNet
 
 
 def published(
     numbers: list[dict], dataset: str, base: int, increment: int, method: str, key: str
 ) -> str:
-    """What was published for a method on a protocol, with its sources; a method `wa-paper` is compared with `paper`'s wa."""
+    """The published numbers of a method on a protocol, with their sources, as text.
+
+    A method named `wa-paper` is compared with the numbers for wa of the source `paper`.
+    """
     found = [
         f"{'about ' if n.get('about') else ''}{n[key]} ({n['source']})"
         for n in numbers
@@ -40,11 +44,12 @@ def published(
 
 
 def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
-    """The table in Markdown. table: metrics.csv, each method's own classifier; known: docs/published.yaml."""
+    """The table in Markdown. table: what read_own returns; known: docs/published.yaml, parsed."""
     last = at_the_end(table)
-    columns = COLUMNS | (TOP5 if dataset.startswith("imagenet") else {})
+    columns = COLUMNS + (TOP5 if dataset.startswith("imagenet") else [])
     last = last[last["metric"].isin(columns)]
-    names = [*PROTOCOL, "method", "runs", *columns.values(), "published average", "published last"]
+    titles = [FINAL[metric] for metric in columns]
+    names = [*PROTOCOL, "method", "runs", *titles, "published average", "published last"]
     lines = [
         "| " + " | ".join(names) + " |",
         "| ---: | ---: | --- |" + " ---: |" * (1 + len(columns)) + " --- | --- |",
@@ -69,29 +74,27 @@ def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Write the table of results beside published numbers, as Markdown."
+        description="Write a study's results beside published numbers, as Markdown."
     )
     parser.add_argument(
         "--study",
-        type=json.loads,
+        type=RunTable.from_json,
         required=True,
-        help="the table of runs, as wa.study.Study.table() gives it",
+        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
     )
-    parser.add_argument("--metrics", required=True)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--metrics", required=True, help="metrics.csv of the study")
+    parser.add_argument("--dataset", required=True, help="as docs/published.yaml names it")
     parser.add_argument(
         "--settings",
         type=json.loads,
         required=True,
-        help="what the config says of recipe, training and methods",
+        help="recipe, training and methods of the config, as JSON",
     )
-    parser.add_argument(
-        "--published", required=True, help="published numbers and their sources, as YAML"
-    )
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--published", required=True, help="docs/published.yaml")
+    parser.add_argument("--output", required=True, help="the Markdown file to write")
     args = parser.parse_args()
     known = yaml.safe_load(Path(args.published).read_text())
-    table = results(own_classifier(read(args.metrics, args.study)), args.dataset, known)
+    table = results(read_own(args.metrics, args.study), args.dataset, known)
     settings = yaml.safe_dump(args.settings, sort_keys=False, default_flow_style=None, width=120)
     sources = [
         f"- **{name}**: {text.strip()}"
@@ -100,17 +103,16 @@ def main() -> None:
     ]
     text = [
         f"# Results of the study {args.study['experiment']} on {args.dataset}",
-        "Accuracies on all classes seen, in per cent, each by the method's own classifier: mean ± standard deviation over the"
-        " runs (orders x seeds). The average counts the first task; *last* is after the last task. Written by"
-        " the workflow's target `results_table`.",
+        "Accuracies on all classes seen so far, in percent: mean ± standard deviation over the runs"
+        " (orders x seeds). Each method is shown with its own classifier. *average* counts the first"
+        " task. *last* is the accuracy after the last task. `snakemake results_table` writes this"
+        " page.",
         table,
-        "What was run (everything else has the defaults of wa/study/settings.py):",
+        "The settings of the study. All others have the defaults of wa/study/settings.py.",
         f"```yaml\n{settings}```",
     ]
     if sources:
-        text += [
-            "Where the published numbers come from; what they were run with and the lines above do not have, differs:"
-        ]
+        text += ["Sources of the published numbers. Their settings may differ from those above."]
         text += ["\n".join(sources)]
     with writing(args.output) as temporary:
         temporary.write_text("\n\n".join(text) + "\n")

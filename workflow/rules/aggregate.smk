@@ -8,16 +8,16 @@ rule aggregate:
         f"{OUT}/metrics.csv",
     log:
         f"{OUT}/aggregate.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "aggregate {output}"
     resources:
         python=PYTHON,
     params:
         study=run_table,
         code=RESULTS.code.digest("wa.analysis.aggregate"),
+    message:
+        "aggregate {output}"
     shell:
         "{resources.python} -m wa.analysis.aggregate --study {params.study:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -27,7 +27,9 @@ rule aggregate:
 # deletes its old outputs. The table would still look up to date, and the next run would say "Nothing to be done". So
 # this target also lists one output of every job. (Features may be deleted to save space.)
 rule metrics:
-    localrule: True
     input:
         rules.aggregate.output,
         [] if DRAFT else one_per_job(),
+    localrule: True
+    message:
+        "metrics"

@@ -252,5 +252,9 @@ def about(wildcards):
         f"seeds {', '.join(map(str, c['seeds']))}",
         f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
     ]
-    draft = f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft"
-    return "; ".join(parts) + (f"{draft}." if DRAFT else ".")
+    draft = ""
+    if DRAFT:
+        draft = (
+            f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft"
+        )
+    return "; ".join(parts) + f"{draft}."

@@ -6,11 +6,9 @@ rule prepare:
         dataset=f"{DATA}/dataset.json",
     log:
         f"{DATA}/prepare.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "prepare {output.dataset}"
     threads: 64  # as many as there are
     resources:
         python=PYTHON,
@@ -19,6 +17,8 @@ rule prepare:
         dataset=STUDY.config["dataset"],
         options=STUDY.packing(),
         code=RESULTS.packing_code(),
+    message:
+        "prepare {output.dataset}"
     shell:
         "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
         " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
@@ -36,15 +36,15 @@ rule order:
         f"{ROOT}/order-{{order}}/order.json",
     log:
         f"{ROOT}/order-{{order}}/order.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "order {wildcards}"
     resources:
         python=PYTHON,
     params:
         order=lambda wildcards: STUDY.order_option(wildcards.order),
+    message:
+        "order {wildcards}"
     shell:
         "{resources.python} -m wa.data.scenario --order {params.order} --dataset {input.dataset:q}"
         " --output {output:q} > {log:q} 2>&1"

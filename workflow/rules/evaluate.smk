@@ -20,16 +20,16 @@ rule evaluate:
         metrics=f"{ROOT}/{{task}}/metrics.json",
     log:
         f"{ROOT}/{{task}}/evaluate.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "evaluate {wildcards}"
     resources:
         python=PYTHON,
     params:
         memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
         code=RESULTS.evaluating_code(),
+    message:
+        "evaluate {wildcards}"
     shell:
         "{resources.python} -m wa.analysis.evaluate --features {input.features:q}"
         " --trained {input.trained:q} --model {input.model:q} --alignment {input.alignment:q}"

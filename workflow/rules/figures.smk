@@ -1,132 +1,67 @@
-# One rule a figure: the program wa.figures has one of the same name. `accuracy` says how; the others say what differs.
-# The svg is in the report, with workflow/report/<rule>.rst as its caption; png and pdf are for slides and papers.
-BIAS, TRAINING, TABLES = "Bias of the classifier", "Training", "Tables and config"
+# Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
+# rule here. The report shows the svg, with the caption workflow/report/NAME.rst.
+from wa.analysis.figures.catalog import FIGURES, SENTENCES
+
+TABLES = "Tables and config"
+config["sentences"] = SENTENCES  # for the captions
+
+# What a figure reads apart from metrics.csv, by the `reads` of its entry.
+FILES = {
+    "metrics": lambda _: [],
+    "predictions": last_predictions,
+    "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
+    "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, RUNS),
+}
 
 
-rule accuracy:
-    input:
-        metrics=rules.aggregate.output,
-        code=code_of_figures("lines"),
-    output:
-        figure("accuracy", "Accuracy", "accuracy against classes seen"),
-    log:
-        f"{OUT}/figures/accuracy.log",
-    conda:
-        "../../environment.yml"
-    params:
-        figure=lambda wildcards, output: Path(output[0]).stem.split("-")[0],
-        study=table,
-        about=about,
-    shell:
-        "python -m wa.analysis.figures {params.figure} --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+def files_of(name, entry):
+    """The files of a figure, for all protocols."""
+    stems = [f"{name}-{protocol}" for protocol in PROTOCOLS] if entry.per_protocol else [name]
+    return expand(f"{OUT}/figures/{{stem}}.{{kind}}", stem=stems, kind=["svg", "png", "pdf"])
 
 
-use rule accuracy as comparison with:
-    input:
-        metrics=rules.aggregate.output,
-        code=code_of_figures("comparison"),
-    output:
-        figure("comparison", "Accuracy", "final comparison"),
-    log:
-        f"{OUT}/figures/comparison.log",
+for name, entry in FIGURES.items():
+    protocol = "{protocol}" if entry.per_protocol else "all"
+    suffix = "-{protocol}" if entry.per_protocol else ""
 
-
-use rule accuracy as matrix with:
-    input:
-        metrics=rules.aggregate.output,
-        code=code_of_figures("panels"),
-    output:
-        figure("matrix", "Accuracy", "accuracy matrix, task by task", "{protocol}"),
-    log:
-        f"{OUT}/figures/matrix-{{protocol}}.log",
-
-
-use rule accuracy as forgetting with:
-    output:
-        figure("forgetting", "Forgetting", "forgetting"),
-    log:
-        f"{OUT}/figures/forgetting.log",
-
-
-use rule accuracy as old_new with:
-    output:
-        figure("old_new", "Forgetting", "old and new classes"),
-    log:
-        f"{OUT}/figures/old_new.log",
-
-
-use rule accuracy as norms with:
-    input:
-        metrics=rules.aggregate.output,
-        code=code_of_figures("panels"),
-    output:
-        figure("norms", BIAS, "norms of the rows, as trained and aligned", "{protocol}"),
-    log:
-        f"{OUT}/figures/norms-{{protocol}}.log",
-
-
-use rule accuracy as gamma with:
-    output:
-        figure("gamma", BIAS, "gamma over tasks"),
-    log:
-        f"{OUT}/figures/gamma.log",
-
-
-use rule accuracy as new_share with:
-    output:
-        figure("new_share", BIAS, "how often new classes are predicted"),
-    log:
-        f"{OUT}/figures/new_share.log",
-
-
-use rule accuracy as confusion with:
-    input:
-        predictions=last_predictions,
-        metrics=[],
-        code=code_of_figures("predictions"),
-    output:
-        figure("confusion", BIAS, "confusion, as trained and aligned", "{protocol}"),
-    log:
-        f"{OUT}/figures/confusion-{{protocol}}.log",
-
-
-use rule accuracy as calibration with:
-    input:
-        predictions=last_predictions,
-        metrics=[],
-        code=code_of_figures("predictions"),
-    output:
-        figure("calibration", BIAS, "calibration, as trained and aligned", "{protocol}"),
-    log:
-        f"{OUT}/figures/calibration-{{protocol}}.log",
-
-
-use rule accuracy as curves with:
-    input:
-        history=lambda wildcards: beside_checkpoints("history.csv", runs_of(wildcards)),
-        metrics=[],
-        code=code_of_figures("training") + code("analysis/figures/lines"),
-    output:
-        figure("curves", TRAINING, "training curves", "{protocol}"),
-    log:
-        f"{OUT}/figures/curves-{{protocol}}.log",
-
-
-use rule accuracy as cost with:
-    input:
-        benchmark=beside_checkpoints("train.benchmark.tsv", RUNS),
-        metrics=[],
-        code=code_of_figures("training") + code("analysis/figures/lines"),
-    output:
-        figure("cost", TRAINING, "time and memory"),
-    log:
-        f"{OUT}/figures/cost.log",
+    rule:
+        name:
+            name
+        input:
+            metrics=rules.aggregate.output if entry.reads == "metrics" else [],
+            files=drawn(f"{OUT}/figures/{name}{suffix}.svg", FILES[entry.reads]),
+        output:
+            # The png and the pdf are for slides and papers.
+            report(
+                f"{OUT}/figures/{name}{suffix}.svg",
+                caption=f"../report/{name}.rst",
+                category=entry.category,
+                labels={"figure": entry.title, "protocol": protocol},
+            ),
+            f"{OUT}/figures/{name}{suffix}.png",
+            f"{OUT}/figures/{name}{suffix}.pdf",
+        log:
+            f"{OUT}/figures/{name}{suffix}.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        resources:
+            python=PYTHON,
+        params:
+            figure=name,
+            study=run_table,
+            about=about,
+            code=RESULTS.code.digest(f"wa.analysis.figures.{entry.module}", function=name),
+        message:
+            f"{name} {{wildcards}}"
+        shell:
+            "{resources.python} -m wa.analysis.figures {params.figure} --study {params.study:q}"
+            " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule final:
     input:
-        metrics=rules.aggregate.output,
-        code=code("analysis/figures/__main__", "analysis/figures/table", "analysis/figures/tables"),
+        metrics=drawn(f"{OUT}/figures/final.md", lambda _: rules.aggregate.output),
     output:
         f"{OUT}/figures/final.md",
         report(
@@ -143,16 +78,25 @@ rule final:
         ),
     log:
         f"{OUT}/figures/final.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    resources:
+        python=PYTHON,
     params:
-        study=table,
+        study=run_table,
         about=about,
+        code=RESULTS.code.digest("wa.analysis.figures.tables", function="final"),
+    message:
+        "final {output[0]}"
     shell:
-        "python -m wa.analysis.figures final --study {params.study:q} --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.analysis.figures final --study {params.study:q}"
+        " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule config:
+    input:
+        drawn(f"{OUT}/config.yaml", lambda _: []),
     output:
         report(
             f"{OUT}/config.yaml",
@@ -162,30 +106,23 @@ rule config:
         ),
     log:
         f"{OUT}/config.log",
+    localrule: True
     conda:
         "../../environment.yml"
     params:
         config=yaml.safe_dump(
             {k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False
         ),
+    message:
+        "config {output}"
     shell:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
 
+# File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill the
+# wildcards of a rule's output.
 rule figures:
     input:
-        rules.accuracy.output,
-        rules.comparison.output,
-        rules.forgetting.output,
-        rules.old_new.output,
-        rules.gamma.output,
-        rules.new_share.output,
-        rules.cost.output,
+        [files_of(name, entry) for name, entry in FIGURES.items()],
         rules.final.output,
         rules.config.output,
-        expand(  # their names, for Snakemake expands no rule's output once that lies in a storage such as S3
-            f"{OUT}/figures/{{figure}}-{{protocol}}.{{kind}}",
-            figure=["matrix", "norms", "confusion", "calibration", "curves"],
-            protocol=PROTOCOLS,
-            kind=["svg", "png", "pdf"],
-        ),

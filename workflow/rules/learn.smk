@@ -45,8 +45,6 @@ rule train:
         f"{ROOT}/{{task}}/train.benchmark.tsv"
     conda:
         "../../environment.yml"
-    message:
-        "train {wildcards}"
     threads: 1
     resources:
         **gpus(),
@@ -64,6 +62,8 @@ rule train:
         memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
         settings=lambda wildcards: task_of(wildcards).settings.flags(),
         code=lambda wildcards: RESULTS.training_code(task_of(wildcards).settings),
+    message:
+        "train {wildcards}"
     shell:
         "{resources.python} -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes}"
         " --threads {threads} --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
@@ -81,16 +81,16 @@ rule herd:
         f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
         f"{ROOT}/{{task}}/{{selection}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "herd {wildcards}"
     resources:
         python=PYTHON,
     params:
         seed=lambda wildcards: task_of(wildcards).seed if wildcards.selection == "random" else 0,
         code=lambda wildcards: RESULTS.selecting_code(wildcards.selection),
+    message:
+        "herd {wildcards}"
     shell:
         "{resources.python} -m wa.methods.selection --features {input.features:q}"
         " --previous {input.previous:q} --selection {wildcards.selection} --seed {params.seed}"
@@ -112,16 +112,16 @@ rule align:
         report=f"{ROOT}/{{task}}/alignment.json",
     log:
         f"{ROOT}/{{task}}/align.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "align {wildcards}"
     resources:
         python=PYTHON,
     params:
         alignment=lambda wildcards: STUDY.alignment(task_of(wildcards)),
         code=lambda wildcards: RESULTS.aligning_code(STUDY.alignment(task_of(wildcards))),
+    message:
+        "align {wildcards}"
     shell:
         "{resources.python} -m wa.methods.alignment --trained {input.trained:q}"
         " --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"

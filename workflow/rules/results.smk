@@ -9,11 +9,9 @@ rule results_table:
         f"{OUT}/results.md",
     log:
         f"{OUT}/results.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    message:
-        "results_table {output}"
     resources:
         python=PYTHON,
         published=PUBLISHED,  # its content is a param: a checkout may move
@@ -23,6 +21,8 @@ rule results_table:
         settings=STUDY.as_written(),
         published=sha256(PUBLISHED),
         code=RESULTS.code.digest("wa.analysis.results_table"),
+    message:
+        "results_table {output}"
     shell:
         "{resources.python} -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q}"
         " --dataset {params.dataset} --settings {params.settings:q} --published {resources.published:q}"

@@ -1,47 +1,43 @@
-"""Draw a figure, or write a table, of a study from its results; the same results give the same bytes (but for png and pdf).
+"""Draw a figure of a study from its results, or write its final table.
 
-    python -m wa.analysis.figures accuracy --study '{"root": "results/digits", ...}' --metrics metrics.csv --output accuracy.svg
+    python -m wa.analysis.figures accuracy --study '{"root": "results/digits", ...}' \
+        --metrics results/digits/metrics.csv --output accuracy.svg accuracy.pdf
 
-The study is what wa.study.Study.table() gives: which runs to show, and the order, and so the colours, of the methods.
+--study is the JSON that RunTable.to_json() in wa.study.layout returns. It says which runs to show, and in
+which order. The order of the methods decides their colours. The same results give the same bytes,
+except in png and pdf files.
 """
 
 import argparse
 import importlib
-import json
 
+from wa.analysis.figures.catalog import FIGURES
 from wa.errors import program
+from wa.study.layout import RunTable
 
-# The figures of each module: a function (study, metrics, outputs) each.
-FIGURES = {
-    "tables": ["final"],
-    "comparison": ["comparison"],
-    "lines": ["accuracy", "forgetting", "old_new", "new_share", "gamma"],
-    "panels": ["matrix", "norms"],
-    "predictions": ["confusion", "calibration"],
-    "training": ["curves", "cost"],
-}
+MODULES = {name: figure.module for name, figure in FIGURES.items()} | {"final": "tables"}
 
 
 def main() -> None:
-    modules = {figure: module for module, figures in FIGURES.items() for figure in figures}
     parser = argparse.ArgumentParser(
         prog="python -m wa.analysis.figures",
-        description="Draw a figure, or write a table, of a study.",
+        description="Draw a figure of a study, or write its final table.",
     )
-    parser.add_argument("figure", choices=modules)
+    parser.add_argument("figure", choices=MODULES, metavar="figure", help=", ".join(MODULES))
     parser.add_argument(
         "--study",
-        type=json.loads,
+        type=RunTable.from_json,
         required=True,
-        help="the table of runs, as wa.study.Study.table() gives it",
+        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
     )
-    parser.add_argument("--metrics", nargs="?", help="metrics.csv, for a figure that reads it")
+    parser.add_argument("--metrics", nargs="?", help="metrics.csv, if the figure reads it")
     parser.add_argument(
-        "--output", nargs="+", required=True, help="files to write; their suffixes say the formats"
+        "--output", nargs="+", required=True, help="files to write; the suffix sets the format"
     )
     args = parser.parse_args()
-    module = importlib.import_module(f"wa.analysis.figures.{modules[args.figure]}")
-    getattr(module, args.figure)(args.study, args.metrics, args.output)
+    module = importlib.import_module(f"wa.analysis.figures.{MODULES[args.figure]}")
+    draw = getattr(module, args.figure)
+    draw(args.study, args.metrics, args.output)
 
 
 if __name__ == "__main__":

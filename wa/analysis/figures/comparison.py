@@ -4,28 +4,32 @@ import numpy as np
 from scipy import stats
 
 from wa.analysis.figures.drawing import Line2D, Styles, grid, legend, nothing, save, seaborn
-from wa.analysis.figures.table import UNFINISHED, at_the_end, own_classifier, read
+from wa.analysis.figures.table import FINAL, UNFINISHED, at_the_end, read_own
+from wa.study.layout import RunTable
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean (Student's t); of fewer than three values it would span the figure."""
+    """The 95 % confidence interval of the mean (Student's t), from values (n,).
+
+    With fewer than three values it would span the figure, so it is (nan, nan).
+    """
     if len(values) < 3:
         return np.nan, np.nan
     return stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
 
 
-def comparison(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The average incremental and the last accuracy of each method: every run, their mean and its confidence interval."""
-    columns = {"average_incremental_accuracy": "average (%)", "last_accuracy": "last (%)"}
-    table = at_the_end(own_classifier(read(metrics, study)))
-    table = table[table["metric"].isin(columns)]
+def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
+    """Each method's average incremental and last accuracy: the runs, their mean, its interval."""
+    shown = ["average_incremental_accuracy", "last_accuracy"]
+    table = at_the_end(read_own(metrics, study))
+    table = table[table["metric"].isin(shown)]
     protocols = [p for p in table["protocol"].cat.categories if (table["protocol"] == p).any()]
     if not protocols:
         return nothing(UNFINISHED, outputs)
-    styles, methods = Styles(study), [m for m in study["methods"] if (table["method"] == m).any()]
+    styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
     figure, panels = grid(len(protocols), 2, 0.45 + 0.16 * len(methods), sharey=True)
     for row, protocol in zip(panels, protocols, strict=True):
-        for panel, (metric, label) in zip(row, columns.items(), strict=True):
+        for panel, metric in zip(row, shown, strict=True):
             frame = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
             options = {
                 "x": "value",
@@ -46,8 +50,8 @@ def comparison(study: dict, metrics: str, outputs: list[str]) -> None:
                 linestyle="none",
                 err_kws={"lw": 1.2},
             )
-            panel.set(xlabel=label, ylabel="", xlim=(-2, 102))
-        if len(study["protocols"]) > 1:
+            panel.set(xlabel=f"{FINAL[metric]} (%)", ylabel="", xlim=(-2, 102))
+        if len(study.protocols) > 1:
             row[0].set_title(protocol, loc="left")
     several = table.groupby(["protocol", "method", "metric"], observed=True).size().max() > 2
     gray = {"color": "0.4", "ls": ""}

@@ -1,6 +1,6 @@
 """What all figures share: their width, their colours, and how they are written.
 
-A figure is as wide as a column of a paper, with text of 7 points, so it is never made smaller to fit.
+A figure is as wide as a column of a paper and has text of 7 points. So a paper shows it unscaled.
 """
 
 import itertools
@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from wa.files import writing
+from wa.study.layout import RunTable
 
 WIDTH = 3.3  # inches
 MARKERS = "os^Dv<>ph*"
@@ -38,7 +39,7 @@ TICKS = {
     for axis in ("xtick", "ytick")
     for key, value in (("major.pad", 2), ("major.size", 2))
 }
-# The salt: else the identifiers in an svg are new each time.
+# Without the salt, the identifiers in an svg would be new each time.
 seaborn.set_theme(
     "paper",
     "whitegrid",
@@ -47,10 +48,13 @@ seaborn.set_theme(
 
 
 class Styles:
-    """The colour, marker and dashes of each method: by its place in the study, so that they are the same in all figures."""
+    """The colour, marker and dashes of each method.
 
-    def __init__(self, study: dict):
-        names = study["methods"]
+    They follow from its place in the study, so that it looks the same in all figures.
+    """
+
+    def __init__(self, study: RunTable):
+        names = study.methods
         self.colors = dict(
             zip(names, itertools.cycle(seaborn.color_palette("colorblind", 10)), strict=False)
         )
@@ -73,7 +77,10 @@ class Styles:
         return Line2D([], [], label=label, **self.of(method, marker))
 
     def line(self, frame: pd.DataFrame, axes: plt.Axes, markers: bool = True, **options) -> None:
-        """Draw y against x, a line a method: the mean of the runs and, as a band, their standard deviation."""
+        """Draw y against x with a line for each method.
+
+        The line is the mean of the runs, the band their standard deviation.
+        """
         points = frame.groupby("method", observed=True)["x"].nunique().max()
         seaborn.lineplot(
             frame,
@@ -84,7 +91,7 @@ class Styles:
             palette=self.colors,
             markers=self.markers if markers else False,
             dashes=self.dashes,
-            markevery=max(1, round(points / 10)),  # of 50 tasks, not every one can be marked
+            markevery=max(1, round(points / 10)),  # 50 markers would hide the line
             ax=axes,
             legend=False,
             **{"errorbar": "sd", "err_kws": {"linewidth": 0, "alpha": 0.18}} | options,
@@ -92,7 +99,7 @@ class Styles:
 
 
 def count_runs(frame: pd.DataFrame) -> dict[str, str]:
-    """The number of runs of each method, as text; of an unfinished study it may differ between protocols."""
+    """The number of runs of each method, as text: "3", or "1 to 3" if protocols differ."""
     counts = (
         frame.drop_duplicates(["protocol", "method", "order", "seed"])
         .groupby(["method", "protocol"], observed=True)
@@ -122,13 +129,13 @@ def grid(
 
 
 def flow(panels: int, height: float, xlabel: str, ylabel: str) -> tuple[plt.Figure, list[plt.Axes]]:
-    """A figure of that many panels with common axes, two a row; a place that is left over stays empty."""
+    """A figure of panels with common axes, two in each row."""
     columns = min(2, panels)
     figure, axes = grid(math.ceil(panels / columns), columns, height, sharex=True, sharey=True)
     for left_over in axes.flat[panels:]:
         left_over.remove()
     for i, panel in enumerate(axes.flat[:panels]):
-        if i + columns >= panels:  # none below it
+        if i + columns >= panels:  # no panel is below it
             panel.set_xlabel(xlabel)
             panel.tick_params(labelbottom=True)
         if i % columns == 0:
@@ -137,19 +144,19 @@ def flow(panels: int, height: float, xlabel: str, ylabel: str) -> tuple[plt.Figu
 
 
 def wrapped(method: str) -> str:
-    """A method's name as the title of one of two panels in a row."""
+    """A method's name, in lines that fit the title of one of two panels in a row."""
     return textwrap.fill(method, 26)
 
 
 def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
-    """Ticks at integers, at most so many."""
+    """Put at most `most` ticks on the axis, at integers."""
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
 
 
 def colorbar(
     figure: plt.Figure, image: plt.cm.ScalarMappable, axes: list[plt.Axes], label: str
 ) -> None:
-    """One bar of colours below all panels."""
+    """Add one bar of colours below all panels."""
     bar = figure.colorbar(
         image, ax=axes, label=label, location="bottom", shrink=0.8, aspect=40, pad=0.02
     )
@@ -157,7 +164,7 @@ def colorbar(
 
 
 def legend(figure: plt.Figure, handles: list[Line2D], title: str | None = None) -> None:
-    """A legend below the panels, in as many columns as the figure's width holds; the figure grows by its height."""
+    """Add a legend below the panels, in as many columns as fit. The figure grows in height."""
     width = 0.4 + 0.055 * max(len(handle.get_label()) for handle in handles)  # inches
     columns = max(1, min(len(handles), int(WIDTH / width)))
     lines = math.ceil(len(handles) / columns) + bool(title)
@@ -177,18 +184,16 @@ def legend(figure: plt.Figure, handles: list[Line2D], title: str | None = None) 
 
 
 def save(figure: plt.Figure, outputs: list[str]) -> None:
-    """Write a figure in the formats that the names ask for; the same data give the same bytes."""
+    """Write a figure to each file, in the format that its suffix names."""
+    no_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for output in outputs:
         kind = Path(output).suffix[1:]
-        metadata = (
-            {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
-        )
         with writing(output) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata, dpi=300)
+            figure.savefig(temporary, format=kind, metadata=no_date.get(kind), dpi=300)
 
 
 def nothing(why: str, outputs: list[str]) -> None:
-    """In place of a figure that cannot be drawn: a word why."""
+    """Write the reason in place of a figure that cannot be drawn."""
     print(f"nothing to draw: {why}")
     figure = plt.figure(figsize=(WIDTH, 0.6))
     figure.text(0.5, 0.5, textwrap.fill(why, 50), ha="center", va="center")

@@ -1,15 +1,26 @@
-"""What changes from task to task: a row of panels a protocol, a line a method, the mean and spread of the runs."""
+"""Figures of what changes from task to task.
+
+Each protocol has a row of panels. Each method has a line, the mean of its runs, and a band, their
+standard deviation.
+"""
 
 import pandas as pd
 from matplotlib.ticker import FixedLocator
 
 from wa.analysis.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
-from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, own_classifier, read
+from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, read, read_own
+from wa.study.layout import RunTable
 
 
-def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object) -> None:
-    """Panels of lines. columns: title -> frame of protocol, method, order, seed, x and y, and perhaps `reference`, a
-    dotted line for all methods. axes: xlabel, ylabel, ylim, level (a dotted horizontal line)."""
+def draw(
+    study: RunTable, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object
+) -> None:
+    """Draw a row of panels for each protocol.
+
+    columns: a panel's title -> its frame, with the columns protocol, method, order, seed, x and y.
+    A column `reference` is drawn as one dotted line for all methods.
+    axes: xlabel, ylabel, ylim, and `level`, the height of a dotted horizontal line.
+    """
     styles, everything = Styles(study), pd.concat(columns.values())
     protocols = [
         p for p in everything["protocol"].cat.categories if (everything["protocol"] == p).any()
@@ -38,33 +49,33 @@ def draw(study: dict, columns: dict[str, pd.DataFrame], outputs: list[str], **ax
             panel.xaxis.set_major_locator(
                 FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns))
             )  # ends of tasks
-        labels = [protocol] if len(study["protocols"]) > 1 else []
+        labels = [protocol] if len(study.protocols) > 1 else []
         row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
     counts = count_runs(everything)
-    handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study["methods"] if m in counts]
+    handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study.methods if m in counts]
     if any("reference" in frame for frame in columns.values()):
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
     legend(figure, handles, "method (runs); line: mean, band: standard deviation")
     save(figure, outputs)
 
 
-def accuracy(study: dict, metrics: str, outputs: list[str]) -> None:
+def accuracy(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """The accuracy on all classes seen."""
-    table = own_classifier(read(metrics, study))
+    table = read_own(metrics, study)
     draw(study, {"": measured(table, "accuracy")}, outputs, ylabel="accuracy (%)", ylim=(0, 102))
 
 
-def forgetting(study: dict, metrics: str, outputs: list[str]) -> None:
+def forgetting(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """The forgetting of the earlier tasks."""
-    frame = measured(own_classifier(read(metrics, study)), "forgetting")
+    frame = measured(read_own(metrics, study), "forgetting")
     if frame.empty:
         return nothing("nothing can be forgotten before the second task", outputs)
     draw(study, {"": frame}, outputs, ylabel="forgetting (points)")
 
 
-def old_new(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The accuracy on the classes of the earlier tasks, and on those of the newest."""
-    table = own_classifier(read(metrics, study))
+def old_new(study: RunTable, metrics: str, outputs: list[str]) -> None:
+    """The accuracy on the classes of earlier tasks, and on those of the newest task."""
+    table = read_own(metrics, study)
     table = table[table["task"] > 0]
     if table.empty:
         return nothing("there are no old classes before the second task", outputs)
@@ -72,13 +83,13 @@ def old_new(study: dict, metrics: str, outputs: list[str]) -> None:
     draw(study, columns, outputs, ylabel="accuracy (%)", ylim=(0, 102))
 
 
-def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
-    """How often the newest task's classes are predicted, as trained and aligned, and how often they occur."""
+def new_share(study: RunTable, metrics: str, outputs: list[str]) -> None:
+    """How often the newest task's classes are predicted, as trained and as aligned."""
     table = read(metrics, study)
     table = table[table["task"] > 0]
     columns = {}
     for classifier, title in CLASSIFIERS.items():
-        rows = table[table["classifier"].isin([classifier, ""])]
+        rows = table[table["classifier"] == classifier]
         occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})[
             [*RUN, "task", "reference"]
         ]
@@ -89,8 +100,8 @@ def new_share(study: dict, metrics: str, outputs: list[str]) -> None:
     draw(study, columns, outputs, ylabel="predicted as new (%)", ylim=(0, 102))
 
 
-def gamma(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The factor of weight aligning: the mean norm of the old rows over that of the new ones, as training left them."""
+def gamma(study: RunTable, metrics: str, outputs: list[str]) -> None:
+    """Gamma of weight aligning: mean norm of the old rows / mean norm of the new rows."""
     frame = measured(read(metrics, study), "gamma")
     if frame.empty:
         return nothing("there is nothing to align before the second task", outputs)

@@ -1,4 +1,4 @@
-"""What the methods did in one protocol, from metrics.csv: a panel a method."""
+"""Figures of one protocol from metrics.csv, with a panel for each method."""
 
 import numpy as np
 
@@ -13,18 +13,19 @@ from wa.analysis.figures.drawing import (
     save,
     wrapped,
 )
-from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, own_classifier, read
+from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, read, read_own
 from wa.data.scenario import task_sizes
+from wa.study.layout import RunTable
 
 
-def matrix(study: dict, metrics: str, outputs: list[str]) -> None:
+def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """The accuracy on each task's classes after each task."""
-    table = own_classifier(read(metrics, study))
+    table = read_own(metrics, study)
     table = table[table["metric"].str.fullmatch(r"accuracy_task_\d+")]
     table = table.assign(of=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
     if table.empty:
         return nothing("no task of this protocol has been evaluated", outputs)
-    methods = [m for m in study["methods"] if (table["method"] == m).any()]
+    methods = [m for m in study.methods if (table["method"] == m).any()]
     tasks = table["task"].max() + 1
     figure, panels = flow(len(methods), 1.65, "classes of task", "after task")
     for panel, method in zip(panels, methods, strict=True):
@@ -51,16 +52,16 @@ def matrix(study: dict, metrics: str, outputs: list[str]) -> None:
     save(figure, outputs)
 
 
-def norms(study: dict, metrics: str, outputs: list[str]) -> None:
+def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """The norms of the classifier's rows after the last task, in class order, as trained and aligned."""
     table = at_the_end(read(metrics, study))
     table = table[table["metric"].str.fullmatch(r"row_norm_\d+")]
     if table.empty:
         return nothing(UNFINISHED, outputs)
     table = table.assign(position=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
-    styles, methods = Styles(study), [m for m in study["methods"] if (table["method"] == m).any()]
+    styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
     figure, panels = flow(len(methods), 1.2, "class, in order", "norm of its row")
-    first_new = sum(task_sizes(study["n_classes"], *study["protocols"][0])[:-1])
+    first_new = sum(task_sizes(study.n_classes, *study.protocols[0])[:-1])
     dashes = {"trained": (0, (1.5, 1)), "aligned": "-"}
     dashes = {c: dash for c, dash in dashes.items() if (table["classifier"] == c).any()}
     handles = [

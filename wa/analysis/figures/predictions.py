@@ -1,11 +1,10 @@
-"""What the methods predict after the last task of one protocol, from predictions.npz."""
+"""Figures of the predictions after the last task of one protocol, from predictions.npz."""
 
 from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 
-from wa.analysis.aggregate import Run, runs
 from wa.analysis.figures.drawing import (
     Styles,
     colorbar,
@@ -21,20 +20,21 @@ from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED
 from wa.analysis.metrics import calibration as reliability
 from wa.analysis.metrics import expected_calibration_error
 from wa.files import read_arrays
+from wa.study.layout import Run, RunTable
 
 
-def finished(study: dict) -> Iterator[tuple[Run, dict[str, np.ndarray]]]:
+def finished(study: RunTable) -> Iterator[tuple[Run, dict[str, np.ndarray]]]:
     """The finished runs, and their predictions after the last task."""
-    for run in runs(study):
+    for run in study.runs():
         file = run.path / f"task-{len(run.sizes) - 1}" / "predictions.npz"
         if file.exists():
             yield run, read_arrays(file)
 
 
-def confusion(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Which class is taken for which after the last task, in class order, as trained and aligned."""
+def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
+    """Which class is predicted as which, in class order, as trained and as aligned."""
     counts: dict[tuple[str, str], np.ndarray] = {}
-    n = study["n_classes"]
+    n = study.n_classes
     for run, arrays in finished(study):
         for classifier in CLASSIFIERS:
             if classifier in arrays:
@@ -55,8 +55,8 @@ def confusion(study: dict, metrics: None, outputs: list[str]) -> None:
     save(figure, outputs)
 
 
-def calibration(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Reliability diagrams after the last task, as trained and aligned, and the expected calibration errors."""
+def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
+    """Reliability diagrams and expected calibration errors, as trained and as aligned."""
     bins: dict[tuple[str, str], list] = {}
     errors: dict[tuple[str, str], list] = {}
     for run, arrays in finished(study):
@@ -97,7 +97,7 @@ def calibration(study: dict, metrics: None, outputs: list[str]) -> None:
         )
     panels[0][0].set_ylabel("accuracy (%)")
     handles = []
-    for method in study["methods"]:
+    for method in study.methods:
         ece = [f"{np.mean(errors[method, c]):.1f}" for c in classifiers if (method, c) in errors]
         if ece:
             handles.append(styles.handle(method, f"{method}: {' → '.join(ece)}"))

@@ -1,73 +1,66 @@
-"""Reading metrics.csv for figures and tables."""
+"""Read metrics.csv for figures and tables. The columns are those of wa.analysis.aggregate."""
 
 import pandas as pd
 
 from wa.errors import UserError
+from wa.study.layout import RunTable
 
 PROTOCOL = ["base", "increment"]
-CLASSIFIERS = {
-    "trained": "as trained",
-    "aligned": "aligned",
-}  # those with rows and probabilities -> how figures name them
-UNFINISHED = "no run of this protocol is finished"
 RUN = ["order", "seed", *PROTOCOL, "method"]
+UNFINISHED = "no run of this protocol is finished"
+
+# The linear classifiers, with rows and probabilities, and how figures name them.
+CLASSIFIERS = {"trained": "as trained", "aligned": "aligned"}
+
+# The metrics of a finished run that tables show, and how figures and tables name them.
+FINAL = {
+    "average_incremental_accuracy": "average",
+    "average_incremental_accuracy_without_first": "average without first",
+    "last_accuracy": "last",
+    "average_incremental_top5_accuracy": "average top-5",
+    "top5_accuracy": "last top-5",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+}
 
 
 def protocol_name(base: int, increment: int) -> str:
     return f"base {base}, increment {increment}"
 
 
-def read(path: str, study: dict) -> pd.DataFrame:
-    """The rows of metrics.csv that belong to the study. Methods and `protocol`s are ordered as the study orders them."""
-    labels = dict.fromkeys(
-        ["order", "method", "classifier", "metric"], "category"
-    )  # a large study has millions of rows
+def read(path: str, study: RunTable) -> pd.DataFrame:
+    """The rows of metrics.csv that belong to the study, with a column `protocol`.
+
+    Methods and protocols are ordered as the study orders them. `own` marks, for each method, the
+    rows of the classifier that stands for it.
+    """
+    # A large study has millions of rows, so repeated text is kept once.
+    types = dict.fromkeys(["order", "method", "classifier", "metric"], "category") | {"own": bool}
+    columns = [*RUN, "task", "classes", "classifier", "own", "metric", "value"]
     try:
-        table = pd.read_csv(
-            path,
-            usecols=[*RUN, "task", "classifier", "metric", "value"],
-            dtype=labels,
-            keep_default_na=False,
-        )
+        table = pd.read_csv(path, usecols=columns, dtype=types, keep_default_na=False)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from None
     table["protocol"] = [
         protocol_name(b, i) for b, i in zip(table["base"], table["increment"], strict=True)
     ]
-    protocols = [protocol_name(*p) for p in study["protocols"]]
-    table = table[table["protocol"].isin(protocols) & table["method"].isin(study["methods"])].copy()
+    protocols = [protocol_name(*p) for p in study.protocols]
+    table = table[table["protocol"].isin(protocols) & table["method"].isin(study.methods)].copy()
     table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
-    table["method"] = pd.Categorical(table["method"].astype(str), study["methods"], ordered=True)
+    table["method"] = pd.Categorical(table["method"].astype(str), study.methods, ordered=True)
     return table
 
 
-def own_classifier(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each method's own classifier: the one it names (iCaRL: nme), else the aligned one if it aligns, else the
-    one that training left."""
-    aligning = table.loc[table["classifier"] == "aligned", "method"].unique()
-    # At task 0 nothing has been aligned: the classifier as trained is the method's own.
-    own = (
-        table["method"]
-        .isin(aligning)
-        .map({True: "aligned", False: "trained"})
-        .where(table["task"] > 0, "trained")
-    )
-    named = (
-        table[table["metric"] == "own_classifier"]
-        .drop_duplicates("method")
-        .set_index("method")["classifier"]
-    )
-    own = table["method"].astype(object).map(named.to_dict()).astype(object).fillna(own)
-    return table[(table["classifier"].astype(str) == own) | (table["classifier"] == "")]
+def read_own(path: str, study: RunTable) -> pd.DataFrame:
+    """The rows of each method's own classifier, see wa.analysis.metrics.own_classifier."""
+    table = read(path, study)
+    return table[table["own"]]
 
 
 def measured(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of a metric, its values as `y`, with the classes seen by then as `x`."""
-    keys = [*RUN, "task"]
-    seen = table.loc[table["metric"] == "classes_seen", [*keys, "value"]].rename(
-        columns={"value": "x"}
-    )
-    return table[table["metric"] == metric].rename(columns={"value": "y"}).merge(seen, on=keys)
+    """The rows of a metric: its values as `y`, and the number of classes seen by then as `x`."""
+    rows = table[table["metric"] == metric]
+    return rows.rename(columns={"classes": "x", "value": "y"})
 
 
 def at_the_end(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,30 +2,37 @@
 
 import pandas as pd
 
-from wa.analysis.figures.table import PROTOCOL, at_the_end, own_classifier, read
+from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, read_own
 from wa.files import writing
+from wa.study.layout import RunTable
 
-COLUMNS = {
-    "average_incremental_accuracy": "average",
-    "average_incremental_accuracy_without_first": "average without first",
-    "last_accuracy": "last",
-    "forgetting": "forgetting",
-    "backward_transfer": "backward transfer",
-}
-CSS = "body {font: 14px sans-serif} td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
+COLUMNS = [
+    "average_incremental_accuracy",
+    "average_incremental_accuracy_without_first",
+    "last_accuracy",
+    "forgetting",
+    "backward_transfer",
+]
+CSS = (
+    "body {font: 14px sans-serif} "
+    "td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
+)
 
 
-def final(study: dict, metrics: str, outputs: list[str]) -> None:
-    """The final results of each protocol and method: mean and standard deviation over runs, as csv, Markdown and HTML."""
-    last = at_the_end(own_classifier(read(metrics, study)))
+def final(study: RunTable, metrics: str, outputs: list[str]) -> None:
+    """The final results of each protocol and method, as csv, Markdown and HTML.
+
+    Each cell is the mean and the standard deviation over the runs.
+    """
+    last = at_the_end(read_own(metrics, study))
     last = last[last["metric"].isin(COLUMNS)].assign(
-        metric=lambda t: t["metric"].map(COLUMNS).astype(str)
+        metric=lambda t: t["metric"].map(FINAL).astype(str)
     )
     if last.empty:
         return write("no run is finished", outputs)
     groups = last.groupby([*PROTOCOL, "method", "metric"], observed=True)["value"]
     statistics = groups.agg(["mean", "std", "count"]).unstack("metric")
-    names = [c for c in COLUMNS.values() if c in statistics["mean"].columns]
+    names = [FINAL[metric] for metric in COLUMNS if FINAL[metric] in statistics["mean"].columns]
     runs = statistics["count"].max(axis=1).astype(int).rename("runs")
     flat = pd.concat(
         [runs, *(statistics[s][n].rename(f"{n} ({s})") for n in names for s in ("mean", "std"))],
@@ -56,7 +63,7 @@ def final(study: dict, metrics: str, outputs: list[str]) -> None:
 
 
 def write(text: dict[str, str] | str, outputs: list[str]) -> None:
-    """Write a table. text: by suffix, or one word for all."""
+    """Write a table. text: suffix -> content, or one line for all files."""
     for output in outputs:
         with writing(output) as temporary:
             temporary.write_text(

@@ -1,18 +1,18 @@
-"""What training did and cost, from the files that each training leaves."""
+"""Figures of what training did and cost, from the files that each training leaves."""
 
 import pandas as pd
 
-from wa.analysis.aggregate import runs
 from wa.analysis.figures.drawing import Styles, count_runs, grid, integers, legend, nothing, save
 from wa.analysis.figures.lines import draw
 from wa.analysis.figures.table import protocol_name
+from wa.study.layout import BENCHMARK, HISTORY, RunTable
 
 
-def curves(study: dict, metrics: None, outputs: list[str]) -> None:
-    """The loss and the accuracy on the training images, epoch by epoch through all tasks; the mean of the runs."""
+def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
+    """The loss and accuracy on the training images, epoch by epoch, the mean of the runs."""
     parts = []
-    for run in runs(study):
-        for task, file in enumerate(run.learned("history.csv")):
+    for run in study.runs():
+        for task, file in enumerate(run.learned_files(HISTORY)):
             history = pd.read_csv(file, usecols=["epoch", "loss", "train_accuracy"])
             parts.append(
                 history.assign(
@@ -24,7 +24,7 @@ def curves(study: dict, metrics: None, outputs: list[str]) -> None:
             )
     if not parts:
         return nothing("no task of this protocol has been trained", outputs)
-    table = pd.concat(parts).assign(protocol=protocol_name(*study["protocols"][0]))
+    table = pd.concat(parts).assign(protocol=protocol_name(*study.protocols[0]))
     styles, counts = Styles(study), count_runs(table)
     figure, panels = grid(2, 1, 1.4, sharex=True)
     for panel, (column, label) in zip(
@@ -42,7 +42,7 @@ def curves(study: dict, metrics: None, outputs: list[str]) -> None:
         figure,
         [
             styles.handle(m, f"{m} ({counts[m]})", marker=False)
-            for m in study["methods"]
+            for m in study.methods
             if m in counts
         ],
         "method (runs)",
@@ -50,12 +50,12 @@ def curves(study: dict, metrics: None, outputs: list[str]) -> None:
     save(figure, outputs)
 
 
-def cost(study: dict, metrics: None, outputs: list[str]) -> None:
-    """Time and peak memory of each training, as Snakemake measured them."""
+def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
+    """The time and peak memory of each training, as Snakemake measured them."""
     rows = []
-    for run in runs(study):
+    for run in study.runs():
         protocol = protocol_name(run.base, run.increment)
-        for task, file in enumerate(run.learned("train.benchmark.tsv")):
+        for task, file in enumerate(run.learned_files(BENCHMARK)):
             row = pd.read_csv(file, sep="\t").iloc[0]
             rows.append(
                 (
@@ -74,7 +74,7 @@ def cost(study: dict, metrics: None, outputs: list[str]) -> None:
         rows, columns=["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"]
     )
     table["protocol"] = pd.Categorical(
-        table["protocol"], [protocol_name(*p) for p in study["protocols"]], ordered=True
+        table["protocol"], [protocol_name(*p) for p in study.protocols], ordered=True
     )
     columns = {
         "time (minutes)": table.rename(columns={"minutes": "y"}),

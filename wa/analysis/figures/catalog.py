@@ -1,0 +1,59 @@
+"""The figures, one entry each: the workflow, the program and the tests loop over this table.
+
+A new figure is three things:
+
+1. a function `NAME(study, metrics, outputs)` in a module of this folder,
+2. an entry NAME here,
+3. its caption, workflow/report/NAME.rst.
+
+Nothing heavy is imported here, for the Snakefile reads this module.
+"""
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """What the workflow must know of a figure."""
+
+    module: str  # the module of this folder that holds the function
+    category: str  # where the report lists it
+    title: str  # its name in the report
+    reads: str = "metrics"  # or "predictions", "history", "benchmark"
+    per_protocol: bool = False  # one figure for each protocol, or one for all
+
+
+BIAS = "Bias of the classifier"
+
+FIGURES = {
+    "accuracy": Figure("lines", "Accuracy", "accuracy against classes seen"),
+    "comparison": Figure("comparison", "Accuracy", "final comparison"),
+    "matrix": Figure("panels", "Accuracy", "accuracy matrix, task by task", per_protocol=True),
+    "forgetting": Figure("lines", "Forgetting", "forgetting"),
+    "old_new": Figure("lines", "Forgetting", "old and new classes"),
+    "norms": Figure("panels", BIAS, "norms of the rows, as trained and aligned", per_protocol=True),
+    "gamma": Figure("lines", BIAS, "gamma over tasks"),
+    "new_share": Figure("lines", BIAS, "how often new classes are predicted"),
+    "confusion": Figure(
+        "predictions", BIAS, "confusion, as trained and aligned", "predictions", per_protocol=True
+    ),
+    "calibration": Figure(
+        "predictions", BIAS, "calibration, as trained and aligned", "predictions", per_protocol=True
+    ),
+    "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
+    "cost": Figure("training", "Training", "time and memory", "benchmark"),
+}
+
+# Sentences that several captions share; a caption names one as snakemake.config.sentences.NAME.
+SENTENCES = {
+    "own_classifier": (
+        "Each method is shown with its own classifier. That is the classifier that the method names "
+        "(iCaRL: the nearest mean of exemplars). A method that names none is shown with its "
+        "aligned classifier if it aligns, and otherwise with the classifier as trained."
+    ),
+    "mean_and_band": "The line is the mean over the runs, the band their standard deviation.",
+    "trained_and_aligned": (
+        "Every method is shown with its classifier as trained, and the methods that align also "
+        "with the aligned classifier."
+    ),
+    "task_0": "Methods that start from the same base share task 0.",
+}
