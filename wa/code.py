@@ -7,9 +7,9 @@ digest covers the definitions that a program reaches from its `main`, found by f
 from one module of the checkout to the next. Each counts as its syntax tree. What cannot change a result is
 left out of the tree: comments, docstrings, annotations, help texts, and the texts of errors and messages.
 
-A table of functions (a module's dict from names to functions) counts by the entries that the job uses, so
-that a new loss or alignment beside the old ones changes no digest. An entry is used if its key is one of the
-job's choices or a string in the code that is reached. If no key is, all entries count.
+A table of functions (a module's dict from names to functions) counts by the entries that the job uses, so that a
+new loss or alignment beside the old ones changes no digest. An entry is used if its key is one of the job's choices,
+or if the code looks it up by a constant, as in TABLE["key"]. If no entry is used, all count.
 """
 
 import ast
@@ -39,6 +39,15 @@ class Definition(NamedTuple):
 
     module: str
     name: str
+
+
+class Part(NamedTuple):
+    """A definition: its tree, what it names, the constant keys it looks up, and its entries if it is a table."""
+
+    tree: list
+    named: set[Definition]
+    keys: set[str]
+    table: dict[str, tuple[list, set[Definition]]] | None
 
 
 class Strip(ast.NodeTransformer):
@@ -127,6 +136,13 @@ def entries(node: ast.stmt) -> dict[str, ast.expr] | None:
     return {str(k.value): v for k, v in zip(table.keys, table.values, strict=True)}
 
 
+def constant_keys(node: ast.AST) -> Iterator[str]:
+    """The strings by which a part of the code looks something up."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Constant):
+            yield str(part.slice.value)
+
+
 class Module:
     """A parsed module: its definitions, and what its imports stand for."""
 
@@ -177,7 +193,7 @@ class Code:
         self.root = Path(root)
         self.modules: dict[str, Module | None] = {}
         self.digests: dict[tuple, str] = {}
-        self.parts: dict[Definition, tuple] = {}
+        self.parts: dict[Definition, Part] = {}
 
     def module(self, name: str) -> Module | None:
         """A module of the checkout; None for one that is installed."""
@@ -231,8 +247,7 @@ class Code:
         if found:
             yield found
 
-    def part(self, definition: Definition) -> tuple[list, set[Definition], set[str], dict | None]:
-        """What a definition is: its tree, what it names, its strings, and its entries if it is a table."""
+    def part(self, definition: Definition) -> Part:
         if definition in self.parts:
             return self.parts[definition]
         module = self.module(definition.module)
@@ -241,22 +256,18 @@ class Code:
         else:  # the module itself was named: everything in it
             nodes = [n for nodes in module.statements.values() for n in nodes]
         table = entries(nodes[0]) if len(nodes) == 1 else None
-        named: set[Definition] = set()
-        strings: set[str] = set()
         if table is None:
-            for node in nodes:
-                named |= set(self.references(definition, node))
-                constants = (n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
-                strings |= {value for value in constants if isinstance(value, str)}
-            tree = canonical(nodes)
+            named = {d for node in nodes for d in self.references(definition, node)}
+            constants = {key for node in nodes for key in constant_keys(node)}
+            part = Part(canonical(nodes), named, constants, None)
         else:
-            tree = []
-            table = {
+            trees = {
                 key: (canonical(value), set(self.references(definition, value)))
                 for key, value in table.items()
             }
-        self.parts[definition] = (tree, named, strings, table)
-        return self.parts[definition]
+            part = Part([], set(), set(), trees)
+        self.parts[definition] = part
+        return part
 
     def digest(self, program: str, choices: Iterable[str] = (), function: str = "main") -> str:
         """The digest of what a program's function reaches, for a job with these choices (names in tables)."""
@@ -281,19 +292,19 @@ class Code:
                 own = self.module(definition.module).statements[""]
                 if own and definition.name:  # what the module does on import
                     waiting += [d for node in own for d in self.references(definition, node)]
-                _, named, strings, table = self.part(definition)
-                choices |= strings
-                waiting += named
-                if table is not None:
+                part = self.part(definition)
+                choices |= part.keys
+                waiting += part.named
+                if part.table is not None:
                     tables.add(definition)
             for table in tables:  # the choices are known only now, and may have become more
-                of_table = self.part(table)[3]
+                of_table = self.part(table).table
                 for entry in (of_table.keys() & choices) or of_table.keys():
                     tree, named = of_table[entry]
                     used[table, entry] = tree
                     waiting += named - reached
         modules = sorted({d.module for d in reached})
-        trees = [[*d, self.part(d)[0]] for d in sorted(reached)]
+        trees = [[*d, self.part(d).tree] for d in sorted(reached)]
         trees += [[*table, entry, tree] for (table, entry), tree in sorted(used.items())]
         trees += [[m, canonical(self.module(m).statements[""])] for m in modules]
         return hashlib.sha256(json.dumps(trees).encode()).hexdigest()[:16]

@@ -138,7 +138,7 @@ ALIGNMENTS = {
 
 NORMS = ("trained", "aligned")
 REPORT = {  # what stands in alignment.json
-    "alignment": (lambda v: isinstance(v, str) and v in ALIGNMENTS, "an alignment"),
+    "alignment": (lambda v: isinstance(v, str), "the name of an alignment"),
     "gamma": (lambda v: v is None or type(v) is float, "a number"),
     "row_norms": (
         lambda v: isinstance(v, dict) and all(are_numbers(v.get(name), -1) for name in NORMS),
@@ -180,7 +180,7 @@ def main() -> None:
     held_out = held_out_images(args.features) if args.features else None
     aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, held_out)
     made_from = identity.aligning(
-        code=args.code or identity.code_of("wa.methods.alignment", [args.alignment]),
+        code=args.code or identity.code_of("wa.methods.alignment", [args.alignment, "none"]),
         alignment=args.alignment,
         trained=header["content_sha256"],
     )

@@ -32,6 +32,8 @@ from wa.study import layout
 from wa.study.settings import Settings
 from wa.study.study import Study, Task
 
+HASHED = 2**28  # bytes: a plan hashes arrays up to this size, which takes 0.2 s
+
 
 class Results:
     """The results of a study as they are on disk. Each header is read once."""
@@ -55,7 +57,8 @@ class Results:
         return self.code.digest("wa.methods.selection", [selection])
 
     def aligning_code(self, alignment: str) -> str:
-        return self.code.digest("wa.methods.alignment", [alignment])
+        # The first task is not aligned, whatever the method's alignment is.
+        return self.code.digest("wa.methods.alignment", [alignment, "none"])
 
     def evaluating_code(self) -> str:
         return self.code.digest("wa.analysis.evaluate")
@@ -91,7 +94,14 @@ class Results:
         arrays = [Path(self.study.data, array) for array in layout.ARRAYS]
         if not file.exists() or not all(array.exists() for array in arrays):
             return None
-        return difference(read_dataset(file), self.packing())
+        dataset = read_dataset(file)
+        for array in arrays:
+            if (
+                array.stat().st_size < HASHED
+                and sha256(array) != dataset[layout.array_hash(array.name)]
+            ):
+                return f"{array.name} is not the array that was packed"
+        return difference(dataset, self.packing())
 
     def packing(self) -> dict:
         """The entries of the study's data set."""

@@ -1,7 +1,11 @@
+AGGREGATED = made_from("wa.analysis.aggregate")
+
+
 rule aggregate:
     input:
         metrics=drawn(
             f"{OUT}/metrics.csv",
+            AGGREGATED,
             lambda _: [f"{task.path}/{layout.METRICS}" for run in RUNS for task in run],
         ),
     output:
@@ -13,14 +17,16 @@ rule aggregate:
         "../../environment.yml"
     resources:
         python=PYTHON,
+        note=note(f"{OUT}/metrics.csv"),
     params:
         study=run_table,
-        code=RESULTS.code.digest("wa.analysis.aggregate"),
+        made_from=AGGREGATED,
     message:
         "aggregate {output}"
     shell:
         "{resources.python} -m wa.analysis.aggregate --study {params.study:q} --output {output:q}"
         " > {log:q} 2>&1"
+        " && printf %s {params.made_from} > {resources.note:q}"
 
 
 # Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again and fails, Snakemake

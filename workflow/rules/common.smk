@@ -1,5 +1,7 @@
 # The run table, input functions, and what the rules of figures share: no rules.
 import gc
+import hashlib
+import json
 import os
 import shlex
 import sys
@@ -149,15 +151,37 @@ def force(output, why):
     FORCED.add(output)
 
 
-def drawn(output, files):
-    """Input function of a table or a figure, which has no header: files(wildcards).
+# Tables and figures have no header. What each was made from stands beside it, in a hidden file.
 
-    Without a record of Snakemake, as in a study that was renamed, it is made anew: that takes a second.
-    """
+
+def made_from(code, function="main", **more):
+    """Param: the digest of what a table or a figure is made from: code, runs, and what its captions say."""
+
+    def digest(wildcards):
+        protocol = PROTOCOLS.get(wildcards.get("protocol"))
+        parts = [
+            RESULTS.code.digest(code, function=function),
+            STUDY.run_table(protocol).to_json(),
+            about(wildcards),
+            more,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    return digest
+
+
+def note(output):
+    """Resource: the hidden file beside a table or a figure that keeps its made_from."""
+    file = Path(output)
+    return lambda wildcards: str(file.with_name(f".{file.stem}")).format(**wildcards)
+
+
+def drawn(output, made, files):
+    """Input function of a table or a figure: files(wildcards). It is made anew if it was made from something else."""
 
     def inputs(wildcards):
-        file = output.format(**wildcards)
-        if Path(file).exists() and workflow.persistence.record_format_version(file) is None:
+        file, kept = output.format(**wildcards), Path(note(output)(wildcards))
+        if Path(file).exists() and not (kept.exists() and kept.read_text() == made(wildcards)):
             workflow.dag.forcefiles.add(file)
         return files(wildcards)
 

@@ -23,13 +23,14 @@ def files_of(name, entry):
 for name, entry in FIGURES.items():
     protocol = "{protocol}" if entry.per_protocol else "all"
     suffix = "-{protocol}" if entry.per_protocol else ""
+    made = made_from(f"wa.analysis.figures.{entry.module}", name)
 
     rule:
         name:
             name
         input:
             metrics=rules.aggregate.output if entry.reads == "metrics" else [],
-            files=drawn(f"{OUT}/figures/{name}{suffix}.svg", FILES[entry.reads]),
+            files=drawn(f"{OUT}/figures/{name}{suffix}.svg", made, FILES[entry.reads]),
         output:
             # The png and the pdf are for slides and papers.
             report(
@@ -47,21 +48,26 @@ for name, entry in FIGURES.items():
             "../../environment.yml"
         resources:
             python=PYTHON,
+            note=note(f"{OUT}/figures/{name}{suffix}.svg"),
         params:
             figure=name,
             study=run_table,
             about=about,
-            code=RESULTS.code.digest(f"wa.analysis.figures.{entry.module}", function=name),
+            made_from=made,
         message:
             f"{name} {{wildcards}}"
         shell:
             "{resources.python} -m wa.analysis.figures {params.figure} --study {params.study:q}"
             " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+            " && printf %s {params.made_from} > {resources.note:q}"
+
+
+TABLE = made_from("wa.analysis.figures.tables", "final")
 
 
 rule final:
     input:
-        metrics=drawn(f"{OUT}/figures/final.md", lambda _: rules.aggregate.output),
+        metrics=drawn(f"{OUT}/figures/final.md", TABLE, lambda _: rules.aggregate.output),
     output:
         f"{OUT}/figures/final.md",
         report(
@@ -83,20 +89,35 @@ rule final:
         "../../environment.yml"
     resources:
         python=PYTHON,
+        note=note(f"{OUT}/figures/final.md"),
     params:
         study=run_table,
         about=about,
-        code=RESULTS.code.digest("wa.analysis.figures.tables", function="final"),
+        made_from=TABLE,
     message:
         "final {output[0]}"
     shell:
         "{resources.python} -m wa.analysis.figures final --study {params.study:q}"
         " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+        " && printf %s {params.made_from} > {resources.note:q}"
+
+
+WRITTEN = yaml.safe_dump(
+    {k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False
+)
+
+
+def other_config(wildcards):
+    """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
+    file = Path(OUT, "config.yaml")
+    if file.exists() and file.read_text() != WRITTEN:
+        workflow.dag.forcefiles.add(str(file))
+    return []
 
 
 rule config:
     input:
-        drawn(f"{OUT}/config.yaml", lambda _: []),
+        other_config,
     output:
         report(
             f"{OUT}/config.yaml",
@@ -110,9 +131,7 @@ rule config:
     conda:
         "../../environment.yml"
     params:
-        config=yaml.safe_dump(
-            {k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False
-        ),
+        config=WRITTEN,
     message:
         "config {output}"
     shell:
@@ -126,3 +145,5 @@ rule figures:
         [files_of(name, entry) for name, entry in FIGURES.items()],
         rules.final.output,
         rules.config.output,
+    message:
+        "figures"

@@ -1,10 +1,15 @@
 PUBLISHED = str(CHECKOUT / "docs/published.yaml")
+COMPARED = made_from(
+    "wa.analysis.results_table",
+    settings=STUDY.as_written(),
+    published=sha256(PUBLISHED),
+)
 
 
 # A study's results beside published numbers, as in docs/results.md. Only on demand: `snakemake results_table`.
 rule results_table:
     input:
-        metrics=drawn(f"{OUT}/results.md", lambda _: rules.aggregate.output),
+        metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output),
     output:
         f"{OUT}/results.md",
     log:
@@ -14,16 +19,17 @@ rule results_table:
         "../../environment.yml"
     resources:
         python=PYTHON,
+        note=note(f"{OUT}/results.md"),
         published=PUBLISHED,  # its content is a param: a checkout may move
     params:
         study=run_table,
         dataset=STUDY.config["dataset"],
         settings=STUDY.as_written(),
-        published=sha256(PUBLISHED),
-        code=RESULTS.code.digest("wa.analysis.results_table"),
+        made_from=COMPARED,
     message:
         "results_table {output}"
     shell:
         "{resources.python} -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q}"
         " --dataset {params.dataset} --settings {params.settings:q} --published {resources.published:q}"
         " --output {output:q} > {log:q} 2>&1"
+        " && printf %s {params.made_from} > {resources.note:q}"
