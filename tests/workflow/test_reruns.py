@@ -1,0 +1,459 @@
+"""What runs again after a change, and what does not: the two promises about reruns, one dry run for each change.
+
+The checkout and a finished study are copied, something is changed, and the jobs of a dry run are counted.
+"""
+
+import ast
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import ROOT, program
+
+CONFIG = {
+    "experiment": "tiny",
+    "dataset": "digits",
+    "orders": [1993],
+    "seeds": [0],
+    "protocols": [{"base": 6, "increment": 4}],
+    "methods": {
+        "finetune": {},
+        "wa": {"memory": 20, "distillation": 0.5, "alignment": "weight"},
+        "random": {"memory": 20, "selection": "random"},
+    },
+    "training": {
+        "backbone": "resnet8",
+        "epochs": 1,
+        "batch_size": 64,
+        "lr": 0.05,
+        "augmentation": ["crop-1"],
+        "precision": "float32",
+    },
+}
+TRAININGS, EVALUATIONS = 1 + 3, 2 * 3
+EVERYTHING = {"train": TRAININGS, "align": TRAININGS, "herd": 4, "evaluate": EVALUATIONS}
+STEPS = ("prepare", "order", *EVERYTHING, "aggregate", "gamma", "accuracy", "final", "config")
+
+
+def copy_checkout(to: Path) -> Path:
+    for folder in ("wa", "workflow", "profiles", "config"):
+        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (to / "docs").mkdir()
+    for file in ("Snakefile", "environment.yml", "docs/published.yaml"):
+        shutil.copy(ROOT / file, to / file)
+    return to
+
+
+class Workplace:
+    """A checkout, a folder with results, and a config, all free to change."""
+
+    def __init__(self, checkout: Path, folder: Path, config: dict):
+        self.checkout, self.folder, self.config = checkout, folder, copy.deepcopy(config)
+
+    def snakemake(self, *options: str) -> str:
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        command = [sys.executable, "-m", "snakemake", "-s", str(self.checkout / "Snakefile")]
+        command += ["--directory", str(self.folder), *options]
+        command += ["--configfile", str(self.folder / "study.yaml")]
+        if "--cores" not in options:
+            command += ["--cores", "2"]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        run = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env=environment,
+        )
+        assert run.returncode == 0, run.stdout
+        return run.stdout
+
+    def planned(self, *options: str) -> dict[str, int]:
+        """The jobs of a dry run that STEPS name: rule -> number."""
+        said = self.snakemake("-n", *options, "--quiet", "rules")
+        if "Nothing to be done" in said:
+            return {}
+        table = said.split("Job stats:")[1].split("\n\n")[0]
+        jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
+        return {rule: jobs[rule] for rule in STEPS if rule in jobs}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.checkout / file
+        text = path.read_text()
+        assert text.count(old) == 1, f"{file} has {text.count(old)} times: {old}"
+        path.write_text(text.replace(old, new))
+
+    def append(self, file: str, text: str) -> None:
+        with open(self.checkout / file, "a") as stream:
+            stream.write(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workplace:
+    """A finished study, never changed."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("reruns") / "checkout")
+    folder = tmp_path_factory.mktemp("finished")
+    workplace = Workplace(checkout, folder, CONFIG)
+    workplace.snakemake()
+    return workplace
+
+
+@pytest.fixture
+def work(finished, tmp_path) -> Workplace:
+    """A copy of it that a test may change."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    shutil.copytree(finished.folder, tmp_path / "folder")
+    return Workplace(checkout, tmp_path / "folder", finished.config)
+
+
+def downstream(*steps: str, **jobs: int) -> dict[str, int]:
+    """The planned jobs: those given, and after them the table and the figures, or those of `steps`."""
+    return jobs | dict.fromkeys(steps or ("aggregate", "gamma", "accuracy", "final"), 1)
+
+
+# A change of the code: (file, old, new) and what it must run again.
+CODE = {
+    "the schedule": (
+        ("wa/training/schedule.py", "(1 + math.cos(", "(1.1 + math.cos("),
+        downstream(**EVERYTHING),
+    ),
+    "a loss that all use": (
+        ("wa/methods/loss.py", 'smoothing, reduction="none")', 'smoothing, reduction="none") * 2'),
+        downstream(**EVERYTHING),
+    ),
+    "the network": (
+        ("wa/models/resnet.py", "return torch.mean(x, dim=(2, 3))", "return torch.amax(x, (2, 3))"),
+        downstream(**EVERYTHING),
+    ),
+    "the augmentation": (
+        ("wa/data/augment.py", "def crop(images: Tensor", "def crop(images: Tensor, *_: int"),
+        downstream(**EVERYTHING),
+    ),
+    "herding": (
+        (
+            "wa/methods/selection.py",
+            "best = ranking[:, k] = score.argmax",
+            "best = ranking[:, k] = score.argmin",
+        ),
+        downstream(train=1, align=1, herd=2, evaluate=3),  # wa: its task 1 reads the ranking
+    ),
+    "an alignment": (
+        (
+            "wa/methods/alignment.py",
+            "scale[n_old:] = gamma(weight, n_old)",
+            "scale[n_old:] = 2 * gamma(weight, n_old)",
+        ),
+        downstream(align=1, evaluate=1),  # of wa after its last task, on which nothing is trained
+    ),
+    "how nothing is aligned": (
+        (
+            "wa/methods/alignment.py",
+            '"""The classifier as training left it."""\n    return weight, bias',
+            '"""The classifier as training left it."""\n    return weight, 0 * bias',
+        ),
+        downstream(**EVERYTHING | {"herd": 2, "train": 3}),  # all start from the base's model
+    ),
+    "a metric of a task": (
+        (
+            "wa/analysis/metrics.py",
+            "return 100 * float((predicted",
+            "return 101 * float((predicted",
+        ),
+        downstream(evaluate=EVALUATIONS),
+    ),
+    "a figure": (
+        ("wa/analysis/figures/lines.py", 'ylabel="gamma", level=1', 'ylabel="factor", level=1'),
+        downstream("gamma"),
+    ),
+    "a table": (
+        ("wa/analysis/figures/tables.py", "font: 14px sans-serif", "font: 15px sans-serif"),
+        downstream("final"),
+    ),
+    "how arrays are read": (
+        (
+            "wa/files.py",
+            "array = arrays.get(name, np.empty(0, object))",
+            "array = arrays.get(name, np.empty(0, object))[:]",
+        ),
+        downstream(**EVERYTHING),
+    ),
+    "how data are packed": (
+        (
+            "wa/data/datasets.py",
+            "np.round(digits.images * (255 / 16))",
+            "np.floor(digits.images * (255 / 16))",
+        ),
+        {"prepare": 1, "order": 1} | downstream(**EVERYTHING),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_that_means_something_else_runs_again(work, name):
+    change, jobs = CODE[name]
+    work.edit(*change)
+    assert work.planned() == jobs
+
+
+def test_a_changed_default_runs_again(work):
+    work.edit(
+        "wa/study/settings.py", "momentum: float = setting(0.9", "momentum: float = setting(0.5"
+    )
+    work.edit("workflow/schemas/config.schema.yaml", "default: 0.9", "default: 0.5")
+    assert work.planned()["train"] == TRAININGS
+
+
+def test_a_module_of_ones_own_that_is_imported_counts(work):
+    work.edit("wa/methods/loss.py", "import torch\n", "import torch\nfrom mine import factor\n")
+    work.edit(
+        "wa/methods/loss.py",
+        'smoothing, reduction="none")',
+        'smoothing, reduction="none") * factor',
+    )
+    (work.checkout / "mine.py").write_text("factor = 1.0\nunused = 1\n")
+    work.snakemake()
+    assert work.planned() == {}
+    (work.checkout / "mine.py").write_text("factor = 1.0  # a comment\nunused = 2\n")
+    assert work.planned() == {}
+    (work.checkout / "mine.py").write_text("factor = 2.0\nunused = 1\n")
+    assert work.planned()["train"] == TRAININGS
+
+
+@pytest.mark.parametrize(
+    "change, jobs",
+    [
+        ({"epochs": 2}, EVERYTHING),
+        ({"base": {"lr": 0.1}}, EVERYTHING),
+    ],
+    ids=["of all", "of the base"],
+)
+def test_settings_run_again_what_depends_on_them(work, change, jobs):
+    work.config["training"] |= change
+    assert work.planned() == downstream(**jobs) | {"config": 1}
+
+
+def test_choices_of_a_method_run_only_that_method_again(work):
+    work.config["methods"]["wa"]["distillation"] = 0.6
+    assert work.planned() == downstream(train=1, align=1, herd=1, evaluate=1) | {"config": 1}
+    work.config["methods"]["wa"] |= {"distillation": 0.5, "alignment": "unit"}
+    assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+
+
+def test_a_label_in_a_packed_array_is_noticed(work):
+    labels = work.folder / "results/data/digits/train_labels.npy"
+    data = bytearray(labels.read_bytes())
+    data[-8] ^= 1
+    labels.write_bytes(data)
+    assert work.planned() == {"prepare": 1, "order": 1} | downstream(**EVERYTHING)
+    before = contents(work.folder, "trained.safetensors")
+    said = work.snakemake("metrics")
+    assert "train_labels.npy is not the array that was packed" in said
+    assert (
+        contents(work.folder, "trained.safetensors") == before
+    )  # packed anew to the same bytes: kept
+    assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("train.log")} == {
+        "exactly this training is finished: its results are kept"
+    }
+    assert work.planned("metrics") == {}
+
+
+def contents(folder: Path, name: str) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob(name))}
+
+
+# What means the same.
+SAME = {
+    "a comment": (
+        "wa/training/train.py",
+        "def main() -> None:\n",
+        "# Once more.\ndef main() -> None:\n",
+    ),
+    "a docstring": (
+        "wa/methods/loss.py",
+        '"""-log softmax(logits)[label].',
+        '"""Minus log softmax(logits)[label].',
+    ),
+    "formatting": (
+        "wa/methods/loss.py",
+        "def distillation_weight(distillation: float | str, n_old: int, n_seen: int) -> float:",
+        "def distillation_weight(\n    distillation,\n    n_old,\n    n_seen,\n):",
+    ),
+    "an error's text": (
+        "wa/training/engine.py",
+        "the loss is not finite",
+        "the loss is infinite or no number",
+    ),
+    "a help text": ("wa/analysis/evaluate.py", "to write: metrics.json", "the metrics to write"),
+    "a preset": (
+        "wa/study/published.py",
+        '    "none": {"training": {}, "method": {}},\n',
+        '    "none": {"training": {}, "method": {}},\n    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
+    ),
+    "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_code_that_means_the_same_runs_nothing_again(work, name):
+    work.edit(*SAME[name])
+    assert work.planned() == {}
+
+
+def test_a_new_function_and_its_entry_run_nothing_again(work):
+    work.append(
+        "wa/methods/loss.py",
+        '\n\ndef other(*_):\n    return 0\n\n\nDISTILLATION["other"] = other\n',
+    )
+    work.edit(
+        "wa/methods/alignment.py",
+        '    "unit": align_unit,\n',
+        '    "unit": align_unit,\n    "new": align_new,\n',
+    )
+    work.edit(
+        "wa/methods/alignment.py",
+        "def align_unit(",
+        "def align_new(weight, bias, n_old, held_out=None):\n    return weight, bias\n\n\ndef align_unit(",
+    )
+    work.edit(
+        "wa/methods/selection.py",
+        '"closest": rank_closest}',
+        '"closest": rank_closest, "new": rank}',
+    )
+    work.edit("wa/methods/loss.py", '\n\nDISTILLATION["other"] = other\n', "\n")
+    work.edit("wa/methods/loss.py", "DISTILLATION = {", 'DISTILLATION = {"other": lambda *_: 0, ')
+    assert "other" in (work.checkout / "wa/methods/loss.py").read_text()
+    ast.parse((work.checkout / "wa/methods/loss.py").read_text())
+    assert work.planned() == {}
+
+
+def test_other_words_for_the_same_config_run_nothing_again(work):
+    work.config = {key: work.config[key] for key in reversed(work.config)}
+    work.config["methods"] = dict(reversed(work.config["methods"].items()))
+    planned = work.planned()
+    assert not set(planned) & {
+        "train",
+        *EVERYTHING,
+        "prepare",
+        "order",
+    }  # colours follow the order of the methods
+    work.config["methods"] = dict(reversed(work.config["methods"].items()))
+    work.config["training"] |= {
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "label_smoothing": 0.0,
+    }
+    work.config["methods"]["wa"] |= {"temperature": 2.0, "selection": "herding"}
+    assert work.planned() == {"config": 1}  # the copy of the config beside the results
+
+
+def test_one_and_one_point_nought_are_the_same(work):
+    work.config["methods"]["wa"]["distillation"] = 1
+    work.snakemake("metrics")
+    work.config["methods"]["wa"]["distillation"] = 1.0
+    assert not set(work.planned()) & set(EVERYTHING)
+
+
+def test_where_it_runs_changes_nothing(work):
+    assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
+    work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
+    assert work.planned() == {}
+
+
+def test_a_moved_folder_and_a_renamed_checkout_change_nothing(work, tmp_path):
+    deeper = tmp_path / "a/b"
+    deeper.mkdir(parents=True)
+    for name in ("results", ".snakemake"):
+        shutil.move(work.folder / name, deeper / name)
+    work.folder = deeper
+    assert work.planned() == {}
+    work.checkout = work.checkout.rename(tmp_path / "another name")
+    assert work.planned() == {}
+
+
+def test_a_copy_without_snakemakes_records_is_as_done_as_it_was(work, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(work.folder / "results", copied / "results", copy_function=shutil.copyfile)
+    for number, file in enumerate(sorted(copied.rglob("*.*"), reverse=True)):
+        os.utime(file, (number, number))  # dates in an order that says nothing
+    work.folder = copied
+    assert not set(work.planned()) & {"prepare", "order", *EVERYTHING}
+    work.config["training"]["epochs"] = 2
+    assert work.planned()["train"] == TRAININGS
+
+
+def test_a_renamed_study_keeps_its_trainings_and_does_not_hide_other_settings(work):
+    (work.folder / "results/tiny").rename(work.folder / "results/new")
+    work.config["experiment"] = "new"
+    assert not set(work.planned()) & {"prepare", "order", *EVERYTHING}
+    assert work.planned()["aggregate"] == 1  # the table names the study
+    work.config["training"]["epochs"] = 3
+    work.config["seeds"] = [0, 1]
+    jobs = work.planned()
+    assert jobs["train"] == 2 * TRAININGS and jobs["aggregate"] == jobs["final"] == 1
+
+
+def test_a_model_that_is_aligned_again_with_the_same_bytes_trains_nothing_again(work):
+    models = contents(work.folder, "model.safetensors")
+    for model in work.folder.rglob("model.safetensors"):
+        model.unlink()
+    trained = contents(work.folder, "trained.safetensors")
+    work.snakemake("metrics")
+    assert contents(work.folder, "model.safetensors") == models
+    assert contents(work.folder, "trained.safetensors") == trained
+    assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("task-1/train.log")} == {
+        "exactly this training is finished: its results are kept"
+    }
+    assert not set(work.planned()) & {"prepare", "order", *EVERYTHING}
+
+
+def test_deleted_arrays_are_packed_again(work):
+    shutil.rmtree(work.folder / "results/data/digits")
+    assert work.planned("figures") == {}  # a finished study draws its figures without them
+    assert work.planned()["prepare"] == 1
+    work.snakemake("metrics")
+    assert (work.folder / "results/data/digits/train_images.npy").exists()
+    assert work.planned("metrics") == {}
+
+
+def test_a_ranking_of_other_data_is_refused(work):
+    """Else exemplars would be taken by row number from arrays in which other images lie there."""
+    data, base = (
+        work.folder / "results/data/digits",
+        work.folder / "results/tiny/order-1993/seed-0/base-6",
+    )
+    dataset = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(dataset | {"train_labels_sha256": "0" * 64}))
+    options = [
+        "--data",
+        data,
+        "--order",
+        base.parents[1] / "order.json",
+        "--tasks",
+        6,
+        4,
+        "--memory",
+        20,
+    ]
+    options += ["--model", base / "model.safetensors", "--ranking", base / "herding.npz"]
+    run = program(
+        "wa.training.train", *options, "--backbone", "resnet8", "--output", work.folder / "out"
+    )
+    assert run.returncode == 1 and run.stdout.count("\n") == 1
+    assert "train_labels.npy" in run.stdout or "was made from other data" in run.stdout
+
+
+def test_jobs_import_nothing_from_the_folder_where_snakemake_runs(work):
+    (work.folder / "random.py").write_text('raise SystemExit("my own script")\n')
+    (work.folder / "wa").mkdir()
+    (work.folder / "wa/__init__.py").write_text('raise SystemExit("another checkout")\n')
+    work.config["seeds"] = [1]
+    work.snakemake("metrics")
