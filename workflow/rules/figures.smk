@@ -14,16 +14,14 @@ FILES = {
     "benchmark": beside_checkpoints("train.benchmark.tsv", RUNS),
 }
 
-
-def drawn(name, entry):
-    """The files of a figure, for all protocols."""
-    stems = [f"{name}-{protocol}" for protocol in PROTOCOLS] if entry.per_protocol else [name]
-    return expand(f"{OUT}/figures/{{stem}}.{{kind}}", stem=stems, kind=["svg", "png", "pdf"])
-
+DRAWN = []  # the files of all figures
 
 for name, entry in FIGURES.items():
+    protocols = list(PROTOCOLS) if entry.per_protocol else ["all"]
     protocol = "{protocol}" if entry.per_protocol else "all"
     suffix = "-{protocol}" if entry.per_protocol else ""
+    files = f"{OUT}/figures/{name}{suffix}.{{kind}}"
+    DRAWN += expand(files, protocol=protocols, kind=["svg", "png", "pdf"])
 
     rule:
         name:
@@ -101,6 +99,6 @@ rule config:
 # wildcards of a rule's output.
 rule figures:
     input:
-        [drawn(name, entry) for name, entry in FIGURES.items()],
+        DRAWN,
         rules.final.output,
         rules.config.output,
