@@ -23,18 +23,16 @@ def metrics(folder, base: int, increment: int):
         ("icarl", 0, "nme", 40.0),
     ):
         key = ("x", "1993", seed, base, increment, method)
-        for task in (0, 1):
-            rows += [(*key, task, "trained", "average_incremental_accuracy", 1.0)]
-            if classifier == "nme":
-                rows += [(*key, task, "nme", "own_classifier", 1)]
+        for task, classes in ((0, base), (1, base + increment)):
+            trained = (*key, task, classes, "trained", "false")
+            rows.append((*trained, "average_incremental_accuracy", 1.0))
+        own = (*key, 1, base + increment, classifier, "true")
         rows += [
-            (*key, 1, classifier, "last_accuracy", last),
-            (*key, 1, classifier, "average_incremental_accuracy", 60.0),
-        ]
-        rows += [(*key, 1, "trained", "last_accuracy", 2.0)]
-        rows += [
-            (*key, 1, classifier, "average_incremental_top5_accuracy", 90.0),
-            (*key, 1, classifier, "top5_accuracy", 80.0),
+            (*trained, "last_accuracy", 2.0),
+            (*own, "last_accuracy", last),
+            (*own, "average_incremental_accuracy", 60.0),
+            (*own, "average_incremental_top5_accuracy", 90.0),
+            (*own, "top5_accuracy", 80.0),
         ]
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
 
