@@ -127,8 +127,9 @@ def test_against_continuums_logger():
     assert ours["average_incremental_accuracy"] == pytest.approx(
         100 * logger.average_incremental_accuracy
     )
-    # continuum's sums leave out the task just before (range(k - 2) for 0..k-2, range(i - 1) for 0..i-1), and its backward
-    # transfer is the mean over all pairs; from our matrix, its formulas give its numbers.
+    # continuum's sums leave out the task just before (range(k - 2) for 0..k-2, range(i - 1) for
+    # 0..i-1). Its backward transfer is the mean over all pairs. From our matrix, its formulas give
+    # its numbers.
     assert 100 * logger.forgetting == pytest.approx((r[0, 0] - r[2, 0]) / 2)
     assert 100 * logger.backward_transfer == pytest.approx((r[2, 0] - r[0, 0]) / 3)
     assert ours["forgetting"] == pytest.approx(

@@ -15,7 +15,7 @@ KNOWN = yaml.safe_load((ROOT / "docs/published.yaml").read_text())
 
 
 def metrics(folder, base: int, increment: int):
-    """metrics.csv of two seeds of wa, whose aligned classifier ends at 50 and 53, and one of iCaRL, whose nme ends at 40."""
+    """Write metrics.csv: wa's two runs end at 50 and 53 (aligned), iCaRL's at 40 (nme)."""
     rows = []
     for method, seed, classifier, last in (
         ("wa", 0, "aligned", 50.0),

@@ -52,7 +52,7 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
     finish(base, 600)
     running = learn(f"{base}/inc-2/wa/task-1", 2, seconds=100, speed=99.7)
     starting = learn(f"{base}/inc-2/joint/task-1", age=5)
-    learn(f"{base}/inc-2/joint/task-2", 3, seconds=5).close()
+    learn(f"{base}/inc-2/joint/task-2", 3, seconds=5, speed=9).close()
     learn(f"{base}/inc-2/finetune/task-1", 3, "error: no room\nbye\nerror: no disk\n").close()
     Path(f"{base}/inc-2/wa/task-0").mkdir()
     Path(f"{base}/inc-2/wa/task-0/metrics.json").touch()
@@ -61,7 +61,7 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
         "begun and not done:",
         "  order-1993/seed-0/base-6/inc-2/finetune/task-1: error: no disk",
         "  order-1993/seed-0/base-6/inc-2/joint/task-1: starts",
-        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 90 images/s, 35 s left; stopped",
+        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 9 images/s, 35 s left; stopped",
         "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, 100 images/s, 13 min 20 s left",
         "at least 46 min 40 s to go, with 2 at a time and 20 min 00 s each",  # (800 + 4 * 1200) / 2
     ]

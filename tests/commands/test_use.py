@@ -1,4 +1,4 @@
-"""A trained model used: wa.load, wa predict, wa show, wa export, on a small study that the workflow has run."""
+"""wa.load, wa predict, wa show and wa export, on a small study that the workflow has run."""
 
 import importlib
 import json
@@ -84,7 +84,8 @@ def test_a_command_that_does_not_exist_is_refused():
 def test_the_command_is_installed_and_importing_wa_is_light():
     installed = Path(sys.executable).with_name("wa")
     assert subprocess.run([installed, "--help"], capture_output=True).returncode == 0
-    code = "import sys, wa; assert wa.load.__doc__; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, wa; assert wa.load.__doc__; "
+    code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
@@ -94,7 +95,7 @@ def test_the_command_is_installed_and_importing_wa_is_light():
 
 
 def test_load_predicts_what_evaluation_predicted(study, checkpoint):
-    """Each test image, saved and read again, gets the class and the probability that evaluate wrote down for it."""
+    """Each test image, saved and read again, gets the class and probability of evaluate."""
     model = wa.load(checkpoint)
     assert isinstance(model, torch.nn.Module) and not model.training
     assert (

@@ -18,8 +18,8 @@ from wa.files import sha256, writing
 HELP = """Write a model as ONNX, to serve it without PyTorch.
 
 The file has one input and one output:
-  image        uint8 (batch, height, width, channels): RGB or grey pixels as PIL and numpy hold them,
-               of the size that the network takes. The normalisation is inside the model.
+  image        uint8 (batch, height, width, channels): RGB or grey pixels, as in PIL or numpy, of
+               the size that the network takes. The normalisation is inside the model.
   probability  float32 (batch, classes)
 
 Its metadata hold, as JSON: classes (names, in the order of the output), image_shape and cache_size.
@@ -29,7 +29,8 @@ If cache_size is not null, the training images were cut to squares. Then prepare
 three steps: resize its shorter side to cache_size, take the centre square, and take the centre of
 that square in the input's size (see wa.data.augment.center).
 
-If onnxruntime is installed, export compares the file with PyTorch, and writes nothing if they differ.
+If onnxruntime is installed, export compares the model with PyTorch's. If they differ, it writes
+nothing.
 """
 
 

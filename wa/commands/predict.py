@@ -24,8 +24,8 @@ HELP = """Print the five most probable classes of each image, with probabilities
 Images are read as in training:
 - A photograph is turned upright as its EXIF data say.
 - It becomes grey or RGB, as the training images were. Transparent parts become white.
-- An image of another size is resized. If the training images were cut to squares (cache_size), it is
-  cut in the same way.
+- An image of another size is resized. If the training images were cut to squares (cache_size),
+  it is cut in the same way.
 
 If an image cannot be read, predict names it and goes on with the others. The exit status is then 1.
 """
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         model = Classifier("model.safetensors")
         logits = model(model.preprocess("seven.png")[None])   # float32 (1, classes)
 
-    Takes images as `preprocess` returns them, float32 (B, C, H, W), and returns logits (B, classes).
+    Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns logits (B, classes).
 
     classes: the names, in the order of the logits, which is the order of learning.
     image_shape: (H, W, C) of the training images.

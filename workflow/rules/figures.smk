@@ -1,6 +1,6 @@
 # Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
-# rule here. The report shows the svg, with the caption workflow/report/NAME.rst. The png and the pdf
-# are for slides and papers.
+# rule here. The report shows the svg, with the caption workflow/report/NAME.rst. The png and the
+# pdf are for slides and papers.
 from wa.analysis.figures.catalog import FIGURES, SENTENCES
 
 TABLES = "Tables and config"
@@ -95,8 +95,8 @@ rule config:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
 
-# File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill the
-# wildcards of a rule's output.
+# File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill
+# the wildcards of a rule's output.
 rule figures:
     input:
         DRAWN,
