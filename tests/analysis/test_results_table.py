@@ -8,6 +8,7 @@ import yaml
 from helpers import ROOT, program
 
 from wa.analysis.aggregate import COLUMNS
+from wa.analysis.figures.table import mean_and_deviation
 from wa.study.config import SCHEMA
 from wa.study.study import Study
 
@@ -138,3 +139,10 @@ def test_the_documentation_names_every_choice():
     text = (ROOT / "docs/methods.md").read_text()
     for key in schema:
         assert f"`{key}`" in text, key
+
+
+def test_a_cell_leaves_out_what_is_missing():
+    nan = float("nan")
+    assert mean_and_deviation(51.52, 2.13) == "51.5 ± 2.1"
+    assert mean_and_deviation(51.52, nan) == "51.5"
+    assert mean_and_deviation(nan, nan) == ""
