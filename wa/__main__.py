@@ -1,87 +1,46 @@
-"""The command `wa` (or `python -m wa`): use and inspect what a study has trained. Studies are run by snakemake.
+"""Use and inspect what a study has trained. Studies are run by snakemake.
 
-    wa predict MODEL IMAGE...     the five most probable classes of each image
-    wa status [--config CONFIG]   how far a study is, what is trained now, and when it will end
-    wa show RUN                   a run's accuracies, gamma, and its checkpoints back to the data, hashes verified
-    wa export MODEL OUTPUT        the model as ONNX, to be served without PyTorch
+    wa predict MODEL IMAGE...     print the five most probable classes of each image
+    wa status [--config CONFIG]   print how far a study is and when it will end
+    wa show RUN                   print a run's accuracies, and verify its checkpoints
+    wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch
 
-MODEL is a checkpoint, results/STUDY/order-O/seed-S/base-B/inc-I/METHOD/task-T/model.safetensors; RUN is the folder
-results/STUDY/order-O/seed-S/base-B/inc-I/METHOD, or a task's folder or a checkpoint in it. In Python: wa.load(MODEL).
+MODEL is a checkpoint, RUN the folder of a run:
+
+    results/STUDY/order-O/seed-S/base-B/inc-I/METHOD/task-T/model.safetensors
+    results/STUDY/order-O/seed-S/base-B/inc-I/METHOD
+
+`wa COMMAND --help` explains a command. `python -m wa` is the same program. In Python, use
+wa.load(MODEL).
 """
 
 import argparse
+import importlib
+
+from wa.errors import program
+
+# Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
+# is asked for is imported, so that `wa --help` needs no PyTorch.
+COMMANDS = ("predict", "status", "show", "export")
+
+
+def parser_of(prog: str, description: str) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter  # keeps the lines of the text
+    return argparse.ArgumentParser(prog=prog, description=description, formatter_class=raw)
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="wa", description=__doc__, formatter_class=raw)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser = parser_of("wa", __doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see `wa COMMAND --help`")
+    asked = parser.parse_args()
 
-    def command(name: str, what: str, more: str, **arguments: dict) -> None:
-        sub = commands.add_parser(name, description=f"{what}\n\n{more}", formatter_class=raw)
-        for argument, options in arguments.items():
-            sub.add_argument(argument, **options)
+    command = importlib.import_module(f"wa.commands.{asked.command}")
+    parser = parser_of(f"wa {asked.command}", command.HELP)
+    command.add_arguments(parser)
+    args = parser.parse_args(asked.arguments)
 
-    model = {"help": "model.safetensors or trained.safetensors of a task"}
-    command(
-        "predict",
-        "Print the five most probable classes of each image, with probabilities.",
-        "Images are read as in training: turned upright by EXIF, made grey or RGB as the training images were, what is\n"
-        "transparent becomes white; an image of another size is resized as a whole or, where cache_size kept squares of the\n"
-        "training images, cut as those were. An image that cannot be read is named, the others are still predicted, and the\n"
-        "exit status is 1.",
-        model=model,
-        images={"nargs": "+", "metavar": "image"},
-    )
-    command(
-        "status",
-        "Print how far a study is: what is done, what is trained now at which epoch and speed, and when it will end.",
-        "To be run in the folder that holds results/. Reads files alone: it disturbs nobody.",
-        **{
-            "--config": {
-                "default": "config/config.yaml",
-                "help": "the study's config (default: config/config.yaml)",
-            }
-        },
-    )
-    command(
-        "show",
-        "Print a run task by task: accuracies, gamma, and the chain of checkpoints back to the data.",
-        "Every file of the chain is hashed again and compared with what the checkpoints' headers say; the exit status is 1 if\n"
-        "one differs or is absent. Of a run that is not finished, what is there is shown.",
-        run={"help": "folder of a run, or a task's folder or a checkpoint in it"},
-    )
-    command(
-        "export",
-        "Write a model as ONNX.",
-        "Input `image`: uint8 (batch, height, width, channels), RGB or grey; normalisation is inside. Output `probability`:\n"
-        "float32 (batch, classes). In the metadata are the class names, the checkpoint's SHA-256 and, where photographs were\n"
-        "cut to squares, `cache_size`: resize the shorter side to it, take the centre square, and of that the centre of the\n"
-        "input's size (wa.data.augment.center). Compared with PyTorch in onnxruntime before it is written.",
-        model=model,
-        output={"help": "the file to write, model.onnx"},
-    )
-    args = parser.parse_args()
-
-    # Only now, so that `wa --help` takes no longer than argparse.
-    from wa.errors import program
-
-    if args.command == "predict":
-        from wa.commands.predict import predict
-
-        program(lambda: predict(args.model, args.images))
-    elif args.command == "status":
-        from wa.commands.status import status
-
-        program(lambda: status(args.config))
-    elif args.command == "show":
-        from wa.commands.show import show
-
-        program(lambda: show(args.run))
-    else:
-        from wa.commands.export import export
-
-        program(lambda: export(args.model, args.output))
+    program(lambda: command.main(args))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 import importlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import program
+from helpers import ROOT, program
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from wa.analysis.aggregate import runs
-from wa.analysis.figures.__main__ import FIGURES
+from wa.analysis.figures.catalog import FIGURES, SENTENCES
 from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
 from wa.analysis.metrics import expected_calibration_error, task_metrics
@@ -50,9 +51,6 @@ STUDIES = {
         "tasks": [4, 2, 0, 0],
     },
 }
-ALL = [figure for figures in FIGURES.values() for figure in figures if figure != "final"]
-ONE_PROTOCOL = ("matrix", "norms", "confusion", "calibration", "curves")
-MODULES = {figure: module for module, figures in FIGURES.items() for figure in figures}
 
 
 def invent(
@@ -109,11 +107,12 @@ def study(request, tmp_path_factory) -> dict:
 def draw(figure: str, study: dict, output: Path) -> plt.Figure:
     """Draw by the figure's function; returns what was drawn."""
     plt.close("all")
-    if figure in ONE_PROTOCOL:
+    entry = FIGURES[figure]
+    if entry.per_protocol:
         study = study | {"protocols": study["protocols"][:1]}
-    getattr(importlib.import_module(f"wa.analysis.figures.{MODULES[figure]}"), figure)(
-        study, f"{study['root']}/metrics.csv", [str(output)]
-    )
+    metrics = f"{study['root']}/metrics.csv" if entry.reads == "metrics" else None
+    function = getattr(importlib.import_module(f"wa.analysis.figures.{entry.module}"), figure)
+    function(study, metrics, [str(output)])
     return plt.gcf()
 
 
@@ -131,7 +130,7 @@ def texts(figure: plt.Figure) -> list[tuple[Text, np.ndarray]]:
     return [(t, t.get_window_extent().extents * 72 / figure.dpi) for t in found]
 
 
-@pytest.mark.parametrize("figure", ALL)
+@pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
     drawn = draw(figure, study, tmp_path / "figure.png")
     width, height = drawn.get_size_inches() * 72
@@ -148,6 +147,15 @@ def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
         assert not (overlap > 1).all(), f"{text} lies on {other}"
     for axes in drawn.axes:
         assert axes.lines or axes.collections or axes.images, "an empty panel"
+
+
+def test_every_figure_has_a_caption_and_every_sentence_is_used():
+    captions = {file.stem: file.read_text() for file in (ROOT / "workflow/report").glob("*.rst")}
+    assert set(captions) == {*FIGURES, "final", "config", "workflow"}
+    used = set(re.findall(r"snakemake\.config\.sentences\.(\w+)", "".join(captions.values())))
+    assert used == set(SENTENCES)
+    for name in (*FIGURES, "final"):
+        assert captions[name].endswith("{{ snakemake.params.about }}\n"), name
 
 
 def test_a_figure_that_cannot_be_drawn_says_why(tmp_path):

@@ -8,6 +8,8 @@ from wa.analysis.metrics import (
     accuracy,
     calibration,
     expected_calibration_error,
+    metrics_over_tasks,
+    own_classifier,
     run_metrics,
     task_metrics,
     top_k,
@@ -25,6 +27,42 @@ def test_run_metrics_by_hand():
     assert metrics["forgetting"] == pytest.approx(((80 - 50) + (90 - 95)) / 2)
     assert metrics["backward_transfer"] == pytest.approx(((50 - 80) + (95 - 90)) / 2)
     assert run_metrics(A[:1], R[:1, :1]) == {"average_incremental_accuracy": 80.0}
+
+
+def test_a_method_is_shown_with_the_classifier_it_names_else_the_aligned_one():
+    offered = ["trained", "aligned", "nme"]
+    assert own_classifier(offered) == "aligned"
+    assert own_classifier(offered, "nme") == "nme"
+    assert (
+        own_classifier(["trained", "nme"]) == "trained"
+    )  # task 0, or a method that does not align
+
+
+def test_metrics_over_tasks_count_the_trained_classifier_where_none_is_aligned():
+    first = {"trained": {"accuracy": 80.0, "accuracy_task_0": 80.0, "top5_accuracy": 90.0}}
+    second = {
+        "trained": {"accuracy": 10.0, "accuracy_task_0": 20.0, "accuracy_task_1": 0.0},
+        "aligned": {
+            "accuracy": 60.0,
+            "accuracy_task_0": 50.0,
+            "accuracy_task_1": 70.0,
+            "top5_accuracy": 70.0,
+        },
+    }
+    metrics = metrics_over_tasks([first, second], "aligned", finished=True)
+    assert metrics["average_incremental_accuracy"] == 70
+    assert metrics["average_incremental_top5_accuracy"] == 80
+    assert (metrics["forgetting"], metrics["backward_transfer"]) == (30, -30)
+    assert metrics["last_accuracy"] == 60
+    assert "last_accuracy" not in metrics_over_tasks([first, second], "aligned", finished=False)
+
+
+def test_task_metrics_add_what_only_some_classifiers_have():
+    top, label = np.array([[0], [1]]), np.array([0, 1])
+    plain = task_metrics(top, label, [2])
+    more = task_metrics(top, label, [2], np.array([0.5, 1.0]), [1.5, 2.5], 0.7)
+    added = {"ece": 25.0, "row_norm_0": 1.5, "row_norm_1": 2.5, "gamma": 0.7}
+    assert more == plain | added
 
 
 def test_task_metrics_by_hand():
@@ -89,8 +127,9 @@ def test_against_continuums_logger():
     assert ours["average_incremental_accuracy"] == pytest.approx(
         100 * logger.average_incremental_accuracy
     )
-    # continuum's sums leave out the task just before (range(k - 2) for 0..k-2, range(i - 1) for 0..i-1), and its backward
-    # transfer is the mean over all pairs; from our matrix, its formulas give its numbers.
+    # continuum's sums leave out the task just before (range(k - 2) for 0..k-2, range(i - 1) for
+    # 0..i-1). Its backward transfer is the mean over all pairs. From our matrix, its formulas give
+    # its numbers.
     assert 100 * logger.forgetting == pytest.approx((r[0, 0] - r[2, 0]) / 2)
     assert 100 * logger.backward_transfer == pytest.approx((r[2, 0] - r[0, 0]) / 3)
     assert ours["forgetting"] == pytest.approx(

@@ -8,6 +8,7 @@ import yaml
 from helpers import ROOT, program
 
 from wa.analysis.aggregate import COLUMNS
+from wa.analysis.figures.table import mean_and_deviation
 from wa.study.config import SCHEMA
 from wa.study.study import Study
 
@@ -15,7 +16,7 @@ KNOWN = yaml.safe_load((ROOT / "docs/published.yaml").read_text())
 
 
 def metrics(folder, base: int, increment: int):
-    """metrics.csv of two seeds of wa, whose aligned classifier ends at 50 and 53, and one of iCaRL, whose nme ends at 40."""
+    """Write metrics.csv: wa's two runs end at 50 and 53 (aligned), iCaRL's at 40 (nme)."""
     rows = []
     for method, seed, classifier, last in (
         ("wa", 0, "aligned", 50.0),
@@ -23,18 +24,16 @@ def metrics(folder, base: int, increment: int):
         ("icarl", 0, "nme", 40.0),
     ):
         key = ("x", "1993", seed, base, increment, method)
-        for task in (0, 1):
-            rows += [(*key, task, "trained", "average_incremental_accuracy", 1.0)]
-            if classifier == "nme":
-                rows += [(*key, task, "nme", "own_classifier", 1)]
+        for task, classes in ((0, base), (1, base + increment)):
+            trained = (*key, task, classes, "trained", "false")
+            rows.append((*trained, "average_incremental_accuracy", 1.0))
+        own = (*key, 1, base + increment, classifier, "true")
         rows += [
-            (*key, 1, classifier, "last_accuracy", last),
-            (*key, 1, classifier, "average_incremental_accuracy", 60.0),
-        ]
-        rows += [(*key, 1, "trained", "last_accuracy", 2.0)]
-        rows += [
-            (*key, 1, classifier, "average_incremental_top5_accuracy", 90.0),
-            (*key, 1, classifier, "top5_accuracy", 80.0),
+            (*trained, "last_accuracy", 2.0),
+            (*own, "last_accuracy", last),
+            (*own, "average_incremental_accuracy", 60.0),
+            (*own, "average_incremental_top5_accuracy", 90.0),
+            (*own, "top5_accuracy", 80.0),
         ]
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
 
@@ -140,3 +139,10 @@ def test_the_documentation_names_every_choice():
     text = (ROOT / "docs/methods.md").read_text()
     for key in schema:
         assert f"`{key}`" in text, key
+
+
+def test_a_cell_leaves_out_what_is_missing():
+    nan = float("nan")
+    assert mean_and_deviation(51.52, 2.13) == "51.5 ± 2.1"
+    assert mean_and_deviation(51.52, nan) == "51.5"
+    assert mean_and_deviation(nan, nan) == ""

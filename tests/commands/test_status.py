@@ -1,24 +1,46 @@
 """wa.commands.status says what the files of a study say."""
 
+import json
 import os
 from pathlib import Path
 
-from wa.commands.status import report
+import pytest
+
+from wa.commands.status import duration, report
+from wa.errors import UserError
 from wa.locks import lock
 from wa.study.study import Study
+from wa.training.history import write_history
+from wa.training.progress import read_progress, write_progress
 
-EPOCH = "epoch {}/10  lr 0.1  loss 1.0  ce 1.0  kd 0.0  train 50.00 %  {} images/s  {} s left\n"
+
+def row(epoch: int, seconds: float = 60, speed: float = 90) -> dict:
+    """A row of the history."""
+    rates = {"lr": 0.1, "images_per_second": speed, "seconds": seconds, "test_accuracy": None}
+    losses = dict.fromkeys(("loss", "cross_entropy", "distillation", "train_accuracy"), 1.0)
+    return {"epoch": epoch} | rates | losses
 
 
-def learn(folder: str, log: str, seconds: int | None = None, age: float = 0):
-    """A task's folder; returns the lock of a training that runs."""
+def learn(folder: str, epoch: int = 0, log: str = "", age: float = 0, **values: float):
+    """Begin a training of ten epochs at the time 1000 - age; returns its lock.
+
+    epoch: how many epochs are done. values: seconds and speed of the last one.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     Path(folder, "train.log").write_text(log)
     os.utime(Path(folder, "train.log"), (1000 - age, 1000 - age))
-    if seconds is not None:
-        Path(folder, "history.csv").write_text(f"epoch,seconds\n1,{seconds}\n2,{seconds}\n")
-        Path(folder, "trained.safetensors").touch()
-    return lock(f"{folder}/.resume/lock", wait=False)
+    held = lock(f"{folder}/.resume/lock", wait=False)
+    if epoch:
+        write_progress(Path(folder, ".resume"), row(epoch, **values), 10)
+        file = Path(folder, ".resume/progress.json")
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"time": 1000 - age}))
+    return held
+
+
+def finish(folder: str, seconds: float) -> None:
+    """End a training of two epochs that took `seconds` each."""
+    write_history(Path(folder, "history.csv"), [row(1, seconds), row(2, seconds)])
+    Path(folder, "trained.safetensors").touch()
 
 
 def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
@@ -26,24 +48,69 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
     study = Study(config)
     base = "results/tiny/order-1993/seed-0/base-6"
     assert report(study, 1000) == "results/tiny: 0 of 7 trainings done, 0 of 9 tasks evaluated"
-    learn(base, "", 600)
-    running = learn(f"{base}/inc-2/wa/task-1", EPOCH.format(1, 90, 900) + EPOCH.format(2, 100, 800))
-    starting = learn(f"{base}/inc-2/joint/task-1", "", age=5)
-    learn(f"{base}/inc-2/joint/task-2", EPOCH.format(3, 90, 900)).close()
-    learn(f"{base}/inc-2/finetune/task-1", "error: no room\n")
+    learn(base)
+    finish(base, 600)
+    running = learn(f"{base}/inc-2/wa/task-1", 2, seconds=100, speed=99.7)
+    starting = learn(f"{base}/inc-2/joint/task-1", age=5)
+    learn(f"{base}/inc-2/joint/task-2", 3, seconds=5, speed=9).close()
+    learn(f"{base}/inc-2/finetune/task-1", 3, "error: no room\nbye\nerror: no disk\n").close()
     Path(f"{base}/inc-2/wa/task-0").mkdir()
     Path(f"{base}/inc-2/wa/task-0/metrics.json").touch()
     assert report(study, 1000).splitlines() == [
         "results/tiny: 1 of 7 trainings done, 1 of 9 tasks evaluated",
         "begun and not done:",
-        "  order-1993/seed-0/base-6/inc-2/finetune/task-1: error: no room",
+        "  order-1993/seed-0/base-6/inc-2/finetune/task-1: error: no disk",
         "  order-1993/seed-0/base-6/inc-2/joint/task-1: starts",
-        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 90 images/s, 900 s left; stopped",
-        "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, 100 images/s, 800 s left",
-        "at least 0 h 47 min to go, with 2 at a time and 0 h 20 min each",  # (800 + 4 * 1200) / 2 s
+        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 9 images/s, 35 s left; stopped",
+        "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, 100 images/s, 13 min 20 s left",
+        "at least 46 min 40 s to go, with 2 at a time and 20 min 00 s each",  # (800 + 4 * 1200) / 2
     ]
-    assert (
-        "task-1: epoch 2/10, 100 images/s, 800 s left; silent for 1 h 00 min: it hangs"
-        in report(study, 4600)
-    )
+    assert "13 min 20 s left; no news for 1 h 00 min: it hangs" in report(study, 4600)
     running.close(), starting.close()
+
+
+def test_a_training_that_goes_on_after_an_error_is_not_reported_as_failed(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = "results/tiny/order-1993/seed-0/base-6"
+    running = learn(folder, 1, "error: no room\n")
+    assert "base-6: epoch 1/10, 90 images/s, 9 min 00 s left" in report(Study(config), 1000)
+    running.close()
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0.4, "0 s"),
+        (48, "48 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (86399, "1 d 0 h"),
+        (97200, "1 d 3 h"),
+    ],
+)
+def test_a_short_time_has_seconds(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_progress_is_written_at_most_once_a_second(tmp_path):
+    assert read_progress(tmp_path) is None
+    write_progress(tmp_path, row(1), 10)
+    write_progress(tmp_path, row(2), 10)
+    assert read_progress(tmp_path).epoch == 1
+    os.utime(tmp_path / "progress.json", (0, 0))
+    write_progress(tmp_path, row(3, seconds=2), 10)
+    assert read_progress(tmp_path)[:4] == (3, 10, 90, 14)
+
+
+def test_damaged_progress_is_one_clear_line(tmp_path):
+    (tmp_path / "progress.json").write_text('{"epoch": "\\u001b[31m", "epochs": 10}')
+    with pytest.raises(UserError, match="it says epoch = "):
+        read_progress(tmp_path)
+
+
+def test_a_history_refuses_a_column_that_is_not_in_the_list(tmp_path):
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        write_history(tmp_path / "history.csv", [row(1) | {"another": 1}])

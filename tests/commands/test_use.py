@@ -1,5 +1,6 @@
-"""A trained model used: wa.load, wa predict, wa show, wa export, on a small study that the workflow has run."""
+"""wa.load, wa predict, wa show and wa export, on a small study that the workflow has run."""
 
+import importlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import wa
+from wa.__main__ import COMMANDS
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.data.images import read_image
 from wa.errors import UserError
@@ -59,20 +61,31 @@ def test_help_shows_every_command_and_imports_nothing_heavy():
         text=True,
         cwd=ROOT,
     )
-    assert run.returncode == 0 and all(
-        f"wa {c} " in run.stdout for c in ("predict", "show", "export")
-    )
+    assert run.returncode == 0, run.stderr
+    assert all(f"    wa {name} " in run.stdout for name in COMMANDS)
     imported = {line.split("|")[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
     assert "argparse" in imported and not imported & {"numpy", "torch", "PIL", "safetensors"}
-    for name in ("predict", "show", "export"):
-        run = command(name, "--help")
-        assert (run.returncode == 0 and "Print" in run.stdout) or "Write" in run.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name):
+    run = command(name, "--help")
+    assert run.returncode == 0 and f"usage: wa {name} " in run.stdout, run.stdout
+    help_of = importlib.import_module(f"wa.commands.{name}").HELP
+    assert help_of.split("\n")[0] in run.stdout
+
+
+def test_a_command_that_does_not_exist_is_refused():
+    run = command("prdict")
+    assert run.returncode == 2 and "invalid choice: 'prdict'" in run.stdout
+    assert command().returncode == 2
 
 
 def test_the_command_is_installed_and_importing_wa_is_light():
     installed = Path(sys.executable).with_name("wa")
     assert subprocess.run([installed, "--help"], capture_output=True).returncode == 0
-    code = "import sys, wa; assert wa.load.__doc__; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, wa; assert wa.load.__doc__; "
+    code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
@@ -82,7 +95,7 @@ def test_the_command_is_installed_and_importing_wa_is_light():
 
 
 def test_load_predicts_what_evaluation_predicted(study, checkpoint):
-    """Each test image, saved and read again, gets the class and the probability that evaluate wrote down for it."""
+    """Each test image, saved and read again, gets the class and probability of evaluate."""
     model = wa.load(checkpoint)
     assert isinstance(model, torch.nn.Module) and not model.training
     assert (
@@ -319,7 +332,7 @@ def test_show_prints_metrics_and_verifies_the_chain(study):
     assert rows[rows.index(columns) + 4][0] == "average"
     averages = dict(zip(columns[2:-1], rows[rows.index(columns) + 4][1:], strict=True))
     for line in (study / "results/tiny/metrics.csv").read_text().splitlines():
-        *_, task, classifier, metric, value = line.split(",")
+        *_, task, _classes, classifier, _own, metric, value = line.split(",")
         if (task, metric) == ("2", "average_incremental_accuracy"):
             assert float(averages.pop(classifier)) == pytest.approx(float(value), abs=0.006)
     assert not averages
@@ -470,6 +483,12 @@ def test_export_overwrites_no_checkpoint(checkpoint):
         and "name a file *.onnx" in run.stdout
         and checkpoint.read_bytes() == before
     )
+
+
+def test_export_asks_for_a_folder_that_exists(checkpoint, tmp_path):
+    run = command("export", checkpoint, tmp_path / "absent/model.onnx")
+    assert run.returncode == 1 and "make the folder first" in run.stdout
+    assert not os.listdir(tmp_path)
 
 
 def test_a_folder_is_no_checkpoint(checkpoint):

@@ -12,7 +12,7 @@ import torch
 import yaml
 from helpers import ROOT, program, small_study, snakemake
 
-from wa.analysis.figures.table import own_classifier, read
+from wa.analysis.figures.table import read_own
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.files import read_arrays, read_json, write_arrays
@@ -331,7 +331,7 @@ def test_every_method_runs_in_the_workflow(tmp_path):
     }
 
     study = {"protocols": [(6, 4)], "methods": list(METHODS)}
-    own = own_classifier(read(str(tmp_path / "results/tiny/metrics.csv"), study))
+    own = read_own(str(tmp_path / "results/tiny/metrics.csv"), study)
     own = (
         own[own["metric"] == "accuracy"]
         .groupby(["method", "task"], observed=True)["classifier"]

@@ -13,10 +13,10 @@ import pytest
 from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.figures.__main__ import FIGURES
+from wa.analysis.figures.catalog import FIGURES
 from wa.files import write_json
 
-FIGURE_JOBS = {figure: 1 for figures in FIGURES.values() for figure in figures}
+FIGURE_JOBS = dict.fromkeys([*FIGURES, "final"], 1)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,15 @@ def test_the_table_is_tidy_and_whole(study):
     table = rows(study[0])
     assert tuple(table[0]) == COLUMNS
     keys = [tuple(v for k, v in row.items() if k != "value") for row in table]
+    own = {(r["method"], r["task"], r["classifier"]) for r in table if r["own"] == "true"}
+    assert own == {
+        *(("finetune", task, "trained") for task in "012"),
+        *(("joint", task, "trained") for task in "012"),
+        ("wa", "0", "trained"),
+        ("wa", "1", "aligned"),
+        ("wa", "2", "aligned"),
+    }
+    assert {(r["task"], r["classes"]) for r in table} == {("0", "6"), ("1", "8"), ("2", "10")}
     assert len(keys) == len(set(keys))
     have = {(r["method"], r["task"], r["classifier"], r["metric"]) for r in table}
     for metric in (

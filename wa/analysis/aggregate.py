@@ -1,6 +1,7 @@
 """Write the metrics of all runs of a study to one tidy table.
 
-    python -m wa.analysis.aggregate --study '{"root": "results/digits", ...}' --output results/digits/metrics.csv
+    python -m wa.analysis.aggregate --study '{"root": "results/digits", ...}' \
+        --output results/digits/metrics.csv
 
 Each row is one value. The columns:
 

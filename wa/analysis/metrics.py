@@ -145,7 +145,8 @@ def average_incremental_accuracy(a: np.ndarray, with_first: bool = True) -> floa
 def forgetting(r: np.ndarray) -> float:
     """The mean over earlier tasks of (best accuracy before the last task - accuracy after it).
 
-    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read. Chaudhry et al., ECCV 2018, equation 3.
+    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read.
+    Chaudhry et al., ECCV 2018, equation 3.
     """
     last = len(r) - 1
     return float(np.mean([r[j:last, j].max() - r[last, j] for j in range(last)]))
@@ -154,7 +155,8 @@ def forgetting(r: np.ndarray) -> float:
 def backward_transfer(r: np.ndarray) -> float:
     """The mean over earlier tasks of (accuracy after the last task - accuracy when just learned).
 
-    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read. Lopez-Paz & Ranzato, NeurIPS 2017.
+    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read.
+    Lopez-Paz & Ranzato, NeurIPS 2017.
     """
     last = len(r) - 1
     return float(np.mean([r[last, j] - r[j, j] for j in range(last)]))

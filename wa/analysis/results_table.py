@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, read_own
+from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, mean_and_deviation, read_own
 from wa.errors import program
 from wa.files import writing
 from wa.study.layout import RunTable
@@ -57,13 +57,8 @@ def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
     for (base, increment, method), rows in last.groupby([*PROTOCOL, "method"], observed=True):
         runs = rows.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
         cells = [str(base), str(increment), method, str(runs["count"].max())]
-        for metric in columns:
-            mean, deviation, count = (
-                runs.loc[metric] if metric in runs.index else (float("nan"), 0, 0)
-            )
-            cells.append(
-                "" if not count else f"{mean:.1f}" + (f" ± {deviation:.1f}" if count > 1 else "")
-            )
+        for mean, deviation in runs.reindex(columns)[["mean", "std"]].to_numpy():
+            cells.append(mean_and_deviation(mean, deviation))
         cells += [
             published(known["results"], dataset, base, increment, method, key)
             for key in ("average", "last")
@@ -104,9 +99,9 @@ def main() -> None:
     text = [
         f"# Results of the study {args.study['experiment']} on {args.dataset}",
         "Accuracies on all classes seen so far, in percent: mean ± standard deviation over the runs"
-        " (orders x seeds). Each method is shown with its own classifier. *average* counts the first"
-        " task. *last* is the accuracy after the last task. `snakemake results_table` writes this"
-        " page.",
+        " (orders x seeds). Each method is shown with its own classifier. *average* counts the"
+        " first task. *last* is the accuracy after the last task. `snakemake results_table`"
+        " writes this page.",
         table,
         "The settings of the study. All others have the defaults of wa/study/settings.py.",
         f"```yaml\n{settings}```",

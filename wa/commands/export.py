@@ -1,13 +1,9 @@
-"""Write a trained model as ONNX, to be served without PyTorch.
+"""Write a trained model as ONNX, to serve it without PyTorch.
 
-    wa export results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors model.onnx
-
-The preprocessing that is easy to get wrong is inside: the input `image` is uint8 (batch, height, width, channels), pixels as
-PIL, numpy and OpenCV hold them (RGB), of the size that the network takes; the output `probability` is float32 (batch,
-classes). The metadata say the rest: `classes` (a JSON list, in the order of the output), `image_shape`, `dataset`,
-`checkpoint_sha256`, and `cache_size`, the side of the squares to which photographs were cut first, or null.
+wa export results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors model.onnx
 """
 
+import argparse
 import json
 import warnings
 from pathlib import Path
@@ -18,6 +14,24 @@ from torch import Tensor, nn
 from wa.commands.predict import Classifier
 from wa.errors import UserError
 from wa.files import sha256, writing
+
+HELP = """Write a model as ONNX, to serve it without PyTorch.
+
+The file has one input and one output:
+  image        uint8 (batch, height, width, channels): RGB or grey pixels, as in PIL or numpy, of
+               the size that the network takes. The normalisation is inside the model.
+  probability  float32 (batch, classes)
+
+Its metadata hold, as JSON: classes (names, in the order of the output), image_shape and cache_size.
+As plain text: dataset and checkpoint_sha256.
+
+If cache_size is not null, the training images were cut to squares. Then prepare a photograph in
+three steps: resize its shorter side to cache_size, take the centre square, and take the centre of
+that square in the input's size (see wa.data.augment.center).
+
+If onnxruntime is installed, export compares the model with PyTorch's. If they differ, it writes
+nothing.
+"""
 
 
 class Served(nn.Module):
@@ -32,7 +46,10 @@ class Served(nn.Module):
 
 
 def difference(model: Served, file: Path, shape: tuple[int, ...]) -> float:
-    """The largest difference between the probabilities of the ONNX file in onnxruntime and the model's, on random images."""
+    """The largest difference between the file's probabilities and the model's, on random images.
+
+    shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -48,22 +65,26 @@ def difference(model: Served, file: Path, shape: tuple[int, ...]) -> float:
 
 
 def export(path: str, output: str) -> None:
-    """Write the model in a checkpoint as ONNX, and compare the two in onnxruntime where that is installed."""
+    """Write the model in a checkpoint as ONNX, and compare the two if onnxruntime is installed.
+
+    Raises UserError if onnxscript is missing, if the output does not end in .onnx, if its folder
+    does not exist, or if the two models differ.
+    """
     try:
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError:
         raise UserError(
-            "wa export needs onnxscript, and onnxruntime to verify: pip install onnxscript onnxruntime"
+            "wa export needs onnxscript, and onnxruntime to compare the models: "
+            "pip install onnxscript onnxruntime"
         ) from None
-    if (
-        Path(output).suffix != ".onnx" or not Path(output).absolute().parent.is_dir()
-    ):  # a checkpoint is not overwritten
-        raise UserError(
-            f"{output} is no place for a model: name a file *.onnx in a folder that is there"
-        )
+    # The suffix protects checkpoints: `wa export A B` must not overwrite B.
+    if Path(output).suffix != ".onnx":
+        raise UserError(f"{output} does not end in .onnx: name a file *.onnx to write to")
+    if not Path(output).absolute().parent.is_dir():
+        raise UserError(f"{output} is in a folder that does not exist: make the folder first")
     classifier = Classifier(path)
     model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
-    with warnings.catch_warnings(action="ignore"):  # of torch about itself
+    with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals
         program = torch.onnx.export(
             model,
             (torch.zeros(2, *shape, dtype=torch.uint8),),
@@ -73,9 +94,8 @@ def export(path: str, output: str) -> None:
             dynamo=True,
             verbose=False,
         )
-    for part in (
-        program.model.graph.all_nodes()
-    ):  # notes of the exporter: stack traces with paths of this machine
+    # The exporter notes stack traces in each node, with paths of this machine.
+    for part in program.model.graph.all_nodes():
         part.metadata_props.clear()
     program.model.metadata_props.update(
         classes=json.dumps(classifier.classes),
@@ -89,17 +109,28 @@ def export(path: str, output: str) -> None:
         try:
             worst = difference(model, temporary, shape)
         except ImportError:
-            verified = "not verified: onnxruntime is not installed"
+            verified = "not verified, for onnxruntime is not installed"
         else:
             if not worst < 1e-4:
                 raise UserError(
-                    f"{output} is not written: in onnxruntime its probabilities differ by {worst:.1g}"
+                    f"{output} is not written: in onnxruntime, its probabilities differ from "
+                    f"PyTorch's by {worst:.1g}"
                 )
             verified = (
-                f"in onnxruntime its probabilities differ from PyTorch's by at most {worst:.0e}"
+                f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
             )
     size = ", ".join(map(str, shape))
     print(
-        f"{output}: image uint8 (batch, {size}) -> probability float32 (batch, {len(classifier.classes)})"
+        f"{output}: image uint8 (batch, {size}) -> "
+        f"probability float32 (batch, {len(classifier.classes)})"
     )
     print(verified)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="model.safetensors or trained.safetensors of a task")
+    parser.add_argument("output", help="the file to write, such as model.onnx")
+
+
+def main(args: argparse.Namespace) -> None:
+    export(args.model, args.output)

@@ -1,10 +1,11 @@
-"""Use a trained model: images in, class names and probabilities out.
+"""Classify images with a trained model.
 
-    wa predict results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors docs/images/seven.png
+    wa predict results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors seven.png
 
-The same in Python: wa.load(path).
+In Python, wa.load(path) gives the model.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,6 +19,17 @@ from wa.errors import UserError
 from wa.files import check, is_count
 from wa.models.model import load_model
 
+HELP = """Print the five most probable classes of each image, with probabilities.
+
+Images are read as in training:
+- A photograph is turned upright as its EXIF data say.
+- It becomes grey or RGB, as the training images were. Transparent parts become white.
+- An image of another size is resized. If the training images were cut to squares (cache_size),
+  it is cut in the same way.
+
+If an image cannot be read, predict names it and goes on with the others. The exit status is then 1.
+"""
+
 CACHE = {
     "cache_size": (
         lambda v: v is None or (is_count(v) and v <= 4096),
@@ -29,10 +41,17 @@ CACHE = {
 class Classifier(nn.Module):
     """A trained model with its class names and its preprocessing, in eval mode on the CPU.
 
-    Called with float32 (B, C, H, W), images as `preprocess` returns them, it gives logits (B, classes).
-    classes: the names, in the order of the logits (the order in which they were learned); image_shape: (H, W, C) of the
-    training images; input_size: (H, W) of what the network takes, smaller after training on resized crops;
+        model = Classifier("model.safetensors")
+        logits = model(model.preprocess("seven.png")[None])   # float32 (1, classes)
+
+    Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns logits (B, classes).
+
+    classes: the names, in the order of the logits, which is the order of learning.
+    image_shape: (H, W, C) of the training images.
+    input_size: (H, W) that the network takes. It is smaller after training on resized crops.
     header: everything that the checkpoint's header says.
+
+    Raises UserError if the checkpoint is damaged or does not fit this program.
     """
 
     def __init__(self, path: str | Path):
@@ -49,7 +68,8 @@ class Classifier(nn.Module):
         ]
         if lengths != [sum(self.header["task_sizes"]), *[self.header["in_channels"]] * 3]:
             raise UserError(
-                f"{path} cannot be used: the classes, channels, mean and std of its header do not fit together"
+                f"{path} cannot be used: the classes, channels, mean and std in its header "
+                "do not fit together"
             )
         self.register_buffer("mean", torch.tensor(self.header["mean"]), persistent=False)
         self.register_buffer("std", torch.tensor(self.header["std"]), persistent=False)
@@ -59,15 +79,16 @@ class Classifier(nn.Module):
         return self.model(x)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), or any H and W, to float32: by the mean and standard deviation of the training images."""
+        """Pixels, uint8 (B, C, H, W), to float32, by the training images' mean and deviation."""
         return normalize(pixels, self.mean, self.std)
 
     def preprocess(self, image) -> Tensor:
         """A path or a PIL image, preprocessed as in evaluation: float32 (C, H, W).
 
-        See wa.data.datasets.read_image for orientation, palettes and transparency. It becomes grey or RGB as the training images
-        were; one of another size is resized as a whole to theirs or, where squares were kept of them, cut to such a square.
-        After training on resized crops the centre counts, as in evaluation. Raises UserError if it is no image.
+        An image becomes grey or RGB, as the training images were. One of another size is resized
+        to theirs as a whole. If the training images were cut to squares, it is cut in the same way.
+        After training on resized crops, the centre is taken. See wa.data.images.read_image for
+        orientation, palettes and transparency. Raises UserError if it is not an image.
         """
         height, width, channels = self.image_shape
         pixels = torch.from_numpy(
@@ -80,7 +101,10 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def top(self, image, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes of a path or a PIL image and their probabilities, best first."""
+        """The k most probable classes of an image, with probabilities, best first.
+
+        image: a path or a PIL image. Returns fewer than k if the model has fewer classes.
+        """
         probability = self(self.preprocess(image)[None])[0].softmax(dim=0)
         best = probability.topk(min(k, len(self.classes)))
         return [
@@ -90,12 +114,15 @@ class Classifier(nn.Module):
 
 
 def printable(name: str) -> str:
-    """A name from a file, safe to print: it may not steer the terminal."""
+    """A name from a file without control characters, which could steer the terminal."""
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def predict(path: str, images: list[str]) -> None:
-    """Print the top five of each image; an image that cannot be read is named, the others are still predicted."""
+    """Print the top five of each image.
+
+    Raises UserError at the end if some images could not be read.
+    """
     model, failed = Classifier(path), 0
     for image in images:
         try:
@@ -107,3 +134,12 @@ def predict(path: str, images: list[str]) -> None:
         print(image, *(f"{100 * p:7.2f} %  {printable(name)}" for name, p in top), sep="\n")
     if failed:
         raise UserError(f"{failed} of {len(images)} images could not be predicted")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="model.safetensors or trained.safetensors of a task")
+    parser.add_argument("images", nargs="+", metavar="image", help="an image file")
+
+
+def main(args: argparse.Namespace) -> None:
+    predict(args.model, args.images)

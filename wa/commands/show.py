@@ -7,6 +7,7 @@ the packed data. Those files are hashed again here. That model.safetensors is tr
 verified by comparing the two.
 """
 
+import argparse
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +22,18 @@ from wa.data.packed import IMAGES, NAME
 from wa.errors import UserError
 from wa.files import Rules, check, read_json, sha256
 from wa.methods.alignment import REPORT
+
+HELP = """Print a run task by task, and verify its checkpoints.
+
+The table has each classifier's accuracy and gamma. Below it stands the chain of checkpoints back to
+the data. Each file is hashed again and compared with what the checkpoints' headers say. The exit
+status is 1 if a file differs or is absent. For a run that is not finished, show prints what exists.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="folder of a run, or of a task, or a checkpoint in it")
+
 
 digest = cache(sha256)  # a checkpoint is looked at twice: by itself and as the parent of the next
 
@@ -170,3 +183,7 @@ def show(path: str) -> None:
         raise UserError(
             f"{broken} of these files are absent or not those that the checkpoints were made from"
         )
+
+
+def main(args: argparse.Namespace) -> None:
+    show(args.run)

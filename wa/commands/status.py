@@ -1,11 +1,11 @@
-"""How far a study is: what is done, what is trained now, at which epoch and speed, and when it will end.
+"""Print how far a study is.
 
     wa status --config config/config.yaml        in the folder that holds results/
 
-Reads files alone, so it asks and disturbs nobody, on this machine or on a cluster.
+It only reads files, so it disturbs no training, on this machine or on a cluster.
 """
 
-import csv
+import argparse
 import re
 import time
 from pathlib import Path
@@ -14,67 +14,103 @@ from wa.errors import UserError
 from wa.locks import is_locked
 from wa.study.config import read_config
 from wa.study.study import Study
+from wa.training.history import training_seconds
+from wa.training.progress import read_progress
 
-EPOCH = re.compile(r"^epoch (\d+)/(\d+) .*?([\d.]+) images/s  ([\d.]+) s left$", re.M)
-SILENT = 600  # seconds after which it is worth saying that a log says nothing new
+HELP = """Print how far a study is.
+
+It lists the trainings that have begun, each with its epoch and speed, and estimates when the study
+will end. Run it in the folder that holds results/. It only reads files.
+"""
+
+SILENT = 600  # seconds without news after which status warns
 
 
-def duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return (
-        f"{minutes // 1440} d {minutes % 1440 // 60} h"
-        if minutes >= 1440
-        else f"{minutes // 60} h {minutes % 60:02} min"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        default="config/config.yaml",
+        help="the study's config (default: config/config.yaml)",
     )
 
 
-def seconds_of(history: Path) -> float:
-    with open(history) as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+def duration(seconds: float) -> str:
+    """48 s, 3 min 20 s, 2 h 05 min, 1 d 3 h."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def last_error(log: Path) -> str | None:
+    """The last line of a log that starts with `error:`."""
+    errors = re.findall(r"^error: .*", log.read_text(errors="replace"), re.M)
+    return errors[-1] if errors else None
+
+
+def state(folder: Path, now: float) -> tuple[str, float | None]:
+    """What a training that has begun does, and its seconds left; None if it does not run.
+
+    folder: where its checkpoint will be. now: in seconds since 1970.
+    """
+    log, resume = folder / "train.log", folder / ".resume"
+    progress = read_progress(resume)
+    text, left, heard = "starts", 0.0, log.stat().st_mtime
+    if progress:
+        left, heard = progress.seconds_left, max(heard, progress.time)
+        text = (
+            f"epoch {progress.epoch}/{progress.epochs}, {progress.images_per_second:.0f} images/s, "
+            f"{duration(left)} left"
+        )
+    if is_locked(resume / "lock"):
+        if now - heard <= SILENT:
+            return text, left
+        return f"{text}; no news for {duration(now - heard)}: it hangs or its epochs are long", None
+    return last_error(log) or f"{text}; stopped", None
 
 
 def report(study: Study, now: float) -> str:
-    """The text, for a time `now` in seconds since the epoch."""
+    """The text that status prints. now: in seconds since 1970."""
     trainings = sorted({task.learned for task in study.tasks.values()})
     evaluations = [task.path for run in study.runs() for task in run]
     done = [path for path in trainings if Path(path, "trained.safetensors").exists()]
     evaluated = sum(Path(path, "metrics.json").exists() for path in evaluations)
-    lines, left, times = [], [], [seconds_of(Path(path, "history.csv")) for path in done]
-    for path in sorted(set(trainings) - set(done)):
-        log = Path(path, "train.log")
-        if not log.exists():
-            continue
-        said = log.read_text(errors="replace")
-        epochs = EPOCH.findall(said)
-        where = (
-            "starts" if not epochs else "epoch {}/{}, {} images/s, {} s left".format(*epochs[-1])
-        )
-        silent = now - log.stat().st_mtime
-        if error := re.search(r"^error: .*", said, re.M):
-            where = error.group()
-        elif not is_locked(f"{path}/.resume/lock"):
-            where += "; stopped"
-        elif silent > SILENT:
-            where += f"; silent for {duration(silent)}: it hangs, or an epoch is that long"
-        else:
-            left.append(float(epochs[-1][3]) if epochs else 0.0)
-        lines.append(f"  {path.removeprefix(study.root + '/')}: {where}")
     text = [
-        f"{study.root}: {len(done)} of {len(trainings)} trainings done, {evaluated} of {len(evaluations)} tasks evaluated"
+        f"{study.root}: {len(done)} of {len(trainings)} trainings done, "
+        f"{evaluated} of {len(evaluations)} tasks evaluated"
     ]
-    text += ["begun and not done:", *lines] if lines else []
-    waiting = len(trainings) - len(done) - len(left)
-    if times and left:
-        # The mean training so far stands for those to come. A run's tasks follow one another, so it may well take longer.
-        seconds = max(*left, (sum(left) + waiting * sum(times) / len(times)) / len(left))
+    running = []  # the seconds left of each training that runs
+    for path in sorted(set(trainings) - set(done)):
+        if not Path(path, "train.log").exists():
+            continue
+        if len(text) == 1:
+            text.append("begun and not done:")
+        what, left = state(Path(path), now)
+        text.append(f"  {path.removeprefix(study.root + '/')}: {what}")
+        if left is not None:
+            running.append(left)
+    if done and running:
+        # A training to come is expected to take as long as the mean of those that are done. The
+        # tasks of a run follow one another, so the study may well take longer.
+        took = [training_seconds(Path(path, "history.csv")) for path in done]
+        mean = sum(took) / len(took)
+        waiting = len(trainings) - len(done) - len(running)
+        to_go = max(*running, (sum(running) + waiting * mean) / len(running))
         text.append(
-            f"at least {duration(seconds)} to go, with {len(left)} at a time and {duration(sum(times) / len(times))} each"
+            f"at least {duration(to_go)} to go, with {len(running)} at a time "
+            f"and {duration(mean)} each"
         )
     return "\n".join(text)
 
 
-def status(config: str) -> None:
+def main(args: argparse.Namespace) -> None:
     """Print the report on the study of a config file."""
     if not Path("results").is_dir():
-        raise UserError("there is no folder results/ here: run this where the study runs")
-    print(report(Study(read_config(config)), time.time()))
+        raise UserError("there is no folder results/ here: run this in the folder that holds it")
+    print(report(Study(read_config(args.config)), time.time()))

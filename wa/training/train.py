@@ -14,7 +14,6 @@ and, while it runs, .resume/: started again after a kill, it goes on from there 
 """
 
 import argparse
-import csv
 import os
 import shutil
 import sys
@@ -31,7 +30,7 @@ from wa.checkpoint import write_checkpoint
 from wa.data.packed import check_same_data
 from wa.data.task import Task
 from wa.errors import UserError, program
-from wa.files import content_sha256, write_arrays, writing
+from wa.files import content_sha256, write_arrays
 from wa.locks import die_with_parent
 from wa.models.model import CilModel, load_model
 from wa.randomness import INITIALIZE, REDRAW, key
@@ -39,7 +38,9 @@ from wa.study import layout
 from wa.study.settings import Settings
 from wa.training import resume
 from wa.training.engine import Processes, Trainer, augmentation
+from wa.training.history import write_history
 from wa.training.options import parse, wanted
+from wa.training.progress import seconds_left, write_progress
 
 
 def input_size(task: Task, settings: Settings) -> list[int]:
@@ -132,7 +133,7 @@ def line(row: dict, epochs: int) -> str:
     return (
         f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
         f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
-        f"  {(epochs - row['epoch']) * row['seconds']:.0f} s left"
+        f"  {seconds_left(row, epochs):.0f} s left"
     )
 
 
@@ -152,10 +153,7 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
         test_features=trainer.features(test).cpu().numpy(),
         **({"held_out": trainer.task.held_out} if trainer.settings.held_out else {}),
     )
-    with writing(output / layout.HISTORY) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, history[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+    write_history(output / layout.HISTORY, history)
     write_checkpoint(output / layout.TRAINED, tensors, header)
 
 
@@ -189,6 +187,7 @@ def main() -> None:
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], settings.epochs), flush=True)
+            write_progress(saved.folder, history[-1], settings.epochs)
             if epoch + 1 < settings.epochs:
                 saved.save_if_due(trainer.model, trainer.optimizer, history)
     if first:

@@ -13,17 +13,15 @@ FILES = {
     "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, RUNS),
 }
 
-
-def files_of(name, entry):
-    """The files of a figure, for all protocols."""
-    stems = [f"{name}-{protocol}" for protocol in PROTOCOLS] if entry.per_protocol else [name]
-    return expand(f"{OUT}/figures/{{stem}}.{{kind}}", stem=stems, kind=["svg", "png", "pdf"])
-
+DRAWN = []  # the files of all figures
 
 for name, entry in FIGURES.items():
+    protocols = list(PROTOCOLS) if entry.per_protocol else ["all"]
     protocol = "{protocol}" if entry.per_protocol else "all"
     suffix = "-{protocol}" if entry.per_protocol else ""
     made = made_from(f"wa.analysis.figures.{entry.module}", name)
+    files = f"{OUT}/figures/{name}{suffix}.{{kind}}"
+    DRAWN += expand(files, protocol=protocols, kind=["svg", "png", "pdf"])
 
     rule:
         name:
@@ -138,11 +136,11 @@ rule config:
         "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
 
-# File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill the
-# wildcards of a rule's output.
+# File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill
+# the wildcards of a rule's output.
 rule figures:
     input:
-        [files_of(name, entry) for name, entry in FIGURES.items()],
+        DRAWN,
         rules.final.output,
         rules.config.output,
     message:

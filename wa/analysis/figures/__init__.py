@@ -1,1 +1,1 @@
-"""Figures and tables of a study, from its results alone; `python -m wa.analysis.figures --help` names them."""
+"""Figures and tables of a study, drawn from its results. catalog.py lists them."""

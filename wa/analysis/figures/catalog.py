@@ -46,9 +46,9 @@ FIGURES = {
 # Sentences that several captions share; a caption names one as snakemake.config.sentences.NAME.
 SENTENCES = {
     "own_classifier": (
-        "Each method is shown with its own classifier. That is the classifier that the method names "
-        "(iCaRL: the nearest mean of exemplars). A method that names none is shown with its "
-        "aligned classifier if it aligns, and otherwise with the classifier as trained."
+        "Each method is shown with its own classifier. That is the classifier that the method "
+        "names (iCaRL: the nearest mean of exemplars). A method that names none is shown with "
+        "its aligned classifier if it aligns, and otherwise with the classifier as trained."
     ),
     "mean_and_band": "The line is the mean over the runs, the band their standard deviation.",
     "trained_and_aligned": (

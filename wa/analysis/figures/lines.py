@@ -5,6 +5,7 @@ standard deviation.
 """
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
 from wa.analysis.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
@@ -22,41 +23,38 @@ def draw(
     axes: xlabel, ylabel, ylim, and `level`, the height of a dotted horizontal line.
     """
     styles, everything = Styles(study), pd.concat(columns.values())
-    protocols = [
-        p for p in everything["protocol"].cat.categories if (everything["protocol"] == p).any()
-    ]
-    figure, panels = grid(
-        len(protocols),
-        len(columns),
-        1.9 if len(columns) == 1 else 1.5,
-        sharey=bool(axes.get("ylabel")),
-    )
+    have = set(everything["protocol"])
+    protocols = [name for name in everything["protocol"].cat.categories if name in have]
+    height = 1.9 if len(columns) == 1 else 1.5
+    figure, panels = grid(len(protocols), len(columns), height, sharey=bool(axes.get("ylabel")))
     for row, protocol in zip(panels, protocols, strict=True):
-        for panel, (title, frame) in zip(row, columns.items(), strict=True):
+        for panel, frame in zip(row, columns.values(), strict=True):
             frame = frame[frame["protocol"] == protocol]
-            if "reference" in frame:
-                panel.plot(frame.groupby("x")["reference"].mean(), color="0.4", ls=":", zorder=1)
-            if "level" in axes:
-                panel.axhline(axes["level"], color="0.4", ls=":", zorder=1)
-            styles.line(frame, panel)
-            panel.set(
-                xlabel=axes.get("xlabel", "classes seen"),
-                ylabel="",
-                title=title if panel in panels[0] else "",
-            )
-            if "ylim" in axes:
-                panel.set_ylim(*axes["ylim"])
-            panel.xaxis.set_major_locator(
-                FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns))
-            )  # ends of tasks
+            draw_panel(panel, frame, styles, axes)
+            ends = FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns))
+            panel.xaxis.set_major_locator(ends)
         labels = [protocol] if len(study.protocols) > 1 else []
         row[0].set_ylabel("\n".join([*labels, axes.get("ylabel", "")]).strip())
+    for panel, title in zip(panels[0], columns, strict=True):
+        panel.set_title(title)
     counts = count_runs(everything)
     handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study.methods if m in counts]
-    if any("reference" in frame for frame in columns.values()):
+    if "reference" in everything:
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
     legend(figure, handles, "method (runs); line: mean, band: standard deviation")
     save(figure, outputs)
+
+
+def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> None:
+    """Draw the lines of one panel. axes: as for draw."""
+    if "reference" in frame:
+        panel.plot(frame.groupby("x")["reference"].mean(), color="0.4", ls=":", zorder=1)
+    if "level" in axes:
+        panel.axhline(axes["level"], color="0.4", ls=":", zorder=1)
+    styles.line(frame, panel)
+    panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="")
+    if "ylim" in axes:
+        panel.set_ylim(*axes["ylim"])
 
 
 def accuracy(study: RunTable, metrics: str, outputs: list[str]) -> None:
@@ -90,11 +88,11 @@ def new_share(study: RunTable, metrics: str, outputs: list[str]) -> None:
     columns = {}
     for classifier, title in CLASSIFIERS.items():
         rows = table[table["classifier"] == classifier]
-        occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})[
-            [*RUN, "task", "reference"]
-        ]
-        columns[title] = measured(rows, "predicted_new").merge(occurring, on=[*RUN, "task"])
-    columns = {label: frame for label, frame in columns.items() if len(frame)}
+        occurring = measured(rows, "occurring_new").rename(columns={"y": "reference"})
+        occurring = occurring[[*RUN, "task", "reference"]]
+        frame = measured(rows, "predicted_new").merge(occurring, on=[*RUN, "task"])
+        if len(frame):
+            columns[title] = frame
     if not columns:
         return nothing("there are no new classes before the second task", outputs)
     draw(study, columns, outputs, ylabel="predicted as new (%)", ylim=(0, 102))

@@ -53,7 +53,7 @@ def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
 
 
 def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
-    """The norms of the classifier's rows after the last task, in class order, as trained and aligned."""
+    """The norms of the classifier's rows after the last task, as trained and as aligned."""
     table = at_the_end(read(metrics, study))
     table = table[table["metric"].str.fullmatch(r"row_norm_\d+")]
     if table.empty:

@@ -1,6 +1,7 @@
 """Figures of the predictions after the last task of one protocol, from predictions.npz."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -20,28 +21,39 @@ from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED
 from wa.analysis.metrics import calibration as reliability
 from wa.analysis.metrics import expected_calibration_error
 from wa.files import read_arrays
-from wa.study.layout import Run, RunTable
+from wa.study.layout import RunTable
 
 
-def finished(study: RunTable) -> Iterator[tuple[Run, dict[str, np.ndarray]]]:
-    """The finished runs, and their predictions after the last task."""
+class Predictions(NamedTuple):
+    """What one classifier predicts for the n test images, after the last task of one run."""
+
+    method: str
+    classifier: str
+    label: np.ndarray  # integers (n,)
+    predicted: np.ndarray  # integers (n,)
+    confidence: np.ndarray  # float32 (n,), 0 to 1
+
+
+def finished(study: RunTable) -> Iterator[Predictions]:
+    """The predictions of each finished run, as trained and, if the method aligns, as aligned."""
     for run in study.runs():
         file = run.path / f"task-{len(run.sizes) - 1}" / "predictions.npz"
-        if file.exists():
-            yield run, read_arrays(file)
+        if not file.exists():
+            continue
+        arrays = read_arrays(file)
+        for name in CLASSIFIERS:
+            if name in arrays:
+                predicted, confidence = arrays[name], arrays[f"{name}_confidence"]
+                yield Predictions(run.method, name, arrays["label"], predicted, confidence)
 
 
 def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     """Which class is predicted as which, in class order, as trained and as aligned."""
-    counts: dict[tuple[str, str], np.ndarray] = {}
     n = study.n_classes
-    for run, arrays in finished(study):
-        for classifier in CLASSIFIERS:
-            if classifier in arrays:
-                pairs = np.bincount(
-                    arrays["label"] * n + arrays[classifier], minlength=n * n
-                ).reshape(n, n)
-                counts[run.method, classifier] = counts.get((run.method, classifier), 0) + pairs
+    counts: dict[tuple[str, str], np.ndarray] = {}
+    for p in finished(study):
+        pairs = np.bincount(p.label * n + p.predicted, minlength=n * n).reshape(n, n)
+        counts[p.method, p.classifier] = counts.get((p.method, p.classifier), 0) + pairs
     if not counts:
         return nothing(UNFINISHED, outputs)
     figure, panels = flow(len(counts), 1.8, "predicted class", "true class")
@@ -59,35 +71,26 @@ def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
     """Reliability diagrams and expected calibration errors, as trained and as aligned."""
     bins: dict[tuple[str, str], list] = {}
     errors: dict[tuple[str, str], list] = {}
-    for run, arrays in finished(study):
-        for classifier in CLASSIFIERS:
-            if classifier in arrays:
-                confidence, right = (
-                    arrays[f"{classifier}_confidence"],
-                    arrays[classifier] == arrays["label"],
-                )
-                bins.setdefault((run.method, classifier), []).append(reliability(confidence, right))
-                errors.setdefault((run.method, classifier), []).append(
-                    expected_calibration_error(confidence, right)
-                )
+    for p in finished(study):
+        right, key = p.predicted == p.label, (p.method, p.classifier)
+        bins.setdefault(key, []).append(reliability(p.confidence, right))
+        errors.setdefault(key, []).append(expected_calibration_error(p.confidence, right))
     if not bins:
         return nothing(UNFINISHED, outputs)
-    styles, classifiers = (
-        Styles(study),
-        [c for c in CLASSIFIERS if any(which == c for _, which in bins)],
-    )
+    styles = Styles(study)
+    drawn = {classifier for _, classifier in bins}
+    classifiers = [name for name in CLASSIFIERS if name in drawn]
     figure, panels = grid(1, len(classifiers), 1.7, sharey=True)
     for panel, classifier in zip(panels[0], classifiers, strict=True):
         panel.plot([0, 100], [0, 100], color="0.4", ls=":")
         for (method, which), parts in bins.items():
-            if which == classifier:
-                count, confident, hits = np.sum(parts, axis=0)
-                some = count > 0
-                panel.plot(
-                    100 * confident[some] / count[some],
-                    100 * hits[some] / count[some],
-                    **styles.of(method),
-                )
+            if which != classifier:
+                continue
+            count, confident, hits = np.sum(parts, axis=0)
+            some = count > 0
+            x = 100 * confident[some] / count[some]
+            y = 100 * hits[some] / count[some]
+            panel.plot(x, y, **styles.of(method))
         panel.set(
             xlabel="confidence (%)",
             title=CLASSIFIERS[classifier],
@@ -101,9 +104,6 @@ def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
         ece = [f"{np.mean(errors[method, c]):.1f}" for c in classifiers if (method, c) in errors]
         if ece:
             handles.append(styles.handle(method, f"{method}: {' → '.join(ece)}"))
-    legend(
-        figure,
-        handles,
-        f"expected calibration error (%), {' → '.join(CLASSIFIERS[c] for c in classifiers)}",
-    )
+    names = " → ".join(CLASSIFIERS[c] for c in classifiers)
+    legend(figure, handles, f"expected calibration error (%), {names}")
     save(figure, outputs)

@@ -1,5 +1,7 @@
 """Read metrics.csv for figures and tables. The columns are those of wa.analysis.aggregate."""
 
+import math
+
 import pandas as pd
 
 from wa.errors import UserError
@@ -68,3 +70,10 @@ def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
     keys = [*RUN, "task"]
     ends = table.loc[table["metric"] == "last_accuracy", keys].drop_duplicates()
     return table.merge(ends, on=keys)
+
+
+def mean_and_deviation(mean: float, deviation: float) -> str:
+    """A cell of a table: "61.2 ± 0.4". A value that is missing, nan, is left out."""
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, read_own
+from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, mean_and_deviation, read_own
 from wa.files import writing
 from wa.study.layout import RunTable
 
@@ -40,24 +40,17 @@ def final(study: RunTable, metrics: str, outputs: list[str]) -> None:
     )
     rows = []
     for key, row in flat.iterrows():
-        cells = [
-            f"{row[f'{n} (mean)']:.1f}" + (f" ± {row[f'{n} (std)']:.1f}" if row["runs"] > 1 else "")
-            for n in names
-        ]
-        rows.append([*map(str, key), str(int(row["runs"])), *cells])
-    shown = pd.DataFrame(rows, columns=[*PROTOCOL, "method", "runs", *names])
+        cells = [*map(str, key), str(int(row["runs"]))]
+        for name in names:
+            cells.append(mean_and_deviation(row[f"{name} (mean)"], row[f"{name} (std)"]))
+        rows.append(cells)
+    columns = [*PROTOCOL, "method", "runs", *names]
+    html = pd.DataFrame(rows, columns=columns).to_html(index=False, border=0)
+    alignment = ["---:", "---:", "---", *["---:"] * (1 + len(names))]
     text = {
         "csv": flat.round(4).to_csv(lineterminator="\n"),
-        "md": "".join(
-            f"| {' | '.join(cells)} |\n"
-            for cells in [
-                shown.columns,
-                ["---:"] * 2 + ["---"] + ["---:"] * (1 + len(names)),
-                *shown.values,
-            ]
-        ),
-        "html": f"<meta charset='utf-8'><style>{CSS}</style>\n"
-        + shown.to_html(index=False, border=0),
+        "md": "".join(f"| {' | '.join(cells)} |\n" for cells in [columns, alignment, *rows]),
+        "html": f"<meta charset='utf-8'><style>{CSS}</style>\n{html}",
     }
     write(text, outputs)
 
@@ -65,7 +58,6 @@ def final(study: RunTable, metrics: str, outputs: list[str]) -> None:
 def write(text: dict[str, str] | str, outputs: list[str]) -> None:
     """Write a table. text: suffix -> content, or one line for all files."""
     for output in outputs:
+        content = text[output.rsplit(".", 1)[1]] if isinstance(text, dict) else text + "\n"
         with writing(output) as temporary:
-            temporary.write_text(
-                text[output.rsplit(".", 1)[1]] if isinstance(text, dict) else text + "\n"
-            )
+            temporary.write_text(content)
