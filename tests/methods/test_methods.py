@@ -131,9 +131,9 @@ def test_the_step_has_the_methods_losses(trainer):
         "20",
         "--distillation",
         "1",
-        "--classification",
+        "--classification-loss",
         "separated",
-        "--form",
+        "--distillation-loss",
         "taskwise",
     )
     x, label = torch.randn(8, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4, 5, 4, 0])
@@ -262,7 +262,7 @@ METHODS = {
     "replay-aligned": {"memory": 20, "alignment": "weight"},
     "replay-random": {"memory": "2/class", "selection": "random", "alignment": "unit"},
     "replay-closest": {"memory": 20, "selection": "closest", "alignment": "weight-clipped"},
-    "lwf": {"distillation": 3, "temperature_squared": False, "classification": "separated"},
+    "lwf": {"distillation": 3, "temperature_squared": False, "classification_loss": "separated"},
     "kd": {"memory": 20, "distillation": "dynamic"},
     "wa": {"memory": 20, "distillation": "dynamic", "alignment": "weight"},
     "wa-paper": {"memory": 20, "distillation": "recipe", "recipe": "paper", "alignment": "weight"},
@@ -274,7 +274,12 @@ METHODS = {
         "alignment": "bias",
         "held_out": 0.2,
     },
-    "ss-il": {"memory": 20, "distillation": 1, "classification": "separated", "form": "taskwise"},
+    "ss-il": {
+        "memory": 20,
+        "distillation": 1,
+        "classification_loss": "separated",
+        "distillation_loss": "taskwise",
+    },
     "joint": {"memory": "all", "start": "scratch"},
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from wa.analysis.metrics import expected_calibration_error, task_metrics, top_k
 from wa.checkpoint import classifier, read_checkpoint
-from wa.data.scenario import memory_per_class
+from wa.data.memory import Memory
 from wa.errors import UserError, program
 from wa.files import read_arrays, read_json, write_arrays, write_json
 from wa.methods.alignment import REPORT
@@ -61,7 +61,10 @@ def main() -> None:
     parser.add_argument("--alignment", required=True, help="alignment.json")
     parser.add_argument("--herding", nargs="?")
     parser.add_argument(
-        "--memory", default="0", help="exemplars in total, a class (20/class), or `all`"
+        "--memory",
+        type=Memory.parse,
+        default=Memory(),
+        help="exemplars in total (2000), for each class (20/class), or all; 0: none",
     )
     parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
     parser.add_argument("--metrics", required=True, help="to write: metrics.json")
@@ -85,9 +88,9 @@ def main() -> None:
             )
     if alignment["alignment"] != "none":
         scores["aligned"] = logits(args.model, test)
-    if args.memory != "0":
+    if args.memory.keeps:
         herding = read_ranking(args.herding)
-        kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
+        kept = exemplars(herding, args.memory.per_class(len(herding["counts"])))
         row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
         if (arrays["index"][row] != kept).any():
             raise UserError(f"{args.herding} ranks images that {args.features} lacks")

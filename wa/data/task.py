@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wa.data.batches import Images
 from wa.data.packed import read_dataset, verify
-from wa.data.scenario import memory_per_class, read_order
+from wa.data.scenario import read_order
 from wa.errors import UserError
 from wa.methods.selection import exemplars, read_ranking
 from wa.randomness import HOLD_OUT, key, uniform
@@ -60,9 +60,9 @@ class Task:
             for s in ("train", "test")
         }
         wanted = (label["train"] >= self.n_old) & (label["train"] < self.n_seen)
-        if args.memory == "all":
+        if args.memory.is_all:
             wanted = label["train"] < self.n_seen
-        elif self.n_old and args.memory != "0":
+        elif self.n_old and args.memory.keeps:
             if not args.herding:
                 raise UserError(
                     "--memory needs --herding, the ranking of the images of the earlier tasks"
@@ -74,7 +74,7 @@ class Task:
                 )
             if herding["ranking"].max() >= len(wanted):
                 raise UserError(f"{args.herding} ranks images that {args.data} lacks")
-            wanted[exemplars(herding, memory_per_class(args.memory, self.n_old))] = True
+            wanted[exemplars(herding, args.memory.per_class(self.n_old))] = True
         index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
         self.images = self.train = Images(args.data, "train", index, label["train"][index], device)
         self.held_out = np.zeros(len(index), bool)

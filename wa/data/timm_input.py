@@ -10,7 +10,6 @@ that here too a resumed training ends with the same bits, whatever the number of
 """
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,37 +18,28 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from wa.data.augmentations import parse_for_timm
 from wa.data.folders import is_folder, listing
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.randomness import uniform
-
-# What timm's create_transform can do, in its order.
-AUGMENTATION = re.compile(
-    r"resized-crop-(?P<size>\d+)(?P<flip> flip)?( jitter-(?P<jitter>[\d.]+-[\d.]+-[\d.]+)| (?P<policy>rand-\S+))?"
-    r"( erase-(?P<erase>[\d.]+)(?P<const>-const)?)?"
-)
 
 
 def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
     """timm's transform, a PIL image to a normalised float32 (3, S, S), for our names of augmentations."""
     from timm.data import create_transform
 
-    names = AUGMENTATION.fullmatch(" ".join(augmentation))
-    if not names:
-        raise UserError(
-            f"augmentation {' '.join(augmentation)}: `input: timm` takes resized-crop-S and then, in this order, flip,"
-            " jitter-B-C-S or rand-..., erase-P"
-        )
+    steps = parse_for_timm(augmentation)
+    erase_probability, erase_const = steps["erase"].values if "erase" in steps else (0.0, False)
     return create_transform(
-        int(names["size"]),
+        steps["resized-crop"].values[0],
         is_training=True,
         interpolation="bilinear",
-        hflip=0.5 if names["flip"] else 0.0,
-        color_jitter=tuple(map(float, names["jitter"].split("-"))) if names["jitter"] else None,
-        auto_augment=names["policy"],
-        re_prob=float(names["erase"] or 0),
-        re_mode="const" if names["const"] else "pixel",
+        hflip=0.5 if "flip" in steps else 0.0,
+        color_jitter=steps["jitter"].values if "jitter" in steps else None,
+        auto_augment=steps["rand"].name if "rand" in steps else None,
+        re_prob=erase_probability,
+        re_mode="const" if erase_const else "pixel",
         mean=tuple(mean),
         std=tuple(std),
     )

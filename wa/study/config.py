@@ -8,7 +8,6 @@ import difflib
 import itertools
 import reprlib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import yaml
@@ -17,9 +16,8 @@ from jsonschema.validators import extend
 
 from wa.errors import UserError
 from wa.files import read_text
-from wa.methods.alignment import ALIGNMENTS
+from wa.study.choices import RENAMED
 from wa.study.published import PUBLISHED
-from wa.study.settings import Settings
 
 LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
 
@@ -92,9 +90,10 @@ def explain(error) -> str:
     known = sorted(error.schema.get("properties", {}))
     if error.validator == "additionalProperties":
         unknown = sorted(error.instance.keys() - set(known))
-        close = difflib.get_close_matches(str(unknown[0]), known, 1) or [
-            k for k in known if k.startswith(str(unknown[0]))
-        ]
+        close = difflib.get_close_matches(str(unknown[0]), known, 1)
+        close = close or [k for k in known if k.startswith(str(unknown[0]))]
+        renamed = RENAMED.get(unknown[0])
+        close = [renamed] if renamed in known else close
         guess = f"; did you mean {close[0]!r}?" if close else "."
         return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
     if error.validator == "required":
@@ -119,28 +118,7 @@ def explain(error) -> str:
 def validate(config: dict) -> dict:
     """The config with all defaults, or a UserError that names the key."""
     config = plain(config)
-    schema = yaml.safe_load(SCHEMA.read_text())
-    training, method = (
-        schema["properties"]["training"]["properties"],
-        schema["properties"]["methods"]["additionalProperties"],
-    )
-    method["properties"]["alignment"]["enum"] = list(ALIGNMENTS)
-    for f in fields(Settings):  # the names of losses stand in one place
-        if f.name in ("classification", "form"):
-            method["properties"][f.name]["enum"] = list(f.metadata["choices"])
-    for section, without in (
-        (training["base"], ("base", "backbone", "bias", "pretrained")),
-        (method["properties"]["training"], ("base",)),
-    ):
-        section["additionalProperties"] = (
-            False  # the keys of training once more, but without defaults
-        )
-        section["properties"] = {
-            k: {w: x for w, x in v.items() if w != "default"}
-            for k, v in training.items()
-            if k not in without
-        }
-    method["properties"]["training"]["properties"]["base"] = training["base"]
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     errors = sorted(
         Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
     )

@@ -33,6 +33,8 @@ os.environ.setdefault(
 import torch
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.data.augmentations import output_size
+from wa.data.memory import Memory
 from wa.data.task import Task
 from wa.errors import UserError, program
 from wa.files import sha256, write_arrays, writing
@@ -41,12 +43,12 @@ from wa.models.model import CilModel, load_model
 from wa.randomness import INITIALIZE, REDRAW, key
 from wa.study.settings import Settings, add_options, from_options
 from wa.training import resume
-from wa.training.engine import Processes, Trainer, augmentation
+from wa.training.engine import Processes, Trainer
 
 
 def input_size(task: Task, settings: Settings) -> list[int]:
     """Height and width of the images that the backbone takes."""
-    size = augmentation(settings).size
+    size = output_size(settings.augmentation)
     return [size, size] if size else task.dataset["image_shape"][:2]
 
 
@@ -82,9 +84,7 @@ def build(
         what = "backbone, channels, classes a task, bias, size of images"
         raise UserError(f"{args.model} does not fit: it is ({what}) {have}, wanted is {want}")
     teacher = (
-        load_model(args.model)[0].requires_grad_(False).eval()
-        if settings.distillation != "0"
-        else None
+        load_model(args.model)[0].requires_grad_(False).eval() if settings.distillation else None
     )
     model.classifier.init = settings.classifier_init
     model.classifier.grow(task.sizes[-1])
@@ -107,7 +107,7 @@ def describe(args: argparse.Namespace, task: Task, settings: Settings, engine: d
         "mean": task.dataset["mean"],
         "std": task.dataset["std"],
         "settings": asdict(settings),
-        "memory": args.memory,
+        "memory": str(args.memory),
         "seed": args.seed,
         "parent_sha256": sha256(args.model) if args.model else None,
         "pretrained_sha256": sha256(settings.pretrained) if settings.pretrained else None,
@@ -144,8 +144,9 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--memory",
-        default="0",
-        help="exemplars in total, a class (20/class), or `all` (default: 0)",
+        type=Memory.parse,
+        default=Memory(),
+        help="exemplars in total (2000), for each class (20/class), or all (default: 0, none)",
     )
     parser.add_argument(
         "--model", nargs="?", type=Path, help="the previous task's model.safetensors"
