@@ -2,8 +2,8 @@
 
     parse(["crop-4", "flip"])  ->  [Step("crop-4", "crop", (4,)), Step("flip", "flip", ())]
 
-wa/data/augment.py makes transformations of these steps, and wa/data/timm_input.py makes timm's. To add an
-augmentation, add an entry to KINDS here and to TRANSFORMS in wa/data/augment.py.
+wa/data/augment.py makes transformations of these steps, and wa/data/timm_input.py makes timm's. To
+add an augmentation, add an entry to KINDS here and to TRANSFORMS in wa/data/augment.py.
 """
 
 import re
@@ -146,7 +146,8 @@ def check_images(names: Sequence[str], height: int, width: int, channels: int) -
     for step in parse(names):
         if KINDS[step.kind].needs_colour and channels != 3:
             raise UserError(
-                f"augmentation: {step.name} needs colour images (3 channels), but these have {channels}"
+                f"augmentation: {step.name} needs colour images (3 channels), but these have"
+                f" {channels}"
             )
         if step.kind == "resized-crop" and step.values[0] > side:
             raise UserError(f"augmentation: {step.name} is larger than the images, {shape}")
@@ -160,7 +161,7 @@ TIMM_ORDER = ("resized-crop", "flip", "jitter", "rand", "erase")  # in which tim
 
 
 def parse_for_timm(names: Sequence[str]) -> dict[str, Step]:
-    """The steps by their kind, for `input: timm`. Raises UserError if timm's transform does not act so."""
+    """The steps by their kind. Raises UserError if timm's create_transform cannot do them."""
     steps = parse(names)
     kinds = [step.kind for step in steps]
     fits = kinds[:1] == ["resized-crop"] and kinds == [k for k in TIMM_ORDER if k in kinds]

@@ -49,7 +49,7 @@ class Memory:
 
     @property
     def needs_ranking(self) -> bool:
-        """Whether a ranking says which images are kept. `all` keeps every image, so it needs none."""
+        """Whether a ranking says which images are kept. `all` keeps every image without one."""
         return self.keeps and not self.is_all
 
     def per_class(self, n_classes: int) -> int | None:

@@ -1,12 +1,14 @@
-"""`input: timm`: the original image files through timm's transforms in DataLoader workers, comparable with other code.
+"""`input: timm`: the original image files through timm's transforms, comparable with other code.
 
-By default a task trains on the packed squares (wa/data/task.py), several times as fast: benchmarks/input.py. Here each image is
-decoded anew, all of it, and cut, augmented and normalised by timm.data.create_transform with Pillow; features and evaluation
-still come from the packed squares, whose centre is what torchvision's Resize and CenterCrop give. There are as many workers
-as the training has threads (snakemake --set-threads train=8).
+By default a task trains on the packed squares (wa/data/task.py), which is several times as fast
+(benchmarks/input.py). Here each image file is decoded whole in each epoch, and
+timm.data.create_transform cuts, augments and normalises it with Pillow. Features and evaluation still come from the packed
+squares. Their centre is what torchvision's Resize and CenterCrop give. A training has as many
+DataLoader workers as threads (snakemake --set-threads train=8).
 
-timm draws from the global generators of Python, numpy and torch. They are seeded for each image by (seed, task, epoch, image), so
-that here too a resumed training ends with the same bits, whatever the number of workers.
+timm draws from the global generators of Python, numpy and torch. They are seeded for each image by
+(seed, task, epoch, image). So a resumed training ends with the same bits, whatever the number of
+workers.
 """
 
 import random
@@ -26,7 +28,7 @@ from wa.randomness import uniform
 
 
 def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
-    """timm's transform, a PIL image to a normalised float32 (3, S, S), for our names of augmentations."""
+    """timm's transform for our names: a PIL image to a normalised float32 (3, S, S)."""
     from timm.data import create_transform
 
     steps = parse_for_timm(augmentation)
@@ -56,7 +58,8 @@ class Originals(Dataset):
         by_class = listing(dataset["dataset"], path, dataset["classes"])[0]
         if [len(files) for files in by_class.values()] != dataset["train_counts"]:
             raise UserError(
-                f"{path} holds other numbers of images than were packed: delete the packed arrays, and run again"
+                f"{path} holds other numbers of images than were packed: delete the packed arrays,"
+                " and run again"
             )
         self.files = [file for files in by_class.values() for file in files]
         self.transform = transform(augmentation, dataset["mean"], dataset["std"])
@@ -71,7 +74,10 @@ class Originals(Dataset):
     def batches(
         self, key: Tensor, index: Sequence[Tensor], device: torch.device
     ) -> Iterator[Tensor]:
-        """The images of each of some batches of indices, on the device; key: of the epoch's augmentation, on the CPU."""
+        """The images of each batch of indices, on the device.
+
+        key: of the epoch's augmentation, on the CPU.
+        """
         seeds = [(uniform(key, some, 1).flatten() * 2**24).long().tolist() for some in index]
         batches = [
             list(zip(some.tolist(), seed, strict=True))

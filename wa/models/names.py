@@ -1,7 +1,7 @@
 """The names of backbones, checked without torch.
 
-timm and torchvision take seconds to import. So the names of their models are read from the source of
-the installed package: each model is a function with the decorator `register_model`.
+timm and torchvision take seconds to import. So the names of their models are read from the source
+of the installed package: each model is a function with the decorator `register_model`.
 """
 
 import difflib

@@ -27,8 +27,8 @@ STUDY = {
     ),
     "protocols": Key(
         REQUIRED,
-        "A list of `{base, increment}`: the number of classes of task 0, and of each later task. The "
-        "last task may be smaller. Base 0 is the field's B0: all tasks have the same size.",
+        "A list of `{base, increment}`: the number of classes of task 0, and of each later task. "
+        "The last task may be smaller. Base 0 is the field's B0: all tasks have the same size.",
         "[{base: 50, increment: 10}, {base: 0, increment: 20}]",
         schema={
             "type": "array",
@@ -77,9 +77,10 @@ STUDY = {
     ),
     "recipe": Key(
         "none",
-        "A published variant of WA (wa/study/published.py). Its settings are taken, and the keys of "
-        "`training` and of the methods go over them, key by key. `paper`: Zhao et al. `pycil`: PyCIL. "
-        "`tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the defaults.",
+        "A published variant of WA (wa/study/published.py). Its settings are taken, and the keys "
+        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. `pycil`: "
+        "PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the "
+        "defaults.",
         "pycil",
         choices="wa.study.published.PUBLISHED",
     ),
@@ -88,36 +89,37 @@ STUDY = {
 DATA = {
     "dataset": Key(
         REQUIRED,
-        "`digits`, `cifar10`, `cifar100`, `imagenet100`, `imagenet1000`, or any name of yours for the "
-        "folder of images at `path`. The packed arrays are in `results/data/<dataset>/`, or in "
-        "`results/data/<dataset>-<cache_size>/`. All studies with the same dataset and cache_size share "
-        "them.",
+        "`digits`, `cifar10`, `cifar100`, `imagenet100`, `imagenet1000`, or any name of yours for "
+        "the folder of images at `path`. The packed arrays are in `results/data/<dataset>/`, or "
+        "in `results/data/<dataset>-<cache_size>/`. All studies with the same dataset and "
+        "cache_size share them.",
         "cifar100",
         schema={"type": "string", "pattern": NAME},
     ),
     "path": Key(
         "data",
         "The folder of the raw data set. If it holds `train/CLASS/*` and `test/CLASS/*` (or "
-        "`val/CLASS/*`), it is read as a folder of images. Otherwise CIFAR is looked for in it, as `cifar-100-python/` or "
-        "`cifar-10-batches-py/`, and downloaded into it when it is absent. For ImageNet it holds "
-        "`train/WNID/*.JPEG` and `val/WNID/*.JPEG`.",
+        "`val/CLASS/*`), it is read as a folder of images. Otherwise CIFAR is looked for in it, "
+        "as `cifar-100-python/` or `cifar-10-batches-py/`, and downloaded into it when it is "
+        "absent. For ImageNet it holds `train/WNID/*.JPEG` and `val/WNID/*.JPEG`.",
         "/data/pets",
         schema={"type": "string"},
         reruns=False,
     ),
     "cache_size": Key(
         None,
-        "The side, in pixels, of the square that is kept of each image of a folder. The shorter side "
-        "is resized to it, and the centre is cut out. Photographs of several sizes need it. By "
-        "default images stay as they are, but those of ImageNet become 256.",
+        "The side, in pixels, of the square that is kept of each image of a folder. The shorter "
+        "side is resized to it, and the centre is cut out. Photographs of several sizes need it. "
+        "By default images stay as they are, but those of ImageNet become 256.",
         "256",
         schema={"type": ["integer", "null"], "minimum": 8, "maximum": 4096},
     ),
     "classes": Key(
         [],
-        "The classes to read from a folder of images, in this order, by the names of their folders. "
-        "By default all, in the order of their names. For `imagenet100` the first hundred in the folder "
-        "of ImageNet. A study with another list needs another name for its dataset.",
+        "The classes to read from a folder of images, in this order, by the names of their "
+        "folders. By default all, in the order of their names. For `imagenet100` the first "
+        "hundred in the folder of ImageNet. A study with another list needs another name for its "
+        "dataset.",
         "[cat, dog]",
         schema={"type": "array", "uniqueItems": True, "items": {"type": "string"}},
     ),
@@ -127,8 +129,8 @@ METHOD = {
     "memory": Key(
         0,
         "The exemplars that are kept of old classes. A number such as `2000` is a total, shared "
-        "equally by the classes seen so far. `20/class` is a number for each class. `0` keeps none, and "
-        "`all` keeps every image.",
+        "equally by the classes seen so far. `20/class` is a number for each class. `0` keeps "
+        "none, and `all` keeps every image.",
         "2000",
         schema={
             "anyOf": [
@@ -147,16 +149,17 @@ METHOD = {
     **METHOD_KEYS,
     "alignment": Key(
         "none",
-        "What is done to the classifier after training, a name in wa/methods/alignment.py. `none`: "
-        "nothing. `weight`: weight aligning. `weight-clipped`: the same after negative weights are set "
-        "to 0. `unit`: rows of length 1. `bias`: BiC's correction, which needs `held_out`.",
+        "What is done to the classifier after training, a name in wa/methods/alignment.py. "
+        "`none`: nothing. `weight`: weight aligning. `weight-clipped`: the same after negative "
+        "weights are set to 0. `unit`: rows of length 1. `bias`: BiC's correction, which needs "
+        "`held_out`.",
         "weight",
         choices="wa.methods.alignment.ALIGNMENTS",
     ),
     "classifier": Key(
         "linear",
-        "Which classifier stands for the method in figures and tables. `linear`: the one that "
-        "was trained. `nme`: the nearest mean of exemplars, which needs a memory. Every classifier is "
+        "Which classifier stands for the method in figures and tables. `linear`: the one that was "
+        "trained. `nme`: the nearest mean of exemplars, which needs a memory. Every classifier is "
         "evaluated anyway.",
         "nme",
         choices=("linear", "nme"),
@@ -200,8 +203,8 @@ RUN = {
     ),
     "test_every": Key(
         0,
-        "The log of a training gives the accuracy on the test images every this many epochs. 0: never. "
-        "Nothing is chosen by it.",
+        "The log of a training gives the accuracy on the test images every this many epochs. 0: "
+        "never. Nothing is chosen by it.",
         "10",
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
@@ -209,7 +212,8 @@ RUN = {
     "draft": Key(
         False,
         "Whether to draw what exists of a study that is not finished, into "
-        "`results/<experiment>/draft/`, and to run nothing else: `snakemake --cores 2 --config draft=True`.",
+        "`results/<experiment>/draft/`, and to run nothing else: `snakemake --cores 2 --config "
+        "draft=True`.",
         "true",
         schema={"type": "boolean"},
         reruns=False,
@@ -220,12 +224,13 @@ RUN = {
 METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
 TRAINING_MEANING = "How to train: the settings of every training of the study."
 BASE_MEANING = (
-    "The settings that differ for task 0, and for trainings from scratch. The keys of `training`, but "
+    "The settings that differ for task 0, and for trainings from scratch. The keys of `training`, "
+    "but"
     f"not {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
 )
 METHOD_TRAINING_MEANING = (
-    "The settings of `training` that differ for this method. A method whose task 0 differs from the "
-    "study's has a folder of its own for it, named after the difference."
+    "The settings of `training` that differ for this method. A method whose task 0 differs from "
+    "the study's has a folder of its own for it, named after the difference."
 )
 
 # The keys that say where and how a study runs, not what it is. A change of them reruns nothing.

@@ -1,6 +1,6 @@
 """Read a config, check it against the schema, and fill in defaults and recipes.
 
-Every error is one line that names the key, what is wrong, and what would be right.
+Every error is one line. It names the key, and says what is wrong and what would be right.
 """
 
 import copy
@@ -31,24 +31,26 @@ Validator = extend(Draft202012Validator, type_checker=INTEGERS)
 
 
 def read_config(path: str | Path) -> object:
-    """What a config file says; no tag in it makes anything but plain values."""
+    """What a config file says. No tag in it can make anything but plain values."""
     try:
         return yaml.safe_load(read_text(path))
     except (OSError, UserError):
         raise
-    except Exception as error:  # PyYAML raises a dozen kinds for values that are none
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # PyYAML raises a dozen kinds of errors
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
 
 
 def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> object:
-    """A copy of a config in plain dicts with keys that are text, and plain lists; a UserError if it cannot be one.
+    """A copy of a config in plain dicts, whose keys are text, and plain lists.
 
-    An alias of YAML costs a few bytes and stands for any size, or for what it is itself a part of.
+    Raises UserError if that is not possible. An alias of YAML costs a few bytes, but it can stand
+    for any amount of data, or for something that contains the alias itself.
     """
     count = count or itertools.count()
     if depth > LARGEST["depth"] or next(count) > LARGEST["values"]:
         raise UserError(
-            f"config: it has more than {LARGEST['values']} values, or more than {LARGEST['depth']} levels"
+            f"config: it has more than {LARGEST['values']} values, or more than"
+            f" {LARGEST['depth']} levels"
         )
     if isinstance(value, dict):
         return {
@@ -59,13 +61,17 @@ def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> 
         return [plain(v, depth + 1, count) for v in value]
     if isinstance(value, str) and (len(value) > LARGEST["characters"] or not value.isprintable()):
         raise UserError(
-            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or cannot be printed"
+            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or"
+            " cannot be printed"
         )
     if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
-        raise UserError(f"config: {reprlib.repr(value)} is no number that can be meant")
+        raise UserError(
+            f"config: {reprlib.repr(value)} is not a possible number (allowed: -1e15 to 1e15)"
+        )
     if not isinstance(value, (str, int, float, type(None))):
         raise UserError(
-            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes if it is a name"
+            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes"
+            " if it is a name"
         )
     return value
 
@@ -130,8 +136,11 @@ def validate(config: dict) -> dict:
 
 
 def merged(sections: Iterable[dict]) -> dict:
-    """Sections `training`, the later over the earlier. `base` becomes all settings of task 0; what a section says holds for
-    task 0 too, unless its own `base` says otherwise."""
+    """Sections `training`, each over the one before.
+
+    `base` becomes all settings of task 0. What a section says holds for task 0 too, unless its own
+    `base` says otherwise.
+    """
     later, base = {}, {}
     for section in sections:
         settings = {k: v for k, v in section.items() if k != "base"}
@@ -141,7 +150,7 @@ def merged(sections: Iterable[dict]) -> dict:
 
 
 def apply_recipes(config: dict) -> None:
-    """Put the settings of the recipes that a config names under the config's own, for the study and for each method."""
+    """Put the settings of the recipes that a config names under the config's own settings."""
     study, own = config.get("recipe", "none"), config.get("training", {})
     for name, method in config["methods"].items():
         recipe = PUBLISHED[study if method.get("recipe", "study") == "study" else method["recipe"]]
@@ -149,7 +158,8 @@ def apply_recipes(config: dict) -> None:
         if method.get("distillation") == "recipe":
             if "distillation" not in recipe["method"]:
                 raise UserError(
-                    f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance recipe: pycil"
+                    f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance"
+                    " recipe: pycil"
                 )
             del method["distillation"]
             method |= recipe["method"] | method

@@ -1,7 +1,7 @@
 """What a person must know of one key of a config.
 
 The schema, the page docs/config.md, and the help of the command line are made of these. The keys
-themselves are in wa/study/settings.py (settings of a training) and wa/study/choices.py (all others).
+themselves are in wa/study/settings.py (settings of a training) and wa/study/choices.py (the rest).
 """
 
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ class Key:
     """One key of a config.
 
     choices: the names that are possible, or the dotted name of the table that holds them
-    (`wa.methods.loss.CLASSIFICATION`). The table is imported only when its names are needed, because
-    some tables import torch. schema: the type and range, as JSON Schema. With both, a value is one
-    of the names or fits the schema.
+    (`wa.methods.loss.CLASSIFICATION`). The table is imported only when its names are needed,
+    because some tables import torch. schema: the type and range, as JSON Schema. With both, a value
+    is one of the names or fits the schema.
     """
 
     default: object

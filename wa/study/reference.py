@@ -2,8 +2,8 @@
 
     python -m wa.study.reference
 
-The source is wa/study/settings.py and wa/study/choices.py. Names of losses, alignments, backbones and
-so on are read from their tables. Run this after an edit of any of them; a test compares.
+The source is wa/study/settings.py and wa/study/choices.py. Names of losses, alignments, backbones
+and so on are read from their tables. Run this after an edit of any of them. A test compares.
 """
 
 import argparse
@@ -149,18 +149,18 @@ def describe(path: str, key: Key) -> str:
         f"- Allowed: {allowed(key.json_schema())}",
         f"- Example: `{name}: {key.example}`",
     ]
-    meaning = textwrap.fill(key.meaning, 98, break_on_hyphens=False, break_long_words=False)
-    return f"### {path}\n\n{meaning}\n\n" + "\n".join(facts)
+    lines = "\n".join(wrapped(fact, "  ") for fact in facts)
+    return f"### {path}\n\n{wrapped(key.meaning)}\n\n{lines}"
 
 
 def training_keys() -> list[str]:
-    """The parts of the page about the settings of a training, with a table of the augmentations."""
+    """The parts of the page about the settings of a training, with a list of the augmentations."""
     parts = []
     for name, key in TRAINING_KEYS.items():
         parts.append(describe(f"training.{name}", key))
         if name == "augmentation":
-            rows = [f"| `{kind.spelling}` | {kind.meaning} |" for kind in KINDS.values()]
-            parts.append("\n".join(["| name | what it does |", "| --- | --- |", *rows]))
+            rows = [f"- `{kind.spelling}`: {kind.meaning}" for kind in KINDS.values()]
+            parts.append("\n".join(wrapped(row, "  ") for row in rows))
     return parts
 
 
@@ -191,8 +191,8 @@ def page() -> str:
                 "- Example: `base: {epochs: 200, weight_decay: 0.0005}`",
                 "## How it runs",
                 wrapped(
-                    "These keys say where and how a study runs, not what it is. A change of them reruns"
-                    f" nothing: {', '.join(choices.RERUNS_NOTHING)}."
+                    "These keys say where and how a study runs, not what it is. A change of them"
+                    f" reruns nothing: {', '.join(choices.RERUNS_NOTHING)}."
                 ),
                 *(describe(name, key) for name, key in choices.RUN.items()),
             ]
@@ -201,8 +201,11 @@ def page() -> str:
     )
 
 
-def wrapped(text: str) -> str:
-    return textwrap.fill(text, 98, break_on_hyphens=False, break_long_words=False)
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph in lines of at most 98 columns. indent: of all lines but the first."""
+    return textwrap.fill(
+        text, 98, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 INTRODUCTION = """\
@@ -221,10 +224,10 @@ training:
   epochs: 20
 ```
 
-Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a default.
-The study is the product orders x seeds x protocols x methods. Add a value to any of them and run
-again: only what is new runs. An unknown key, or a value that is not possible, is refused before
-anything runs."""
+Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a
+default. The study is the product orders x seeds x protocols x methods. Add a value to any of them
+and run again: only what is new runs. An unknown key, or a value that is not possible, is refused
+before anything runs."""
 
 METHODS = """\
 `methods` gives each method a name and its choices. A choice that is left out does nothing, so

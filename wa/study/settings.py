@@ -1,8 +1,9 @@
 """The settings of one training: every value that changes its result.
 
 Each setting is written once, here: name, type, default, range, meaning, and an example. From this
-`python -m wa.study.reference` makes the schema of configs and docs/config.md. `add_options` makes the
-options of `python -m wa.training.train`. The defaults are those of the PyTorch tutorial for CIFAR-100.
+`python -m wa.study.reference` makes the schema of configs and docs/config.md. `add_options` makes
+the options of `python -m wa.training.train`. The defaults are those of the PyTorch tutorial for
+CIFAR-100.
 """
 
 import argparse
@@ -38,32 +39,33 @@ def setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """Equal settings are equal objects: 1 becomes 1.0 where a number is meant, and -0.0 becomes 0.0.
+    """Equal settings are equal objects: 1 becomes 1.0 where a number is meant, and -0.0 becomes 0.
 
     Raises UserError for a value of another type. `check` looks at what the values say together.
     """
 
     backbone: str = setting(
         "resnet32",
-        "The network. `resnet8` (for the digits) to `resnet110` are the ResNets for CIFAR. `resnet18` "
-        "has a first convolution of 3x3. Any model of timm (`timm/resnet18`) or torchvision "
-        "(`torchvision/resnet18`) works too, without its classifier. A vision transformer is made for "
-        "the size of your images. Weights are drawn anew, and nothing is downloaded.",
+        "The network. `resnet8` (for the digits) to `resnet110` are the ResNets for CIFAR. "
+        "`resnet18` has a first convolution of 3x3. Any model of timm (`timm/resnet18`) or "
+        "torchvision (`torchvision/resnet18`) works too, without its classifier. A vision "
+        "transformer is made for the size of your images. Weights are drawn anew, and nothing is "
+        "downloaded.",
         "timm/vit_tiny_patch16_224",
         choices="wa.models.resnet.BACKBONES",
         schema={"type": "string", "pattern": f"^{names.FOREIGN.pattern}$"},
     )
     pretrained: str = setting(
         "",
-        "A file of weights that the backbone begins with: a `.safetensors` file, or a `.pth` file that "
-        "holds only tensors. Nothing is downloaded.",
+        "A file of weights that the backbone begins with: a `.safetensors` file, or a `.pth` file "
+        "that holds only tensors. Nothing is downloaded.",
         "weights/resnet18.safetensors",
     )
     bias: bool = setting(True, "Whether the classifier has biases.", "false")
     classifier_init: str = setting(
         "torch",
-        "How the rows of new classes are drawn. `torch`: as nn.Linear draws them. `kaiming`: longer by "
-        "a factor sqrt(3), with biases of zero, as PyCIL draws them.",
+        "How the rows of new classes are drawn. `torch`: as nn.Linear draws them. `kaiming`: "
+        "longer by a factor sqrt(3), with biases of zero, as PyCIL draws them.",
         "kaiming",
         choices=("torch", "kaiming"),
     )
@@ -86,8 +88,8 @@ class Settings:
     )
     schedule: str = setting(
         "cosine",
-        "How the learning rate falls, epoch by epoch. `cosine`: along half a cosine, to 0. `step`: by "
-        "the factor `lr_decay` at each of the `milestones`. `constant`: not at all.",
+        "How the learning rate falls, epoch by epoch. `cosine`: along half a cosine, to 0. "
+        "`step`: by the factor `lr_decay` at each of the `milestones`. `constant`: not at all.",
         "step",
         choices="wa.training.schedule.SCHEDULES",
     )
@@ -101,8 +103,8 @@ class Settings:
     milestones: tuple[int, ...] = setting(
         (),
         "The epochs at which the schedule `step` multiplies the learning rate by `lr_decay`. They "
-        "must rise. A milestone beyond the last epoch is allowed and has no effect, so that a published "
-        "recipe can be cut short.",
+        "must rise. A milestone beyond the last epoch is allowed and has no effect, so that a "
+        "published recipe can be cut short.",
         "[60, 100, 140]",
         items={"type": "integer", "minimum": 1, "maximum": 1_000_000},
         maxItems=1000,
@@ -125,18 +127,19 @@ class Settings:
     )
     augmentation: tuple[str, ...] = setting(
         ("crop-4", "flip", "rand-m9-mstd0.5-inc1"),
-        f"What is done to the images, in order. Known are {augmentations.KNOWN}. RandAugment and jitter "
-        "need colour images. resized-crop must be the first, and erase the last.",
+        f"What is done to the images, in order. Known are {augmentations.KNOWN}. "
+        "RandAugment and jitter need colour images. A resized crop must be the first, and erasing "
+        "the last.",
         "[resized-crop-224, flip, erase-0.25]",
         items={"type": "string", "maxLength": 100},
         maxItems=20,
     )
     input: str = setting(
         "packed",
-        "Which images are trained on. `packed`: the packed images, augmented on the device. `timm`: "
-        "the original files of a folder of images. timm's create_transform decodes and augments them in "
-        "as many DataLoader workers as a training has threads. That is several times slower, for "
-        "results comparable with other code.",
+        "Which images are trained on. `packed`: the packed images, augmented on the device. "
+        "`timm`: the original files of a folder of images. timm's create_transform decodes and "
+        "augments them in as many DataLoader workers as a training has threads. That is several "
+        "times slower, for results comparable with other code.",
         "timm",
         choices=("packed", "timm"),
     )
@@ -162,7 +165,8 @@ class Settings:
     )
     sync_batch_norm: bool = setting(
         False,
-        "Whether batch-norm takes the statistics of all processes of a training together. GPUs only.",
+        "Whether batch-norm takes the statistics of all processes of a training together. GPUs "
+        "only.",
         "true",
     )
     start: str = setting(
@@ -182,24 +186,26 @@ class Settings:
     classification_loss: str = setting(
         "softmax",
         "The loss of classification, a name in wa/methods/loss.py. `softmax`: the cross-entropy "
-        "over all classes. `separated`: among the old classes for an image of an old class, and among "
-        "the new ones for a new class (SS-IL; without a memory, LwF).",
+        "over all classes. `separated`: among the old classes for an image of an old class, and "
+        "among the new ones for a new class (SS-IL; without a memory, LwF).",
         "separated",
         choices="wa.methods.loss.CLASSIFICATION",
         section="methods",
     )
     distillation: float | str = setting(
         0.0,
-        "lambda, the weight of the distillation. `dynamic` is n_old / n_seen. `recipe` takes what the "
-        "recipe says, with its `mix`, `temperature` and `temperature_squared`. 0 is no distillation.",
+        "lambda, the weight of the distillation. `dynamic` is n_old / n_seen. `recipe` takes what "
+        "the recipe says, with its `mix`, `temperature` and `temperature_squared`. 0 is no "
+        "distillation.",
         "dynamic",
         schema={"anyOf": [{"type": "number", "minimum": 0}, {"enum": [DYNAMIC, "recipe"]}]},
         section="methods",
     )
     distillation_loss: str = setting(
         "softmax",
-        "The loss of distillation, a name in wa/methods/loss.py. `softmax`: the divergence over all "
-        "old classes. `taskwise`: the sum of the divergences over the classes of each old task (SS-IL).",
+        "The loss of distillation, a name in wa/methods/loss.py. `softmax`: the divergence over "
+        "all old classes. `taskwise`: the sum of the divergences over the classes of each old "
+        "task (SS-IL).",
         "taskwise",
         choices="wa.methods.loss.DISTILLATION",
         section="methods",
@@ -213,7 +219,8 @@ class Settings:
     )
     temperature_squared: bool = setting(
         True,
-        "Whether the distillation is multiplied by T^2, the temperature squared (Hinton et al., 2015).",
+        "Whether the distillation is multiplied by T^2, the temperature squared (Hinton et al., "
+        "2015).",
         "false",
         section="methods",
     )
@@ -279,7 +286,7 @@ class Settings:
         return cls(**values)
 
     def flags(self) -> str:
-        """The command-line options for what differs from the defaults, in the order of the fields."""
+        """The command-line options for what differs from the defaults, in the fields' order."""
         words = []
         for f in fields(self):
             value, name = getattr(self, f.name), f.name.replace("_", "-")

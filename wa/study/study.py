@@ -161,7 +161,8 @@ class Study:
             )
         if method["alignment"] == "bias" and not settings.held_out:
             raise UserError(
-                "alignment: bias is fitted on held-out images, so it needs held_out, for instance 0.1"
+                "alignment: bias is fitted on held-out images, so it needs held_out, for instance"
+                " 0.1"
             )
         if method["alignment"] == "bias" and not settings.bias:
             raise UserError("alignment: bias needs a classifier with biases (training.bias: true)")

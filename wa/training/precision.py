@@ -1,8 +1,8 @@
 """Arithmetic: which precision the convolutions use.
 
-`auto` is bfloat16 if the hardware computes with it, else float32. A GPU says so itself. A CPU has it if
-it lists the instructions avx512_bf16 or amx_bf16. So machines of one kind use one arithmetic. Emulated
-bfloat16 is slower than float32, so it is never chosen.
+`auto` is bfloat16 if the hardware computes with it, else float32. A GPU says so itself. A CPU has
+it if it lists the instructions avx512_bf16 or amx_bf16. So machines of one kind use one arithmetic.
+Emulated bfloat16 is slower than float32, so it is never chosen.
 """
 
 from pathlib import Path
