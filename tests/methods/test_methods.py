@@ -1,6 +1,7 @@
 """What methods do in a training, by a step or two in this process; and every method through the workflow on the digits."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -231,6 +232,12 @@ def test_the_example_of_the_documentation(tmp_path):
         shutil.copy(ROOT / file, tmp_path / "checkout" / file)
     subprocess.run(
         ["git", "apply", "-"], input=patch, text=True, check=True, cwd=tmp_path / "checkout"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "wa.study.reference"],
+        check=True,
+        cwd=tmp_path / "checkout",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "checkout")},
     )
     config = small_study() | {"protocols": [{"base": 6, "increment": 4}]} | yaml.safe_load(methods)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))

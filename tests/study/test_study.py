@@ -29,11 +29,11 @@ BAD = [
     (
         "methods.wa.alignment",
         "weigth",
-        "methods.wa.alignment: 'weigth' is not possible; possible: none, weight, weight-clipped",
+        "methods.wa.alignment: 'weigth' is not a valid value; possible: none, weight, weight-clipped",
     ),
     ("methods.lucir", None, "methods.lucir is empty"),
     ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
-    ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not possible"),
+    ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not a valid value"),
     ("protocols", [{"base": 8, "increment": 3}], "base 8 + increment 3 do not fit 10 classes"),
     ("protocols", [{"base": 11, "increment": 1}], "base 11 + increment 1 do not fit 10 classes"),
     (
@@ -54,12 +54,16 @@ BAD = [
         5000,
         "training.batch_size: 5000 is more than the 840 images of task 0",
     ),
-    ("training.backbone", "resnet19", "'resnet19' is not possible. The network. `resnet8`"),
-    ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not possible"),
+    (
+        "training.backbone",
+        "resnet19",
+        "'resnet19' is not a valid value; possible: resnet8, resnet20",
+    ),
+    ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not a valid value"),
     (
         "methods.wa.distillation_loss",
         "kl",
-        "methods.wa.distillation_loss: 'kl' is not possible; possible: softmax, taskwise",
+        "methods.wa.distillation_loss: 'kl' is not a valid value; possible: softmax, taskwise",
     ),
     ("methods.wa.form", "taskwise", "unknown key 'form'; did you mean 'distillation_loss'?"),
     (
@@ -118,7 +122,7 @@ BAD = [
     (
         "methods.wa.recipe",
         "pycyl",
-        "methods.wa.recipe: 'pycyl' is not possible; possible: study, none, paper, pycil",
+        "methods.wa.recipe: 'pycyl' is not a valid value; possible: study, none, paper, pycil",
     ),
     ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
     (
@@ -149,8 +153,8 @@ BAD = [
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
-    ("experiment", "../elsewhere", "experiment: '../elsewhere' is not possible"),
-    ("experiment", "data", "experiment: 'data' is not possible"),
+    ("experiment", "../elsewhere", "experiment: '../elsewhere' is not a valid name"),
+    ("experiment", "data", "experiment: 'data' is reserved; choose another name"),
     ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
 ]
 

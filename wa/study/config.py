@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from wa.errors import UserError
 from wa.files import read_text
-from wa.study.choices import RENAMED
+from wa.study.choices import NAME, RENAMED
 from wa.study.published import PUBLISHED
 
 LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
@@ -90,35 +90,47 @@ def set_defaults(value: object, schema: dict) -> None:
             set_defaults(item, sub)
 
 
-def explain(error) -> str:
+def explain(error: ValidationError) -> str:
     """One line for an error of jsonschema: the key, what is wrong, what would be right."""
     where = ".".join(str(p) for p in error.absolute_path) or "at the top"
-    known = sorted(error.schema.get("properties", {}))
     if error.validator == "additionalProperties":
-        unknown = sorted(error.instance.keys() - set(known))
-        close = difflib.get_close_matches(str(unknown[0]), known, 1)
-        close = close or [k for k in known if k.startswith(str(unknown[0]))]
-        renamed = RENAMED.get(unknown[0])
-        close = [renamed] if renamed in known else close
-        guess = f"; did you mean {close[0]!r}?" if close else "."
-        return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
+        return f"{where}: {unknown_key(error)}"
     if error.validator == "required":
         return f"{where}: {error.message}"
-    if error.validator == "type" and error.instance is None:
-        return f"{where} is empty: {error.schema.get('description', 'give it a value')}"
-    message = error.message
-    if error.validator in ("anyOf", "enum", "pattern", "not", "propertyNames"):
-        message = f"{error.instance!r} is not possible"
-        if "enum" in error.schema:
-            message += f"; possible: {', '.join(map(str, error.schema['enum']))}"
-    elif (
-        isinstance(error.instance, str)
-        and error.validator == "type"
-        and "number" in error.schema["type"]
-    ):
-        message += " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
     hint = error.schema.get("description", "")
-    return f"{where}: {message}. {hint}".strip()
+    if error.validator == "type" and error.instance is None:
+        return f"{where} is empty: {hint or 'give it a value'}"
+    return f"{where}: {invalid_value(error)}. {hint}".strip()
+
+
+def unknown_key(error: ValidationError) -> str:
+    """What is wrong with a key that the schema does not know, and which key may be meant."""
+    known = sorted(error.schema["properties"])
+    unknown = min(error.instance.keys() - set(known))
+    close = difflib.get_close_matches(unknown, known, 1)
+    close += [key for key in known if key.startswith(unknown)]
+    if RENAMED.get(unknown) in known:
+        close = [RENAMED[unknown]]
+    guess = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown key {unknown!r}{guess} Known: {', '.join(known)}"
+
+
+def invalid_value(error: ValidationError) -> str:
+    """What is wrong with a value."""
+    value, schema = error.instance, error.schema
+    if error.validator == "not":
+        return f"{value!r} is reserved; choose another name"
+    if NAME in (schema.get("pattern"), schema.get("propertyNames", {}).get("pattern")):
+        return f"{value!r} is not a valid name; it may hold letters, digits, '.', '_' and '-' only"
+    if error.validator in ("anyOf", "enum", "pattern"):
+        possible = schema.get("enum", [])
+        for each in schema.get("anyOf", []):
+            possible = possible + each.get("enum", [])
+        names = f"; possible: {', '.join(map(str, possible))}" if possible else ""
+        return f"{value!r} is not a valid value{names}"
+    if error.validator == "type" and isinstance(value, str) and "number" in schema["type"]:
+        return f"{error.message} (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+    return error.message
 
 
 def validate(config: dict) -> dict:
