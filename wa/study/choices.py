@@ -61,7 +61,10 @@ STUDY = {
         "{mine: [3, 0, 2, 1, 4, 5, 6, 7, 8, 9]}",
         schema={
             "type": "object",
-            "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$"},
+            "propertyNames": {
+                "description": "A name begins with a letter; letters, digits, _ and - follow.",
+                "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$",
+            },
             "additionalProperties": {"type": "array", "items": {"type": "integer"}},
         },
     ),

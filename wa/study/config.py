@@ -120,7 +120,7 @@ def invalid_value(error: ValidationError) -> str:
     value, schema = error.instance, error.schema
     if error.validator == "not":
         return f"{value!r} is reserved; choose another name"
-    if NAME in (schema.get("pattern"), schema.get("propertyNames", {}).get("pattern")):
+    if error.validator == "pattern" and schema["pattern"] == NAME:
         return f"{value!r} is not a valid name; it may hold letters, digits, '.', '_' and '-' only"
     if error.validator in ("anyOf", "enum", "pattern"):
         possible = schema.get("enum", [])
