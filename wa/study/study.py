@@ -119,7 +119,7 @@ class Study:
             t.path: t for t in self.base_tasks()
         }
 
-    def memory(self, method: str | None) -> Memory:
+    def memory_of(self, method: str | None) -> Memory:
         """The memory of a method. Task 0 belongs to no method and has none."""
         return Memory.parse(self.config["methods"][method]["memory"] if method else None)
 
@@ -127,7 +127,7 @@ class Study:
         """Refuse choices that cannot be, alone or together."""
         for name, method in self.config["methods"].items():
             try:
-                self.check_method(self.memory(name), self.settings(name), method)
+                self.check_method(self.memory_of(name), self.settings(name), method)
             except UserError as error:
                 raise UserError(f"config: methods.{name}.{error}") from None
 
