@@ -15,7 +15,7 @@ def test_names_become_steps():
     steps = parse(names)
     assert [step.name for step in steps] == names
     assert [step.kind for step in steps] == [
-        "resized-crop", "crop", "flip", "brightness", "jitter", "erase",
+        "resized", "crop", "flip", "brightness", "jitter", "erase",
     ]  # fmt: skip
     values = [step.values for step in steps]
     assert values == [(32,), (4,), (), (0.25,), (0.4, 0.3, 0.2), (1.0, False)]
@@ -70,7 +70,7 @@ def test_what_images_allow():
 
 def test_timm_has_an_order_of_its_own():
     given = parse_for_timm(["resized-crop-32", "flip", "rand-m9", "erase-0.5"])
-    assert list(given) == ["resized-crop", "flip", "rand", "erase"]
+    assert list(given) == ["resized", "flip", "rand", "erase"]
     for names in (["flip", "resized-crop-32"], ["resized-crop-32", "erase-1", "flip"], []):
         with pytest.raises(UserError):
             parse_for_timm(names)

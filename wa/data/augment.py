@@ -547,7 +547,7 @@ def make_rand(*policy: float) -> tuple[Callable, int]:
 # kind of step -> its values -> the transformation, and how many uniform numbers it needs for each
 # image. Erasing is not here: it acts later, on normalised images.
 TRANSFORMS = {
-    "resized-crop": make_resized_crop,
+    "resized": make_resized_crop,
     "crop": make_crop,
     "flip": make_flip,
     "brightness": make_brightness,

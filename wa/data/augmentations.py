@@ -20,40 +20,49 @@ class Kind(NamedTuple):
 
     spelling: str
     pattern: str  # each group is a value of the step
-    meaning: str
+    help: str
     needs_colour: bool = False
 
 
+RESIZED_CROP = Kind(
+    "resized-crop-S",
+    r"resized-crop-([1-9][0-9]{0,3})",
+    help="torchvision's RandomResizedCrop to S pixels. It must be the first. Models are then "
+    "evaluated on the centre of S pixels, after a resize to S / 0.875.",
+)
+CROP = Kind("crop-P", r"crop-([0-9]{1,3})", help="Pad by P pixels of zeros, then crop at random.")
+FLIP = Kind("flip", r"flip", help="Flip horizontally, for half of the images.")
+BRIGHTNESS = Kind(
+    "brightness-B", rf"brightness-{NUMBER}", help="torchvision's ColorJitter of the brightness."
+)
+JITTER = Kind(
+    "jitter-B-C-S",
+    rf"jitter-{NUMBER}-{NUMBER}-{NUMBER}",
+    help="torchvision's ColorJitter of brightness, contrast and saturation. Colour images only.",
+    needs_colour=True,
+)
+RAND_AUGMENT = Kind(
+    "rand-mM-nN-pP-mstdD-mmaxX-inc1",
+    r"rand(?:-.*)?",
+    help="timm's RandAugment, for instance `rand-m9-mstd0.5-inc1`. Colour images only.",
+    needs_colour=True,
+)
+ERASE = Kind(
+    "erase-P",
+    rf"erase-{NUMBER}(-const)?",
+    help="timm's RandomErasing with probability P. The rectangle is filled with noise, or with "
+    "zeros by `erase-P-const`. It must be the last.",
+)
+
+# The key is the first word of the names.
 KINDS = {
-    "resized-crop": Kind(
-        "resized-crop-S",
-        r"resized-crop-([1-9][0-9]{0,3})",
-        "torchvision's RandomResizedCrop to S pixels. It must be the first. Models are then "
-        "evaluated on the centre of S pixels, after a resize to S / 0.875.",
-    ),
-    "crop": Kind("crop-P", r"crop-([0-9]{1,3})", "Pad by P pixels of zeros, then crop at random."),
-    "flip": Kind("flip", r"flip", "Flip horizontally, for half of the images."),
-    "brightness": Kind(
-        "brightness-B", rf"brightness-{NUMBER}", "torchvision's ColorJitter of the brightness."
-    ),
-    "jitter": Kind(
-        "jitter-B-C-S",
-        rf"jitter-{NUMBER}-{NUMBER}-{NUMBER}",
-        "torchvision's ColorJitter of brightness, contrast and saturation. Colour images only.",
-        needs_colour=True,
-    ),
-    "rand": Kind(
-        "rand-mM-nN-pP-mstdD-mmaxX-inc1",
-        r"rand(?:-.*)?",
-        "timm's RandAugment, for instance `rand-m9-mstd0.5-inc1`. Colour images only.",
-        needs_colour=True,
-    ),
-    "erase": Kind(
-        "erase-P",
-        rf"erase-{NUMBER}(-const)?",
-        "timm's RandomErasing with probability P. The rectangle is filled with noise, or with "
-        "zeros by `erase-P-const`. It must be the last.",
-    ),
+    "resized": RESIZED_CROP,
+    "crop": CROP,
+    "flip": FLIP,
+    "brightness": BRIGHTNESS,
+    "jitter": JITTER,
+    "rand": RAND_AUGMENT,
+    "erase": ERASE,
 }
 KNOWN = ", ".join(kind.spelling for kind in KINDS.values())
 
@@ -102,27 +111,26 @@ def parse_policy(name: str) -> Policy:
 
 def parse_step(name: str) -> Step:
     """One name. Raises UserError for a name that is not known."""
-    for kind, how in KINDS.items():
-        match = re.fullmatch(how.pattern, name)
-        if not match:
-            continue
-        if kind == "rand":
-            return Step(name, kind, parse_policy(name))
-        if kind == "erase":
-            probability = float(match[1])
-            if probability > 1:
-                raise UserError(f"{name!r}: {match[1]} is not a probability; it is at most 1")
-            return Step(name, kind, (probability, bool(match[2])))
-        number = int if kind in ("resized-crop", "crop") else float
-        return Step(name, kind, tuple(number(value) for value in match.groups()))
-    raise UserError(f"unknown augmentation {name!r}; known are {KNOWN}")
+    kind = name.split("-")[0]
+    match = re.fullmatch(KINDS[kind].pattern, name) if kind in KINDS else None
+    if match is None:
+        raise UserError(f"unknown augmentation {name!r}; known are {KNOWN}")
+    if kind == "rand":
+        return Step(name, kind, parse_policy(name))
+    if kind == "erase":
+        probability = float(match[1])
+        if probability > 1:
+            raise UserError(f"{name!r}: {match[1]} is not a probability; it is at most 1")
+        return Step(name, kind, (probability, bool(match[2])))
+    number = int if kind in ("resized", "crop") else float
+    return Step(name, kind, tuple(number(value) for value in match.groups()))
 
 
 def parse(names: Sequence[str]) -> list[Step]:
     """The steps, in order. Raises UserError: an unknown name, or an order that is not possible."""
     steps = [parse_step(name) for name in names]
     for i, step in enumerate(steps):
-        if step.kind == "resized-crop" and i > 0:
+        if step.kind == "resized" and i > 0:
             raise UserError(f"{step.name!r} must be the first: it decides the size of the images")
         if step.kind == "erase" and i < len(steps) - 1:
             raise UserError(
@@ -135,7 +143,7 @@ def parse(names: Sequence[str]) -> list[Step]:
 def output_size(names: Sequence[str]) -> int | None:
     """The side of the images that come out. None: as they come in."""
     steps = parse(names)
-    if steps and steps[0].kind == "resized-crop":
+    if steps and steps[0].kind == "resized":
         return steps[0].values[0]
     return None
 
@@ -149,7 +157,7 @@ def check_images(names: Sequence[str], height: int, width: int, channels: int) -
                 f"augmentation: {step.name} needs colour images (3 channels), but these have"
                 f" {channels}"
             )
-        if step.kind == "resized-crop" and step.values[0] > side:
+        if step.kind == "resized" and step.values[0] > side:
             raise UserError(f"augmentation: {step.name} is larger than the images, {shape}")
         if step.kind == "crop" and step.values[0] >= side:
             raise UserError(
@@ -157,14 +165,14 @@ def check_images(names: Sequence[str], height: int, width: int, channels: int) -
             )
 
 
-TIMM_ORDER = ("resized-crop", "flip", "jitter", "rand", "erase")  # in which timm's transform acts
+TIMM_ORDER = ("resized", "flip", "jitter", "rand", "erase")  # in which timm's transform acts
 
 
 def parse_for_timm(names: Sequence[str]) -> dict[str, Step]:
     """The steps by their kind. Raises UserError if timm's create_transform cannot do them."""
     steps = parse(names)
     kinds = [step.kind for step in steps]
-    fits = kinds[:1] == ["resized-crop"] and kinds == [k for k in TIMM_ORDER if k in kinds]
+    fits = kinds[:1] == ["resized"] and kinds == [k for k in TIMM_ORDER if k in kinds]
     if not fits or {"jitter", "rand"} <= set(kinds):
         raise UserError(
             f"{' '.join(names) or '[]'}: `input: timm` takes resized-crop-S and then, in this"

@@ -34,7 +34,7 @@ def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
     steps = parse_for_timm(augmentation)
     erase_probability, erase_const = steps["erase"].values if "erase" in steps else (0.0, False)
     return create_transform(
-        steps["resized-crop"].values[0],
+        steps["resized"].values[0],
         is_training=True,
         interpolation="bilinear",
         hflip=0.5 if "flip" in steps else 0.0,

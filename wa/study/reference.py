@@ -159,7 +159,7 @@ def training_keys() -> list[str]:
     for name, key in TRAINING_KEYS.items():
         parts.append(describe(f"training.{name}", key))
         if name == "augmentation":
-            rows = [f"- `{kind.spelling}`: {kind.meaning}" for kind in KINDS.values()]
+            rows = [f"- `{kind.spelling}`: {kind.help}" for kind in KINDS.values()]
             parts.append("\n".join(wrapped(row, "  ") for row in rows))
     return parts
 
