@@ -2,10 +2,11 @@
 
     recipe: pycil        in a config takes all settings of "pycil" below
 
-The config's own settings go over them, key by key. `training` is that section of a config. Its `base`
-has what differs for task 0 and for trainings from scratch. `method` has the choices that a method
-takes if it says `distillation: recipe`. The method may still make some of them itself. A method with a
-distillation of its own takes none of them. What is not here has the default of wa/study/settings.py.
+The config's own settings go over them, key by key. `training` is that section of a config. Its
+`base` has what differs for task 0 and for trainings from scratch. `method` has the choices that a
+method takes if it says `distillation: recipe`. The method may still make some of them itself. A
+method with a distillation of its own takes none of them. What is not here has the default of
+wa/study/settings.py.
 """
 
 CROP_FLIP_BRIGHTNESS = ["crop-4", "flip", "brightness-0.247"]  # ColorJitter(brightness=63 / 255)
