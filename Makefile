@@ -8,13 +8,14 @@
 # make fuzz   set up and read 100,000 hostile inputs
 # make faults set up, hinder trainings in many ways, and print how each ended
 # make lint   set up and check the style
+# make reference   write the schema of configs and docs/config.md anew from their source
 # make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
 PYTHON ?= python3
 BIN = .venv/bin
 CORES ?= $(shell nproc)
 STUDY = $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: setup slurm run report draft test test-slurm fuzz faults lint images clean
+.PHONY: setup slurm run report draft test test-slurm fuzz faults lint reference images clean
 
 setup: .venv/done
 
@@ -57,6 +58,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+reference: setup
+	$(BIN)/python -m wa.study.reference
 
 # Some figures are one a protocol, with its name behind theirs.
 images: run

@@ -52,7 +52,7 @@ COMMANDS = [
         None,
     ),  # set-up is done, in the environment that runs this test
     (
-        r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)",
+        r"make (setup|test|lint|reference|slurm|test-slurm|fuzz|faults)",
         r"make --dry-run \1",
         None,
     ),  # CI does set-up, lint and tests
@@ -190,7 +190,7 @@ def test_links_and_images_are_there_and_are_in_the_repository():
     known |= {parent for name in known for parent in name.parents}
     for document in [
         *DOCUMENTS,
-        *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults", "scale")),
+        *(ROOT / f"docs/{name}.md" for name in ("config", "measurements", "faults", "scale")),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):

@@ -126,11 +126,11 @@ def is_main(node: ast.stmt) -> bool:
 
 
 def entries(node: ast.stmt) -> dict[str, ast.expr] | None:
-    """The entries of a table of functions, or None if the statement defines something else."""
+    """The entries of a table of functions, or of what calls make, or None for any other statement."""
     table = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
     if not isinstance(table, ast.Dict) or not table.keys:
         return None
-    functions = all(isinstance(v, (ast.Name, ast.Attribute)) for v in table.values)
+    functions = all(isinstance(v, (ast.Name, ast.Attribute, ast.Call)) for v in table.values)
     if not functions or not all(isinstance(k, ast.Constant) for k in table.keys):
         return None
     return {str(k.value): v for k, v in zip(table.keys, table.values, strict=True)}

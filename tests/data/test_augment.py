@@ -20,7 +20,9 @@ from torchvision import transforms
 from torchvision.transforms import functional as tv
 
 from wa.data import augment as aug
-from wa.data.augment import Augment, RandAugment, normalize, parse_rand_augment
+from wa.data.augment import Augment, RandAugment, normalize
+from wa.data.augmentations import parse_policy
+from wa.errors import UserError
 from wa.randomness import key, uniform
 
 TAR = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar100.tar"
@@ -118,7 +120,7 @@ def test_names_are_timms() -> None:
 
 
 def test_sparse_and_dense_application_agree(images: torch.Tensor) -> None:
-    policy = parse_rand_augment(POLICY)
+    policy = RandAugment(*parse_policy(POLICY))
     batch, draws = images[:200], uniform(KEY, torch.arange(200), 4).double()
     choice = policy.choose(draws)
     operations = list(policy.operations.values())
@@ -154,7 +156,7 @@ def drawn_by_timm(policy: str, count: int) -> list[tuple[str, float, float]]:
 )
 def test_draws_are_distributed_as_timms(policy: str) -> None:
     count = 20_000
-    parsed = parse_rand_augment(policy)
+    parsed = RandAugment(*parse_policy(policy))
     draws = uniform(KEY, torch.arange(count), 4 * parsed.n).double().view(-1, 4)
     chosen, value = parsed.choose(draws)
     names = list(parsed.operations)
@@ -189,15 +191,17 @@ def test_draws_are_distributed_as_timms(policy: str) -> None:
 
 def test_layers_are_independent() -> None:
     draws = uniform(KEY, torch.arange(20_000), 8).double()
-    first, second = (parse_rand_augment(POLICY).choose(draw)[0] for draw in draws.split(4, 1))
+    first, second = (
+        RandAugment(*parse_policy(POLICY)).choose(draw)[0] for draw in draws.split(4, 1)
+    )
     table = (first * 16 + second).bincount(minlength=256).view(16, 16).numpy()
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
 def test_rand_augment_sections() -> None:
-    assert parse_rand_augment(POLICY) == RandAugment(m=9, mstd=0.5, inc=1)
-    assert parse_rand_augment("rand") == RandAugment(m=10, n=2, p=0.5, mstd=0, mmax=10, inc=0)
-    assert parse_rand_augment("rand-n3-p0.25-mmax20-m12") == RandAugment(m=12, n=3, p=0.25, mmax=20)
+    assert parse_policy(POLICY) == RandAugment(m=9, mstd=0.5, inc=1)
+    assert parse_policy("rand") == RandAugment(m=10, n=2, p=0.5, mstd=0, mmax=10, inc=0)
+    assert parse_policy("rand-n3-p0.25-mmax20-m12") == RandAugment(m=12, n=3, p=0.25, mmax=20)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -353,7 +357,7 @@ def test_normalize_is_torchvisions(dtype: torch.dtype, images: torch.Tensor) -> 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["blur-3"], "unknown augmentation 'blur-3'; known are resized-crop-S, crop-N, flip"),
+        (["blur-3"], "unknown augmentation 'blur-3'; known are resized-crop-S, crop-P, flip"),
         (["crop"], "unknown augmentation 'crop'"),
         (["rand-m9-w0"], "unknown section 'w0'; known are m, n, p, mstd, mmax and inc"),
         (["rand-m9-tweights"], "unknown section 'tweights'"),
@@ -362,7 +366,7 @@ def test_normalize_is_torchvisions(dtype: torch.dtype, images: torch.Tensor) -> 
     ],
 )
 def test_errors_are_one_clear_line(names: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         Augment(names)
     assert "\n" not in str(error.value)
 

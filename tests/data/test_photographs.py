@@ -126,7 +126,7 @@ def test_studies_share_what_was_packed(tmp_path):
     )
     assert scheduled(tmp_path, first | {"experiment": "third", "cache_size": 16})["prepare"] == 1
     assert (
-        "resized-crop-16 is more than cache_size: 8 keeps"
+        "training.augmentation: resized-crop-16 is larger than the images, 8 x 8 pixels"
         in snakemake(tmp_path, "-n", config=first | {"cache_size": 8}).stdout
     )
     packed = tmp_path / "results/data/pets-24/train_images.npy"

@@ -135,7 +135,7 @@ def test_the_names_mean_what_they_mean_for_the_packed_images(names, kinds):
 def test_what_timm_does_not_do_is_refused(names):
     with pytest.raises(
         UserError,
-        match=r"^augmentation .*: `input: timm` takes resized-crop-S and then, in this order, flip",
+        match=r"^\S.*: `input: timm` takes resized-crop-S and then, in this order, flip",
     ):
         transform(names, [0.5] * 3, [0.2] * 3)
 

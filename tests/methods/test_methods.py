@@ -1,6 +1,7 @@
 """What methods do in a training, by a step or two in this process; and every method through the workflow on the digits."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -131,9 +132,9 @@ def test_the_step_has_the_methods_losses(trainer):
         "20",
         "--distillation",
         "1",
-        "--classification",
+        "--classification-loss",
         "separated",
-        "--form",
+        "--distillation-loss",
         "taskwise",
     )
     x, label = torch.randn(8, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4, 5, 4, 0])
@@ -232,6 +233,12 @@ def test_the_example_of_the_documentation(tmp_path):
     subprocess.run(
         ["git", "apply", "-"], input=patch, text=True, check=True, cwd=tmp_path / "checkout"
     )
+    subprocess.run(
+        [sys.executable, "-m", "wa.study.reference"],
+        check=True,
+        cwd=tmp_path / "checkout",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "checkout")},
+    )
     config = small_study() | {"protocols": [{"base": 6, "increment": 4}]} | yaml.safe_load(methods)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
     options = [
@@ -262,7 +269,7 @@ METHODS = {
     "replay-aligned": {"memory": 20, "alignment": "weight"},
     "replay-random": {"memory": "2/class", "selection": "random", "alignment": "unit"},
     "replay-closest": {"memory": 20, "selection": "closest", "alignment": "weight-clipped"},
-    "lwf": {"distillation": 3, "temperature_squared": False, "classification": "separated"},
+    "lwf": {"distillation": 3, "temperature_squared": False, "classification_loss": "separated"},
     "kd": {"memory": 20, "distillation": "dynamic"},
     "wa": {"memory": 20, "distillation": "dynamic", "alignment": "weight"},
     "wa-paper": {"memory": 20, "distillation": "recipe", "recipe": "paper", "alignment": "weight"},
@@ -274,7 +281,12 @@ METHODS = {
         "alignment": "bias",
         "held_out": 0.2,
     },
-    "ss-il": {"memory": 20, "distillation": 1, "classification": "separated", "form": "taskwise"},
+    "ss-il": {
+        "memory": 20,
+        "distillation": 1,
+        "classification_loss": "separated",
+        "distillation_loss": "taskwise",
+    },
     "joint": {"memory": "all", "start": "scratch"},
 }
 

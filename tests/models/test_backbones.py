@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from wa.checkpoint import write_checkpoint
 from wa.errors import UserError
-from wa.models import backbones
+from wa.models import backbones, names
 from wa.models.model import CilModel, load_model
 
 
@@ -118,3 +118,13 @@ def test_the_libraries_are_imported_only_where_they_are_asked_for():
     code = "import sys, wa.models.backbones as b; b.build('resnet8', 3); print(*(name in sys.modules for name in ('timm', 'torchvision')))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout.split() == ["False", "False"], run.stderr
+
+
+def test_names_are_read_from_the_libraries_without_importing_them():
+    registered = set(timm.models._registry._model_entrypoints)
+    assert names.library_models("timm") == registered
+    ours = set(torchvision.models.list_models(torchvision.models))
+    assert names.library_models("torchvision") == ours
+    names.check("timm/resnet18.a1_in1k")
+    with pytest.raises(UserError, match="timm has no model 'resnt18'; did you mean timm/resnet18"):
+        names.check("timm/resnt18")

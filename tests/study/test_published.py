@@ -6,7 +6,7 @@ import yaml
 from wa.errors import UserError
 from wa.study.config import SCHEMA
 from wa.study.published import PUBLISHED
-from wa.study.settings import from_config
+from wa.study.settings import Settings
 from wa.study.study import Study
 from wa.training import train
 from wa.training.schedule import learning_rate
@@ -77,13 +77,13 @@ def test_what_distinguishes_them(tmp_path):
             later.backbone,
         )
         assert (
-            one.settings("finetune").distillation == "0"
+            one.settings("finetune").distillation == 0
             and one.config["methods"]["wa"]["alignment"] == "weight"
         )
     assert told == {
         "paper": ("dynamic", "convex", False, True, (2e-4, 2e-4), "resnet32"),
         "pycil": ("dynamic", "convex", False, False, (5e-4, 2e-4), "resnet32"),
-        "tutorial": ("0.5", "sum", True, False, (5e-4, 5e-4), "resnet32"),
+        "tutorial": (0.5, "sum", True, False, (5e-4, 5e-4), "resnet32"),
         "der": ("dynamic", "convex", False, True, (5e-4, 5e-4), "resnet18"),
     }
     assert float(
@@ -131,19 +131,23 @@ def test_a_config_goes_over_the_recipe_key_by_key(tmp_path):
     b = own.settings("b")
     assert (b.mix, b.distillation, b.lr, b.momentum, b.schedule) == (
         "sum",
-        "0.5",
+        0.5,
         0.3,
         0.8,
         "cosine",
     )
     assert own.bases == {"a": "", "b": "-tutorial-lr-0.3"}
-    assert from_config({}).flags() == ""
+    assert Settings().flags() == ""
 
 
 def test_a_recipe_leaves_a_method_with_a_distillation_of_its_own_alone(tmp_path):
     """Else lwf, icarl and ss-il of docs/methods.md, under a convex recipe, weight the cross-entropy by -2, 0 and 0."""
     methods = {
-        "lwf": {"distillation": 3, "temperature_squared": False, "classification": "separated"},
+        "lwf": {
+            "distillation": 3,
+            "temperature_squared": False,
+            "classification_loss": "separated",
+        },
         "icarl": {"memory": 2000, "distillation": 1, "classifier": "nme"},
         "kd": {"memory": 2000, "distillation": "dynamic"},
         "replay": {"memory": 2000},

@@ -103,7 +103,7 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
             torch.zeros(310, dtype=torch.int64),
         )
         rows = torch.zeros(128, dtype=torch.int64)
-        for names in ({}, {"classification": "separated", "form": "taskwise"}):
+        for names in ({}, {"classification_loss": "separated", "distillation_loss": "taskwise"}):
             trainer.settings = replace(real.settings, **names)
             parts = trainer.losses(trainer.inputs(rows), images.index[rows])
             assert all(part.device.type == "cuda" and part.shape == (128,) for part in parts)
@@ -154,16 +154,25 @@ def test_both_precisions_learn_alike(options):
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=0.02)
 
 
-def test_the_probe_is_asked_once_a_machine(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    answers = iter(["bfloat16", "float32"])
-    monkeypatch.setattr(precision, "probe", lambda: next(answers))
-    cpu = torch.device("cpu")
-    assert [precision.choose("auto", cpu) for _ in range(3)] == ["bfloat16"] * 3
-    (tmp_path / "wa/precision.json").write_text("{")  # damaged: it is probed, and nothing stops
-    assert precision.choose("auto", cpu) == "float32"
-    monkeypatch.undo()
-    assert precision.probe() in ("float32", "bfloat16")
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("fma avx2", "float32"),
+        ("avx2 avx512_bf16", "bfloat16"),
+        ("amx_bf16 amx_tile", "bfloat16"),
+        ("avx512f", "float32"),
+    ],
+)
+def test_auto_is_a_rule_about_the_cpu(flags, expected, tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: x\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
+    assert precision.choose("auto", torch.device("cpu")) == expected
+
+
+def test_a_cpu_that_tells_nothing_gets_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "absent")
+    assert precision.choose("auto", torch.device("cpu")) == "float32"
 
 
 def test_tf32_is_off_unless_asked(options, monkeypatch):
@@ -173,7 +182,7 @@ def test_tf32_is_off_unless_asked(options, monkeypatch):
         == torch.backends.cudnn.conv.fp32_precision
         == "ieee"
     )
-    with pytest.raises(UserError, match="tf32 is of GPUs only"):
+    with pytest.raises(UserError, match="tf32 is for GPUs only"):
         trainer_of([*options, "--precision", "tf32"])
     assert precision.choose("tf32", torch.device("cuda")) == "tf32"
 

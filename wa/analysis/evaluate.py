@@ -14,7 +14,7 @@ import numpy as np
 from wa import identity
 from wa.analysis.metrics import task_metrics, top_k
 from wa.checkpoint import classifier, read_checkpoint
-from wa.data.scenario import memory_per_class
+from wa.data.memory import Memory
 from wa.errors import UserError, program
 from wa.files import read_arrays, read_arrays_header, read_json, write_arrays, write_json
 from wa.methods.alignment import REPORT
@@ -57,7 +57,10 @@ def main() -> None:
     parser.add_argument("--alignment", required=True, help="alignment.json")
     parser.add_argument("--ranking", nargs="?", help="the ranking of all images learned so far")
     parser.add_argument(
-        "--memory", default="0", help="exemplars in total, a class (20/class), or `all`"
+        "--memory",
+        type=Memory.parse,
+        default=Memory(),
+        help="exemplars in total (2000), for each class (20/class), or all; 0: none",
     )
     parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
     parser.add_argument("--metrics", required=True, help="to write: metrics.json")
@@ -99,9 +102,9 @@ def main() -> None:
     aligned = classifier(aligned_tensors, header, args.model)
     if alignment["alignment"] != "none":
         scores["aligned"] = logits(*aligned, test)
-    if args.memory != "0":
+    if args.memory.keeps:
         herding = read_ranking(args.ranking)
-        kept = exemplars(herding, memory_per_class(args.memory, len(herding["counts"])))
+        kept = exemplars(herding, args.memory.per_class(len(herding["counts"])))
         row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
         if (arrays["index"][row] != kept).any():
             raise UserError(f"{args.ranking} ranks images that {args.features} lacks")
@@ -127,7 +130,7 @@ def main() -> None:
         )
     made_from = identity.evaluating(
         code=args.code or identity.code_of("wa.analysis.evaluate"),
-        memory=args.memory,
+        memory=str(args.memory),
         trained=trained["content_sha256"],
         model=header["content_sha256"],
         ranking=ranking.get("content_sha256"),

@@ -6,17 +6,17 @@
     inputs = augment.erase(inputs, key, index)          # timm erases what is normalised; without erase-P: nothing
 
 What is drawn for an image is a function of (key, index), see wa/randomness.py: neither its place in the batch nor the
-other images matter. Every transformation owns a fixed range of the image's uniform numbers. The transformations:
+other images matter. Every transformation owns a fixed range of the image's uniform numbers. Names and
+their meaning are in wa/data/augmentations.py. What acts is:
 
-    resized-crop-S    torchvision's RandomResizedCrop(S): a box of 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3,
-                      resized to S x S (bilinear, antialiased); models are then evaluated on `center(images, S)`
-    crop-N            zero padding of N pixels, then a random crop: torchvision's RandomCrop(size, padding=N)
-    flip              horizontally, with probability .5
+    resized-crop-S    a box of 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3, resized to S x S
+                      (bilinear, antialiased); models are then evaluated on `center(images, S)`
+    crop-P            torchvision's RandomCrop(size, padding=P)
+    flip              with probability .5
     brightness-B      torchvision's ColorJitter(brightness=B) on PIL images: a factor from [max(0, 1-B), 1+B]
-    jitter-B-C-S      torchvision's ColorJitter(brightness=B, contrast=C, saturation=S) on PIL images of 3 channels
-    rand-m9-...       timm's RandAugment for images of 3 channels, with timm's sections m, n, p, mstd, mmax and inc,
-                      for instance rand-m9-mstd0.5-inc1; bicubic, and timm's mean where there is no image
-    erase-P[-const]   timm's RandomErasing with probability P; fills with normal noise ("pixel"), with -const zeros
+    jitter-B-C-S      torchvision's ColorJitter(brightness=B, contrast=C, saturation=S) on PIL images
+    rand-m9-...       timm's RandAugment; bicubic, and timm's mean where there is no image
+    erase-P[-const]   timm's RandomErasing: normal noise ("pixel"), with -const zeros
 
 On a CPU an operation works on its own images only. On a GPU it works on all and a mask selects: static shapes and no
 synchronisation, for CUDA graphs (call once before capturing; key must be on the GPU). Not tried on a GPU yet.
@@ -33,7 +33,6 @@ as fast (medians of 9 rounds, 5 runs): python benchmarks/augment.py --data ../sh
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import permutations
@@ -43,6 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wa.data.augmentations import Policy, output_size, parse
 from wa.randomness import uniform
 
 CACHED = (
@@ -286,15 +286,8 @@ def _need_colours(what: str, images: Tensor) -> None:
         raise ValueError(f"{what} needs images of 3 channels, these have {images.shape[1]}")
 
 
-class RandAugment(NamedTuple):
-    """timm's settings and defaults: magnitude m, layers n, probability p, mstd, mmax, increasing severity inc."""
-
-    m: int = 10
-    n: int = 2
-    p: float = 0.5
-    mstd: float = 0.0
-    mmax: int = 10
-    inc: int = 0
+class RandAugment(Policy):
+    """timm's RandAugment. Its settings and their defaults are those of Policy."""
 
     @property
     def operations(self) -> dict[str, Operation]:
@@ -526,50 +519,56 @@ def _touched(mask: Tensor) -> Tensor:
     )
 
 
+def make_resized_crop(size: int) -> tuple[Callable, int]:
+    return ResizedCrop(size), ResizedCrop.DRAWS
+
+
+def make_crop(padding: int) -> tuple[Callable, int]:
+    return partial(crop, padding=padding), 2
+
+
+def make_flip() -> tuple[Callable, int]:
+    return flip, 1
+
+
+def make_brightness(strength: float) -> tuple[Callable, int]:
+    return partial(jitter_brightness, strength=strength), 1
+
+
+def make_jitter(*strengths: float) -> tuple[Callable, int]:
+    return Jitter(strengths), Jitter.DRAWS
+
+
+def make_rand(*policy: float) -> tuple[Callable, int]:
+    transform = RandAugment(*policy)
+    return transform, 4 * transform.n
+
+
+# kind of step -> its values -> the transformation, and how many uniform numbers it needs for each
+# image. Erasing is not here: it acts later, on normalised images.
+TRANSFORMS = {
+    "resized": make_resized_crop,
+    "crop": make_crop,
+    "flip": make_flip,
+    "brightness": make_brightness,
+    "jitter": make_jitter,
+    "rand": make_rand,
+}
+
+
 class Augment:
     """A list of transformations by name, in the order in which they act.
 
-    size: the side of the images that come out where there is a resized crop, else None: as they come in.
-    Raises ValueError for a name that is not known, for an erase that is not the last, and for a resized crop that is not the
-    first.
+    size: the side of the images that come out of a resized crop. None: as they come in.
+    Raises UserError for names that wa.data.augmentations.parse refuses.
     """
 
     def __init__(self, names: Sequence[str]):
-        self.steps: list[tuple[Callable, int]] = []
-        self.eraser: Erase | None = None
-        self.size: int | None = None
-        for name in names:
-            if self.eraser:
-                raise ValueError(
-                    f"{name!r} after an erase: erase must be the last, it acts on normalised images"
-                )
-            self._add(name)
+        steps = parse(names)
+        self.size = output_size(names)
+        self.eraser = Erase(*steps.pop().values) if steps and steps[-1].kind == "erase" else None
+        self.steps = [TRANSFORMS[step.kind](*step.values) for step in steps]
         self.draws = sum(count for _, count in self.steps)
-
-    def _add(self, name: str) -> None:
-        if match := re.fullmatch(r"resized-crop-([1-9]\d*)", name):
-            if self.steps:
-                raise ValueError(f"{name!r} must be the first: it decides the size of the images")
-            self.size = int(match[1])
-            self.steps.append((ResizedCrop(self.size), ResizedCrop.DRAWS))
-        elif match := re.fullmatch(r"crop-(\d+)", name):
-            self.steps.append((partial(crop, padding=int(match[1])), 2))
-        elif name == "flip":
-            self.steps.append((flip, 1))
-        elif match := re.fullmatch(r"brightness-(\d*\.?\d+)", name):
-            self.steps.append((partial(jitter_brightness, strength=float(match[1])), 1))
-        elif match := re.fullmatch(r"jitter-(\d*\.?\d+)-(\d*\.?\d+)-(\d*\.?\d+)", name):
-            self.steps.append((Jitter(tuple(map(float, match.groups()))), Jitter.DRAWS))
-        elif match := re.fullmatch(r"erase-(\d*\.?\d+)(-const)?", name):
-            self.eraser = Erase(float(match[1]), bool(match[2]))
-        elif name.split("-")[0] == "rand":
-            policy = parse_rand_augment(name)
-            self.steps.append((policy, 4 * policy.n))
-        else:
-            known = "resized-crop-S, crop-N, flip, brightness-B, jitter-B-C-S, erase-P, erase-P-const, rand with -mM -nN -pP"
-            raise ValueError(
-                f"unknown augmentation {name!r}; known are {known} -mstdS -mmaxM -inc1"
-            )
 
     def __call__(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
         """images: uint8 (B, C, H, W), any memory format; key: int64 scalar; index: int64 (B,), which image of the data
@@ -608,18 +607,6 @@ class Augment:
             mask.index_select(0, rows), noise.view_as(before).to(images.dtype), before
         )
         return images.index_copy(0, rows, erased)
-
-
-def parse_rand_augment(name: str) -> RandAugment:
-    settings = {}
-    for section in name.split("-")[1:]:
-        match = re.fullmatch(r"(m|n|mmax|inc)(\d+)|(p|mstd)(\d*\.?\d+)", section)
-        if not match:
-            raise ValueError(
-                f"{name!r}: unknown section {section!r}; known are m, n, p, mstd, mmax and inc"
-            )
-        settings |= {match[1]: int(match[2])} if match[1] else {match[3]: float(match[4])}
-    return RandAugment(**settings)
 
 
 def normalize(

@@ -35,6 +35,11 @@ BUILT_IN = {
     "cifar10": (10, 5000),
     "cifar100": (100, 500),
 }  # classes; least training images a class
+BUILT_IN_SHAPES = {
+    "digits": (8, 8, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+}  # height, width, channels
 
 
 def cache_size_of(dataset: str, cache_size: int | None) -> int | None:

@@ -75,14 +75,6 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
     return [base] + [increment] * full + [rest] * (rest > 0)
 
 
-def memory_per_class(memory: str, n_seen: int) -> int | None:
-    """Exemplars a class for n_seen classes. memory: `2000` in total, `20/class`, or `all` (None: every image)."""
-    if memory == "all":
-        return None
-    total, _, per_class = memory.partition("/")
-    return int(total) if per_class else int(total) // n_seen
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Write a class order: for each position, the class and its name."

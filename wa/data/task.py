@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wa.data.batches import Images
 from wa.data.packed import check_same_data, read_dataset, verify
-from wa.data.scenario import memory_per_class, read_order
+from wa.data.scenario import read_order
 from wa.errors import UserError
 from wa.files import read_arrays_header
 from wa.methods.selection import exemplars, read_ranking
@@ -62,9 +62,9 @@ class Task:
             for s in ("train", "test")
         }
         wanted = (label["train"] >= self.n_old) & (label["train"] < self.n_seen)
-        if args.memory == "all":
+        if args.memory.is_all:
             wanted = label["train"] < self.n_seen
-        elif self.n_old and args.memory != "0":
+        elif self.n_old and args.memory.keeps:
             if not args.ranking:
                 raise UserError(
                     "--memory needs --ranking, the ranking of the images of the earlier tasks"
@@ -76,7 +76,7 @@ class Task:
                 raise UserError(
                     f"{args.ranking} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones"
                 )
-            wanted[exemplars(herding, memory_per_class(args.memory, self.n_old))] = True
+            wanted[exemplars(herding, args.memory.per_class(self.n_old))] = True
         index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
         self.images = self.train = Images(args.data, "train", index, label["train"][index], device)
         self.held_out = np.zeros(len(index), bool)

@@ -1,16 +1,17 @@
-"""`input: timm`: the original image files through timm's transforms in DataLoader workers, comparable with other code.
+"""`input: timm`: the original image files through timm's transforms, comparable with other code.
 
-By default a task trains on the packed squares (wa/data/task.py), several times as fast: benchmarks/input.py. Here each image is
-decoded anew, all of it, and cut, augmented and normalised by timm.data.create_transform with Pillow; features and evaluation
-still come from the packed squares, whose centre is what torchvision's Resize and CenterCrop give. There are as many workers
-as the training has threads (snakemake --set-threads train=8).
+By default a task trains on the packed squares (wa/data/task.py), which is several times as fast
+(benchmarks/input.py). Here each image file is decoded whole in each epoch, and
+timm.data.create_transform cuts, augments and normalises it with Pillow. Features and evaluation still come from the packed
+squares. Their centre is what torchvision's Resize and CenterCrop give. A training has as many
+DataLoader workers as threads (snakemake --set-threads train=8).
 
-timm draws from the global generators of Python, numpy and torch. They are seeded for each image by (seed, task, epoch, image), so
-that here too a resumed training ends with the same bits, whatever the number of workers.
+timm draws from the global generators of Python, numpy and torch. They are seeded for each image by
+(seed, task, epoch, image). So a resumed training ends with the same bits, whatever the number of
+workers.
 """
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,37 +20,28 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from wa.data.augmentations import parse_for_timm
 from wa.data.folders import is_folder, listing
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.randomness import uniform
 
-# What timm's create_transform can do, in its order.
-AUGMENTATION = re.compile(
-    r"resized-crop-(?P<size>\d+)(?P<flip> flip)?( jitter-(?P<jitter>[\d.]+-[\d.]+-[\d.]+)| (?P<policy>rand-\S+))?"
-    r"( erase-(?P<erase>[\d.]+)(?P<const>-const)?)?"
-)
-
 
 def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
-    """timm's transform, a PIL image to a normalised float32 (3, S, S), for our names of augmentations."""
+    """timm's transform for our names: a PIL image to a normalised float32 (3, S, S)."""
     from timm.data import create_transform
 
-    names = AUGMENTATION.fullmatch(" ".join(augmentation))
-    if not names:
-        raise UserError(
-            f"augmentation {' '.join(augmentation)}: `input: timm` takes resized-crop-S and then, in this order, flip,"
-            " jitter-B-C-S or rand-..., erase-P"
-        )
+    steps = parse_for_timm(augmentation)
+    erase_probability, erase_const = steps["erase"].values if "erase" in steps else (0.0, False)
     return create_transform(
-        int(names["size"]),
+        steps["resized"].values[0],
         is_training=True,
         interpolation="bilinear",
-        hflip=0.5 if names["flip"] else 0.0,
-        color_jitter=tuple(map(float, names["jitter"].split("-"))) if names["jitter"] else None,
-        auto_augment=names["policy"],
-        re_prob=float(names["erase"] or 0),
-        re_mode="const" if names["const"] else "pixel",
+        hflip=0.5 if "flip" in steps else 0.0,
+        color_jitter=steps["jitter"].values if "jitter" in steps else None,
+        auto_augment=steps["rand"].name if "rand" in steps else None,
+        re_prob=erase_probability,
+        re_mode="const" if erase_const else "pixel",
         mean=tuple(mean),
         std=tuple(std),
     )
@@ -66,7 +58,8 @@ class Originals(Dataset):
         by_class = listing(dataset["dataset"], path, dataset["classes"])[0]
         if [len(files) for files in by_class.values()] != dataset["train_counts"]:
             raise UserError(
-                f"{path} holds other numbers of images than were packed: delete the packed arrays, and run again"
+                f"{path} holds other numbers of images than were packed: delete the packed arrays,"
+                " and run again"
             )
         self.files = [file for files in by_class.values() for file in files]
         self.transform = transform(augmentation, dataset["mean"], dataset["std"])
@@ -81,7 +74,10 @@ class Originals(Dataset):
     def batches(
         self, key: Tensor, index: Sequence[Tensor], device: torch.device
     ) -> Iterator[Tensor]:
-        """The images of each of some batches of indices, on the device; key: of the epoch's augmentation, on the CPU."""
+        """The images of each batch of indices, on the device.
+
+        key: of the epoch's augmentation, on the CPU.
+        """
         seeds = [(uniform(key, some, 1).flatten() * 2**24).long().tolist() for some in index]
         batches = [
             list(zip(some.tolist(), seed, strict=True))

@@ -1,7 +1,7 @@
 """The losses: of classification, and of distillation from the model of the task before.
 
 Each returns one value an image, (B,), so that the mean is over the global batch however it is shared out. To add one, write a
-function with the same arguments and put it, by name, into its table below and into the choices of wa/study/settings.py.
+function with the same arguments and put it, by name, into its table below; then run `make reference`.
 """
 
 import torch

@@ -84,6 +84,7 @@ def rank_classes(
 
 
 RANKINGS = {"herding": rank, "closest": rank_closest}
+SELECTIONS = (*RANKINGS, "random")  # the default first
 
 
 def read_ranking(path: str) -> dict[str, np.ndarray]:
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument(
         "--previous", nargs="?", help="herding.npz of the task before; its classes come first"
     )
-    parser.add_argument("--selection", choices=[*RANKINGS, "random"], default="herding")
+    parser.add_argument("--selection", choices=SELECTIONS, default="herding")
     parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
     parser.add_argument("--output", required=True)
     parser.add_argument("--code", help="digest of the code, for the header (default: found here)")

@@ -4,8 +4,6 @@
 torchvision are imported here and only where they are asked for; nothing is ever downloaded.
 """
 
-import difflib
-import re
 from pathlib import Path
 
 import torch
@@ -13,8 +11,7 @@ from torch import Tensor, nn
 
 from wa.errors import UserError
 from wa.models import resnet
-
-FOREIGN = re.compile(r"(timm|torchvision)/(\w[\w.]*)")  # no colon: timm would download hf_hub:...
+from wa.models.names import FOREIGN, unknown
 
 
 def is_name(name: object) -> bool:
@@ -83,15 +80,6 @@ def load(net: nn.Module, state: dict[str, Tensor]) -> None:
         raise RuntimeError(f"{len(wrong)} names are of one side only, for instance {wrong[:3]}")
 
 
-def unknown(name: str, known: list[str]) -> UserError:
-    library, model = name.split("/")
-    close = ", ".join(f"{library}/{m}" for m in difflib.get_close_matches(model, known, 3))
-    return UserError(
-        f"backbone: {library} has no model {model!r}"
-        + (f"; did you mean {close}?" if close else "")
-    )
-
-
 def from_timm(
     name: str, in_channels: int, size: tuple[int, int], state: dict[str, Tensor] | None
 ) -> nn.Module:
@@ -99,7 +87,7 @@ def from_timm(
 
     model = name.split("/")[1]
     if not timm.is_model(model):
-        raise unknown(name, timm.list_models())
+        raise unknown(name)
     config = timm.get_pretrained_cfg(model)
     options = (
         {"img_size": size}
@@ -129,8 +117,8 @@ def from_torchvision(
     from torchvision import models
 
     model = name.split("/")[1]
-    if model not in (known := models.list_models(models)):
-        raise unknown(name, known)
+    if model not in models.list_models(models):
+        raise unknown(name)
     net = models.get_model(
         model, weights=None, **({"image_size": size[0]} if model.startswith("vit_") else {})
     )

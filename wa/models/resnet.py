@@ -83,11 +83,46 @@ class CifarResNet(nn.Module):
                 setattr(module, bn, nn.Identity())
 
 
-DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56, 110)}  # 8 is for the digits
-BACKBONES = (*DEPTHS, "resnet18")
+def resnet8(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 1, in_channels)
 
 
-def build(name: str, in_channels: int) -> CifarResNet:
-    if name == "resnet18":
-        return CifarResNet((64, 128, 256, 512), 2, in_channels, project=True)
-    return CifarResNet((16, 32, 64), (DEPTHS[name] - 2) // 6, in_channels)
+def resnet20(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 3, in_channels)
+
+
+def resnet32(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 5, in_channels)
+
+
+def resnet44(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 7, in_channels)
+
+
+def resnet56(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 9, in_channels)
+
+
+def resnet110(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 18, in_channels)
+
+
+def resnet18(in_channels: int) -> CifarResNet:
+    return CifarResNet((64, 128, 256, 512), 2, in_channels, project=True)
+
+
+# Backbones by name. Each takes the number of channels of the images. It returns a module from images,
+# float (B, C, H, W), to features, float (B, features), which has the attribute `features`.
+BACKBONES = {
+    "resnet8": resnet8,  # for the digits
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet44": resnet44,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
+    "resnet18": resnet18,
+}
+
+
+def build(name: str, in_channels: int) -> nn.Module:
+    return BACKBONES[name](in_channels)

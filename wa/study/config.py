@@ -1,6 +1,6 @@
 """Read a config, check it against the schema, and fill in defaults and recipes.
 
-Every error is one line that names the key, what is wrong, and what would be right.
+Every error is one line. It names the key, and says what is wrong and what would be right.
 """
 
 import copy
@@ -8,18 +8,16 @@ import difflib
 import itertools
 import reprlib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from wa.errors import UserError
 from wa.files import read_text
-from wa.methods.alignment import ALIGNMENTS
+from wa.study.choices import NAME, RENAMED
 from wa.study.published import PUBLISHED
-from wa.study.settings import Settings
 
 LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
 
@@ -33,24 +31,26 @@ Validator = extend(Draft202012Validator, type_checker=INTEGERS)
 
 
 def read_config(path: str | Path) -> object:
-    """What a config file says; no tag in it makes anything but plain values."""
+    """What a config file says. No tag in it can make anything but plain values."""
     try:
         return yaml.safe_load(read_text(path))
     except (OSError, UserError):
         raise
-    except Exception as error:  # PyYAML raises a dozen kinds for values that are none
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # PyYAML raises a dozen kinds of errors
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
 
 
 def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> object:
-    """A copy of a config in plain dicts with keys that are text, and plain lists; a UserError if it cannot be one.
+    """A copy of a config in plain dicts, whose keys are text, and plain lists.
 
-    An alias of YAML costs a few bytes and stands for any size, or for what it is itself a part of.
+    Raises UserError if that is not possible. An alias of YAML costs a few bytes, but it can stand
+    for any amount of data, or for something that contains the alias itself.
     """
     count = count or itertools.count()
     if depth > LARGEST["depth"] or next(count) > LARGEST["values"]:
         raise UserError(
-            f"config: it has more than {LARGEST['values']} values, or more than {LARGEST['depth']} levels"
+            f"config: it has more than {LARGEST['values']} values, or more than"
+            f" {LARGEST['depth']} levels"
         )
     if isinstance(value, dict):
         return {
@@ -61,13 +61,17 @@ def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> 
         return [plain(v, depth + 1, count) for v in value]
     if isinstance(value, str) and (len(value) > LARGEST["characters"] or not value.isprintable()):
         raise UserError(
-            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or cannot be printed"
+            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or"
+            " cannot be printed"
         )
     if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
-        raise UserError(f"config: {reprlib.repr(value)} is no number that can be meant")
+        raise UserError(
+            f"config: {reprlib.repr(value)} is not a possible number (allowed: -1e15 to 1e15)"
+        )
     if not isinstance(value, (str, int, float, type(None))):
         raise UserError(
-            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes if it is a name"
+            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes"
+            " if it is a name"
         )
     return value
 
@@ -86,61 +90,53 @@ def set_defaults(value: object, schema: dict) -> None:
             set_defaults(item, sub)
 
 
-def explain(error) -> str:
+def explain(error: ValidationError) -> str:
     """One line for an error of jsonschema: the key, what is wrong, what would be right."""
     where = ".".join(str(p) for p in error.absolute_path) or "at the top"
-    known = sorted(error.schema.get("properties", {}))
     if error.validator == "additionalProperties":
-        unknown = sorted(error.instance.keys() - set(known))
-        close = difflib.get_close_matches(str(unknown[0]), known, 1) or [
-            k for k in known if k.startswith(str(unknown[0]))
-        ]
-        guess = f"; did you mean {close[0]!r}?" if close else "."
-        return f"{where}: unknown key {unknown[0]!r}{guess} Known: {', '.join(known)}"
+        return f"{where}: {unknown_key(error)}"
     if error.validator == "required":
         return f"{where}: {error.message}"
-    if error.validator == "type" and error.instance is None:
-        return f"{where} is empty: {error.schema.get('description', 'give it a value')}"
-    message = error.message
-    if error.validator in ("anyOf", "enum", "pattern", "not", "propertyNames"):
-        message = f"{error.instance!r} is not possible"
-        if "enum" in error.schema:
-            message += f"; possible: {', '.join(map(str, error.schema['enum']))}"
-    elif (
-        isinstance(error.instance, str)
-        and error.validator == "type"
-        and "number" in error.schema["type"]
-    ):
-        message += " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
     hint = error.schema.get("description", "")
-    return f"{where}: {message}. {hint}".strip()
+    if error.validator == "type" and error.instance is None:
+        return f"{where} is empty: {hint or 'give it a value'}"
+    return f"{where}: {invalid_value(error)}. {hint}".strip()
+
+
+def unknown_key(error: ValidationError) -> str:
+    """What is wrong with a key that the schema does not know, and which key may be meant."""
+    known = sorted(error.schema["properties"])
+    unknown = min(error.instance.keys() - set(known))
+    close = difflib.get_close_matches(unknown, known, 1)
+    close += [key for key in known if key.startswith(unknown)]
+    if RENAMED.get(unknown) in known:
+        close = [RENAMED[unknown]]
+    guess = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown key {unknown!r}{guess} Known: {', '.join(known)}"
+
+
+def invalid_value(error: ValidationError) -> str:
+    """What is wrong with a value."""
+    value, schema = error.instance, error.schema
+    if error.validator == "not":
+        return f"{value!r} is reserved; choose another name"
+    if error.validator == "pattern" and schema["pattern"] == NAME:
+        return f"{value!r} is not a valid name; it may hold letters, digits, '.', '_' and '-' only"
+    if error.validator in ("anyOf", "enum", "pattern"):
+        possible = schema.get("enum", [])
+        for each in schema.get("anyOf", []):
+            possible = possible + each.get("enum", [])
+        names = f"; possible: {', '.join(map(str, possible))}" if possible else ""
+        return f"{value!r} is not a valid value{names}"
+    if error.validator == "type" and isinstance(value, str) and "number" in schema["type"]:
+        return f"{error.message} (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+    return error.message
 
 
 def validate(config: dict) -> dict:
     """The config with all defaults, or a UserError that names the key."""
     config = plain(config)
-    schema = yaml.safe_load(SCHEMA.read_text())
-    training, method = (
-        schema["properties"]["training"]["properties"],
-        schema["properties"]["methods"]["additionalProperties"],
-    )
-    method["properties"]["alignment"]["enum"] = list(ALIGNMENTS)
-    for f in fields(Settings):  # the names of losses stand in one place
-        if f.name in ("classification", "form"):
-            method["properties"][f.name]["enum"] = list(f.metadata["choices"])
-    for section, without in (
-        (training["base"], ("base", "backbone", "bias", "pretrained")),
-        (method["properties"]["training"], ("base",)),
-    ):
-        section["additionalProperties"] = (
-            False  # the keys of training once more, but without defaults
-        )
-        section["properties"] = {
-            k: {w: x for w, x in v.items() if w != "default"}
-            for k, v in training.items()
-            if k not in without
-        }
-    method["properties"]["training"]["properties"]["base"] = training["base"]
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     errors = sorted(
         Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
     )
@@ -152,8 +148,11 @@ def validate(config: dict) -> dict:
 
 
 def merged(sections: Iterable[dict]) -> dict:
-    """Sections `training`, the later over the earlier. `base` becomes all settings of task 0; what a section says holds for
-    task 0 too, unless its own `base` says otherwise."""
+    """Sections `training`, each over the one before.
+
+    `base` becomes all settings of task 0. What a section says holds for task 0 too, unless its own
+    `base` says otherwise.
+    """
     later, base = {}, {}
     for section in sections:
         settings = {k: v for k, v in section.items() if k != "base"}
@@ -163,7 +162,7 @@ def merged(sections: Iterable[dict]) -> dict:
 
 
 def apply_recipes(config: dict) -> None:
-    """Put the settings of the recipes that a config names under the config's own, for the study and for each method."""
+    """Put the settings of the recipes that a config names under the config's own settings."""
     study, own = config.get("recipe", "none"), config.get("training", {})
     for name, method in config["methods"].items():
         recipe = PUBLISHED[study if method.get("recipe", "study") == "study" else method["recipe"]]
@@ -171,7 +170,8 @@ def apply_recipes(config: dict) -> None:
         if method.get("distillation") == "recipe":
             if "distillation" not in recipe["method"]:
                 raise UserError(
-                    f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance recipe: pycil"
+                    f"config: methods.{name}.distillation: `recipe` needs a recipe, for instance"
+                    " recipe: pycil"
                 )
             del method["distillation"]
             method |= recipe["method"] | method

@@ -1,19 +1,23 @@
-"""The published variants of WA, by name: `recipe: pycil` in a config takes all settings below, and the config's own
-settings go over them, key by key.
+"""The published variants of WA, by name.
 
-`training` is that section of a config. Its `base` has what differs for task 0 and for trainings from scratch. `method` has the
-choices that a method takes by writing `distillation: recipe`; it may still make some of them itself. A method with a
-distillation of its own takes none of them. What is not here has the default of wa/study/settings.py.
+    recipe: pycil        in a config takes all settings of "pycil" below
+
+The config's own settings go over them, key by key. `training` is that section of a config. Its
+`base` has what differs for task 0 and for trainings from scratch. `method` has the choices that a
+method takes if it says `distillation: recipe`. The method may still make some of them itself. A
+method with a distillation of its own takes none of them. What is not here has the default of
+wa/study/settings.py.
 """
 
 CROP_FLIP_BRIGHTNESS = ["crop-4", "flip", "brightness-0.247"]  # ColorJitter(brightness=63 / 255)
 
 PUBLISHED = {
     "none": {"training": {}, "method": {}},
-    # Zhao et al., "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR 2020 (arXiv 1911.07053),
-    # lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0 after each step, logits W^T phi; ResNet-32, 250
-    # epochs, 0.1 divided by 10 after 100, 150 and 200, weight decay 2e-4. Not checked against the paper's text: that its
-    # classifier has no biases; batch size and augmentation, which are here as in BiC (Wu et al., CVPR 2019).
+    # Zhao et al., "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR
+    # 2020 (arXiv 1911.07053), lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0
+    # after each step, logits W^T phi; ResNet-32, 250 epochs, 0.1 divided by 10 after 100, 150 and
+    # 200, weight decay 2e-4. Not checked against the paper's text: that its classifier has no
+    # biases; batch size and augmentation, which are here as in BiC (Wu et al., CVPR 2019).
     "paper": {
         "training": {
             "backbone": "resnet32",
@@ -34,9 +38,10 @@ PUBLISHED = {
             "temperature_squared": False,
         },
     },
-    # PyCIL (github.com/LAMDA-CL/PyCIL) since commit 716625e of 2023-02-16: models/wa.py (constants at its top, _KD_loss, the
-    # loss (1 - kd_lambda) CE + kd_lambda KD), utils/data.py (iCIFAR100), exps/wa.json (2000 exemplars in total, order 1993).
-    # Its distillation is the soft cross-entropy, whose gradient is that of the divergence here. New rows of the classifier:
+    # PyCIL (github.com/LAMDA-CL/PyCIL) since commit 716625e of 2023-02-16: models/wa.py (constants
+    # at its top, _KD_loss, the loss (1 - kd_lambda) CE + kd_lambda KD), utils/data.py (iCIFAR100),
+    # exps/wa.json (2000 exemplars in total, order 1993). Its distillation is the soft
+    # cross-entropy, whose gradient is that of the divergence here. New rows of the classifier:
     # convs/linears.py, SimpleLinear.
     "pycil": {
         "training": {
@@ -58,9 +63,10 @@ PUBLISHED = {
             "temperature_squared": False,
         },
     },
-    # G-U-N/a-PyTorch-Tutorial-to-Class-Incremental-Learning: template.py (lambda_kd 0.5, batch 128 a process), utils.py
-    # (SoftTarget: KL x T^2, T = 2), README ("170 epochs and CosineAnnealingLR with T_max=170"; template.py has 140 as the
-    # default). Not reproduced: it herds features of augmented images, in each process apart.
+    # G-U-N/a-PyTorch-Tutorial-to-Class-Incremental-Learning: template.py (lambda_kd 0.5, batch 128
+    # a process), utils.py (SoftTarget: KL x T^2, T = 2), README ("170 epochs and CosineAnnealingLR
+    # with T_max=170"; template.py has 140 as the default). Not reproduced: it herds features of
+    # augmented images, in each process apart.
     "tutorial": {
         "training": {
             "backbone": "resnet32",
@@ -78,10 +84,12 @@ PUBLISHED = {
             "temperature_squared": True,
         },
     },
-    # WA as the authors of DER (Yan et al., CVPR 2021) ran it: Rhyssiyan/DER-ClassIL.pytorch, exps/weight_align/cifar100/b0/
-    # 10steps/configs/1.yaml, inclearn/models/align.py. All tasks alike. Its milestones, 100 and 120, count from the end of
-    # the warm-up (inclearn/tools/scheduler.py). Not reproduced: it aligns the logits of predictions and of the teacher only,
-    # so a task starts from weights that were never aligned, and its class order is one of its own.
+    # WA as the authors of DER (Yan et al., CVPR 2021) ran it: Rhyssiyan/DER-ClassIL.pytorch,
+    # exps/weight_align/cifar100/b0/ 10steps/configs/1.yaml, inclearn/models/align.py. All tasks
+    # alike. Its milestones, 100 and 120, count from the end of the warm-up
+    # (inclearn/tools/scheduler.py). Not reproduced: it aligns the logits of predictions and of the
+    # teacher only, so a task starts from weights that were never aligned, and its class order is
+    # one of its own.
     "der": {
         "training": {
             "backbone": "resnet18",

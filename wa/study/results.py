@@ -141,12 +141,12 @@ class Results:
             classes = [names[c] for c in self.study.orders[task.order][: sum(task.sizes)]]
         begins = not task.previous or task.settings.start == "scratch"
         memory = self.study.memory(task)
-        reads_ranking = task.previous and memory not in ("0", "all")
+        reads_ranking = task.previous and memory.needs_ranking
         return training(
             asdict(task.settings),
             code=self.training_code(task.settings),
             seed=task.seed,
-            memory=memory,
+            memory=str(memory),
             task_sizes=task.sizes,
             classes=classes,
             data=data,
@@ -171,7 +171,7 @@ class Results:
         before = [own, self.prepared(), self.ordered(task.order)]
         if task.previous and task.settings.start != "scratch":
             before.append(self.aligned(task.previous))
-        if task.previous and self.study.memory(task) not in ("0", "all"):
+        if task.previous and self.study.memory(task).needs_ranking:
             before.append(self.ranked(task.previous, self.study.selection(task)))
         return "" if not any(verdict != "" for verdict in before) else None
 
@@ -212,12 +212,12 @@ class Results:
         header = self.header(f"{task.path}/{layout.METRICS}")
         if not header:
             return None
-        memory = str(self.study.config["methods"][task.method]["memory"])
+        memory = self.study.memory_of(task.method)
         selection = self.study.selection(task)
-        kept = memory != "0"
+        kept = memory.keeps
         want = evaluating(
             code=self.evaluating_code(),
-            memory=memory,
+            memory=str(memory),
             trained=self.content(f"{task.learned}/{layout.TRAINED}"),
             model=self.content(f"{task.learned}/{layout.MODEL}"),
             ranking=self.content(f"{task.learned}/{layout.ranking(selection)}") if kept else None,

@@ -11,25 +11,39 @@ base-50-clip.
 """
 
 import json
-import re
 import reprlib
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
-from wa.data.datasets import BUILT_IN, cache_size_of, packed_name, survey
+from wa.data.augmentations import check_images
+from wa.data.datasets import BUILT_IN, BUILT_IN_SHAPES, cache_size_of, packed_name, survey
+from wa.data.folders import is_folder
+from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.data.scenario import class_order, task_sizes
 from wa.errors import UserError
 from wa.study import layout
-from wa.study.config import merged, validate
+from wa.study.config import merged, plain, validate
 from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
-from wa.study.settings import Settings, from_config
+from wa.study.settings import METHOD_KEYS, Settings
 
 LARGEST_PLAN = 10**7  # tasks, each times the length of its run: so large is a plan
+LONGEST_NAME = 200  # characters; a file system allows 255
+
+
+def spell(name: str, value: object) -> str:
+    """A setting as a part of a folder's name: `clip`, `no-clip`, `lr-0.2`, `milestones-60-100`."""
+    if isinstance(value, bool):
+        return name if value else f"no-{name}"
+    values = value if isinstance(value, tuple) else (value,)
+    # A name of a backbone or of a file may hold anything; `/` becomes `+`, which is easy to read.
+    words = (quote(str(each), safe="/").replace("/", "+") for each in values)
+    return "-".join([name, *words])
 
 
 @dataclass(frozen=True)
@@ -101,74 +115,110 @@ class Study:
             )
         self.check_methods()
         self.check_training()
-        self.bases = {method: self.base_name(method) for method in config["methods"]}
+        self.bases = self.base_names()
         self.tasks = {task.path: task for run in self.runs() for task in run} | {
             t.path: t for t in self.base_tasks()
         }
 
+    def memory_of(self, method: str | None) -> Memory:
+        """The memory of a method. Task 0 belongs to no method and has none."""
+        return Memory.parse(self.config["methods"][method]["memory"] if method else None)
+
     def check_methods(self) -> None:
         """Refuse choices that cannot be, alone or together."""
-
-        def refuse(what: str) -> None:
-            raise UserError(f"config: methods.{name}.{what}")
-
         for name, method in self.config["methods"].items():
-            weight = method["distillation"]
-            if method["mix"] == "convex" and weight != "dynamic" and weight >= 1:
-                refuse(
-                    f"mix: convex weights the cross-entropy by 1 - distillation = {1 - weight:g}, so no class would be learned;"
-                    " use mix: sum, or a distillation below 1"
-                )
-            memory, least = (
-                method["memory"],
-                2 * self.n_classes if method["held_out"] else self.n_classes,
+            try:
+                self.check_method(self.memory_of(name), self.settings(name), method)
+            except UserError as error:
+                raise UserError(f"config: methods.{name}.{error}") from None
+
+    def check_method(self, memory: Memory, settings: Settings, method: dict) -> None:
+        """Raise a UserError that begins with the key."""
+        weight = settings.distillation
+        if settings.mix == "convex" and weight != "dynamic" and weight >= 1:
+            raise UserError(
+                f"mix: convex weights the cross-entropy by 1 - distillation = {1 - weight:g}, so no"
+                " class would be learned; use mix: sum, or a distillation below 1"
             )
-            if isinstance(memory, int) and 0 < memory < least:
-                refuse(
-                    f"memory: {memory} exemplars are fewer than the {self.n_classes} classes; use at least {least}, or 0 for none"
-                    if memory < self.n_classes
-                    else f"memory: {memory} exemplars are too few to hold some of each class out; use at least {least}"
+        if 0 < memory.total < self.n_classes:
+            least = 2 * self.n_classes if settings.held_out else self.n_classes
+            raise UserError(
+                f"memory: {memory} exemplars are fewer than the {self.n_classes} classes; use at"
+                f" least {least}, or 0 for none"
+            )
+        if settings.held_out:
+            if memory.is_none:
+                raise UserError("held_out is a fraction of the exemplars, so it needs a memory")
+            if 0 < memory.total < 2 * self.n_classes:
+                raise UserError(
+                    f"memory: {memory} exemplars are too few to hold some of each class out; use at"
+                    f" least {2 * self.n_classes}"
                 )
-            if memory == "1/class" and method["held_out"]:
-                refuse("memory: 1/class leaves none to hold out; use at least 2/class")
-            if method["classifier"] == "nme" and memory == 0:
-                refuse("classifier: nme is the nearest mean of exemplars, so it needs a memory")
-            if method["held_out"] and memory == 0:
-                refuse("held_out is a fraction of the exemplars, so it needs a memory")
-            if method["alignment"] == "bias" and not method["held_out"]:
-                refuse(
-                    "alignment: bias is fitted on held-out images, so it needs held_out, for instance 0.1"
-                )
-            if method["alignment"] == "bias" and not self.settings(name).bias:
-                refuse("alignment: bias needs a classifier with biases (training.bias: true)")
+            if memory.each == 1:
+                raise UserError("memory: 1/class leaves none to hold out; use at least 2/class")
+        if method["classifier"] == "nme" and memory.is_none:
+            raise UserError(
+                "classifier: nme is the nearest mean of exemplars, so it needs a memory"
+            )
+        if method["alignment"] == "bias" and not settings.held_out:
+            raise UserError(
+                "alignment: bias is fitted on held-out images, so it needs held_out, for instance"
+                " 0.1"
+            )
+        if method["alignment"] == "bias" and not settings.bias:
+            raise UserError("alignment: bias needs a classifier with biases (training.bias: true)")
+
+    def all_settings(self) -> dict[str, Settings]:
+        """Every settings of the study, by where the config has them; the study's own come first."""
+        later = {k: v for k, v in self.config["training"].items() if k != "base"}
+        found = {"training": Settings(**later), "training.base": self.settings(None)}
+        for name in self.config["methods"]:
+            found[f"methods.{name}.training"] = self.settings(name)
+            found[f"methods.{name}.training.base"] = self.settings(name, base=True)
+        return found
+
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Height, width and channels of the packed images; None if that is not known yet."""
+        packed = Path(self.data, "dataset.json")
+        if packed.exists():
+            return tuple(read_dataset(packed)["image_shape"])
+        side = cache_size_of(self.config["dataset"], self.config["cache_size"])
+        if side:
+            return side, side, 3
+        if is_folder(self.config["path"]):
+            return None
+        return BUILT_IN_SHAPES.get(self.config["dataset"])
 
     def check_training(self) -> None:
-        bases, later = {self.settings(None)}, {self.settings(m) for m in self.config["methods"]}
-        bases |= {self.settings(m, base=True) for m in self.config["methods"]}
-        for file in {each.pretrained for each in bases | later} - {""}:
-            if not Path(file).is_file():
-                raise UserError(f"config: training.pretrained: {file} is not there")
-        cache = cache_size_of(self.config["dataset"], self.config["cache_size"])
-        for name in {name for each in bases | later for name in each.augmentation}:
-            if (
-                cache
-                and (crop := re.fullmatch(r"resized-crop-(\d+)", name))
-                and int(crop[1]) > cache
-            ):
-                raise UserError(
-                    f"config: training.augmentation: {name} is more than cache_size: {cache} keeps"
-                )
+        """Refuse settings of trainings that cannot be, before anything runs."""
+        shape = self.image_shape()
+        for where, settings in self.all_settings().items():
+            try:
+                settings.check()
+                if shape:
+                    check_images(settings.augmentation, *shape)
+            except UserError as error:
+                raise UserError(f"config: {where}.{error}") from None
+            if settings.pretrained and not Path(settings.pretrained).is_file():
+                raise UserError(f"config: {where}.pretrained: {settings.pretrained} is not there")
+        methods = self.config["methods"]
+        bases = {self.settings(None), *(self.settings(name, base=True) for name in methods)}
+        later = {self.settings(name) for name in methods}
         for base, increment in self.protocols:
             for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
                 batch = max(each.batch_size for each in (later if number else bases))
                 if size * self.least < batch:
                     raise UserError(
-                        f"config: training.batch_size: {batch} is more than the {size * self.least} images of task {number}"
-                        f" (base {base}, increment {increment}); use a smaller batch"
+                        f"config: training.batch_size: {batch} is more than the {size * self.least}"
+                        f" images of task {number} (base {base}, increment {increment}); use a"
+                        " smaller batch"
                     )
 
     def settings(self, method: str | None, base: bool = False) -> Settings:
-        """The settings of a method's tasks, or with `base` of the task 0 that it starts from; method None: the study's task 0."""
+        """The settings of a method's tasks, or with `base` of the task 0 that it starts from.
+
+        Method None: the study's own task 0.
+        """
         choices = (
             self.config["methods"][method] if method else {"training": self.config["training"]}
         )
@@ -177,30 +227,49 @@ class Study:
         if method and not base:
             if choices["start"] == "previous":
                 more = training
-            more = more | {f.name: choices[f.name] for f in fields(Settings) if f.name in choices}
-        return from_config(training | more)
+            more = more | {name: choices[name] for name in METHOD_KEYS}
+        return Settings(**(training | more))
+
+    def base_names(self) -> dict[str, str]:
+        """For each method, the suffix of the folder of its task 0.
+
+        "" if the method shares the study's task 0. Otherwise the settings that differ, in words.
+        Equal settings have one name, whatever words each method has for them: the shortest, and of
+        equally short ones the first in the alphabet. It depends on nothing but the study.
+        """
+        study = self.settings(None)
+        wanted = {name: self.settings(name, base=True) for name in self.config["methods"]}
+        names = {study: ""}
+        for settings in dict.fromkeys(wanted.values()):
+            words = [self.base_name(m) for m, theirs in wanted.items() if theirs == settings]
+            names.setdefault(settings, min(words, key=lambda word: (len(word), word)))
+        for name, text in sorted((names[wanted[m]], m) for m in wanted):
+            if len(name) > LONGEST_NAME:
+                raise UserError(
+                    f"config: methods.{text}.training: its task 0 differs from the study's in so"
+                    " much that no folder can be named after it; make it a study of its own"
+                )
+        if len(set(names.values())) < len(names):
+            raise UserError(
+                "config: methods: two methods with different settings of task 0 would share the"
+                f" folder of one; its name is one of {sorted(names.values())}"
+            )
+        return {method: names[settings] for method, settings in wanted.items()}
 
     def base_name(self, method: str) -> str:
-        """Of the base that a method starts from: "" for the study's own, else what differs from it or, where that is less to
-        say, from the base of a published recipe. Equal recipes have equal names."""
-        wanted, names = asdict(self.settings(method, base=True)), {"": asdict(self.settings(None))}
-        for name in PUBLISHED.keys() - {"none"}:
-            base = merged([PUBLISHED[name]["training"], self.written.get("training", {})])["base"]
-            names[f"-{name}"] = asdict(from_config(base))
-        differing = {
-            name: [k for k in wanted if wanted[k] != theirs[k]] for name, theirs in names.items()
-        }
-        name = min(differing, key=lambda name: (len(differing[name]), name))
-        words = [name]
-        for key in differing[name]:
-            if isinstance(wanted[key], bool):
-                words += [key if wanted[key] else f"no-{key}"]
-            else:
-                words += [
-                    key,
-                    *map(str, wanted[key] if isinstance(wanted[key], tuple) else [wanted[key]]),
-                ]
-        return "-".join(words).replace("/", "-")
+        """What a method's task 0 differs in from the study's, or from that of its own recipe."""
+        start, suffix = self.settings(None), ""
+        own = self.config["methods"][method]["recipe"]
+        if own not in ("study", self.config["recipe"]):
+            written = plain(self.written.get("training", {}))
+            start = Settings(**merged([PUBLISHED[own]["training"], written])["base"])
+            suffix = f"-{own}"
+        theirs = self.settings(method, base=True)
+        names = [f.name for f in fields(Settings)]
+        differing = [name for name in names if getattr(theirs, name) != getattr(start, name)]
+        # A file's name may look like another setting, so it comes last.
+        differing.sort(key=lambda name: name == "pretrained")
+        return suffix + "".join(f"-{spell(name, getattr(theirs, name))}" for name in differing)
 
     def base_path(self, order: str, seed: int, base: int, method: str) -> str:
         return f"{self.root}/order-{order}/seed-{seed}/base-{base}{self.bases[method]}"
@@ -231,9 +300,9 @@ class Study:
                 previous = learned
             yield chain
 
-    def memory(self, task: Task) -> str:
-        """The memory that a task trains on: of the method, none for the shared task 0."""
-        return str(self.config["methods"][task.method]["memory"]) if task.method else "0"
+    def memory(self, task: Task) -> Memory:
+        """The memory that a task trains on. The shared task 0 has none."""
+        return self.memory_of(task.method)
 
     def selection(self, task: Task) -> str:
         """How the exemplars of a task's method are chosen."""

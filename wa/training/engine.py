@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wa.data.augment import Augment, center, normalize
+from wa.data.augmentations import check_images
 from wa.data.batches import Images
 from wa.data.task import Task
 from wa.errors import UserError
@@ -29,13 +30,6 @@ from wa.training.schedule import learning_rate
 NEVER = 2**62
 FEATURES = 2**22  # pixels of images that are embedded at once: 1000 small ones, 64 of 256 x 256
 WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
-
-
-def augmentation(settings: Settings) -> Augment:
-    try:
-        return Augment(settings.augmentation)
-    except ValueError as error:
-        raise UserError(f"augmentation: {error}") from None
 
 
 class Processes:
@@ -131,13 +125,8 @@ class Trainer:
     ):
         self.task, self.settings, self.processes = task, settings, processes
         self.seed, self.device = seed, processes.device
-        self.augment = augmentation(settings)
-        try:
-            zero = torch.zeros(1, dtype=torch.int64, device=self.device)
-            (first,) = task.train.batches([zero.cpu()])
-            self.augment(first, zero[0], zero)  # refuses what it cannot do to such images
-        except ValueError as error:
-            raise UserError(f"augmentation: {error}") from None
+        self.augment = Augment(settings.augmentation)
+        check_images(settings.augmentation, *task.dataset["image_shape"])
         self.precision = processes.precision(settings.precision)
         torch.backends.cuda.matmul.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
         torch.backends.cudnn.conv.fp32_precision = (
@@ -222,7 +211,7 @@ class Trainer:
         with self.autocast:
             logits = self.model(x).float()
             n_old = self.task.n_old
-            ce = CLASSIFICATION[self.settings.classification](
+            ce = CLASSIFICATION[self.settings.classification_loss](
                 logits, label, n_old, self.settings.label_smoothing
             )
             kd = torch.zeros_like(ce)
@@ -230,7 +219,7 @@ class Trainer:
                 with torch.no_grad():
                     teacher = self.teacher(x).float()
                 old_sizes = self.task.sizes[:-1]
-                kd = DISTILLATION[self.settings.form](
+                kd = DISTILLATION[self.settings.distillation_loss](
                     logits[:, :n_old], teacher, self.settings.temperature, old_sizes
                 )
                 if self.settings.temperature_squared:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wa import identity
 from wa.checkpoint import read_header
+from wa.data.memory import Memory
 from wa.data.packed import hashes, read_dataset
 from wa.data.scenario import read_order
 from wa.errors import UserError
@@ -35,7 +36,8 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
     add("--seed", type=int, default=0, help="seed of weights, shuffling and augmentation")
     add(
         "--memory",
-        default="0",
+        type=Memory.parse,
+        default=Memory(),
         help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
     )
     add("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
@@ -66,7 +68,7 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
         asdict(settings),
         code=code,
         seed=args.seed,
-        memory=args.memory,
+        memory=str(args.memory),
         task_sizes=args.tasks,
         classes=names[: sum(args.tasks)],
         data=hashes(dataset),

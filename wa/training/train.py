@@ -27,6 +27,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 
 from wa.checkpoint import write_checkpoint
+from wa.data.augmentations import output_size
 from wa.data.packed import check_same_data
 from wa.data.task import Task
 from wa.errors import UserError, program
@@ -37,7 +38,7 @@ from wa.randomness import INITIALIZE, REDRAW, key
 from wa.study import layout
 from wa.study.settings import Settings
 from wa.training import resume
-from wa.training.engine import Processes, Trainer, augmentation
+from wa.training.engine import Processes, Trainer
 from wa.training.history import write_history
 from wa.training.options import parse, wanted
 from wa.training.progress import seconds_left, write_progress
@@ -45,7 +46,7 @@ from wa.training.progress import seconds_left, write_progress
 
 def input_size(task: Task, settings: Settings) -> list[int]:
     """Height and width of the images that the backbone takes."""
-    size = augmentation(settings).size
+    size = output_size(settings.augmentation)
     return [size, size] if size else task.dataset["image_shape"][:2]
 
 
@@ -82,9 +83,7 @@ def build(
                 f"{args.model} was trained with {name} {header.get(name)}, but this task needs {value}"
             )
     teacher = (
-        load_model(args.model)[0].requires_grad_(False).eval()
-        if settings.distillation != "0"
-        else None
+        load_model(args.model)[0].requires_grad_(False).eval() if settings.distillation else None
     )
     model.classifier.init = settings.classifier_init
     model.classifier.grow(task.sizes[-1])

@@ -29,6 +29,7 @@ from wa.errors import UserError
 from wa.files import sha256
 from wa.locks import lock
 from wa.study import layout
+from wa.study.choices import RERUNS_NOTHING
 from wa.study.results import Results
 from wa.study.study import Study
 
@@ -43,9 +44,6 @@ ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 RESULTS = Results(STUDY)
-
-# Keys of the config that say where and how a study runs, not what it is.
-HOW = ("path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "draft")
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
 RUNS = list(STUDY.runs())
@@ -96,7 +94,7 @@ wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
     task=layout.TASK,
-    selection="herding|random|closest",
+    selection="|".join(sorted({method["selection"] for method in STUDY.config["methods"].values()})),
 
 
 def gpus():
@@ -208,7 +206,7 @@ def previous_model(wildcards):
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     task = task_of(wildcards)
-    if not task.previous or STUDY.memory(task) in ("0", "all"):
+    if not task.previous or not STUDY.memory(task).needs_ranking:
         return []
     return f"{task.previous}/{layout.ranking(STUDY.selection(task))}"
 
@@ -216,7 +214,7 @@ def previous_ranking(wildcards):
 def own_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that an evaluation reads."""
     task = task_of(wildcards)
-    if STUDY.memory(task) == "0":
+    if STUDY.memory(task).is_none:
         return []
     return f"{task.learned}/{layout.ranking(STUDY.selection(task))}"
 
@@ -258,7 +256,7 @@ def one_per_job():
     for run in RUNS:
         for task in run:
             names = [layout.TRAINED, layout.MODEL]
-            if STUDY.memory(task) != "0":
+            if STUDY.memory(task).keeps:
                 names.append(layout.ranking(STUDY.selection(task)))
             files |= dict.fromkeys(f"{task.learned}/{name}" for name in names)
             files[f"{task.path}/{layout.METRICS}"] = None

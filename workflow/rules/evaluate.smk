@@ -26,7 +26,7 @@ rule evaluate:
     resources:
         python=PYTHON,
     params:
-        memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
+        memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
         code=RESULTS.evaluating_code(),
     message:
         "evaluate {wildcards}"

@@ -101,7 +101,7 @@ rule final:
 
 
 WRITTEN = yaml.safe_dump(
-    {k: v for k, v in sorted(STUDY.written.items()) if k not in HOW}, sort_keys=False
+    {k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING}, sort_keys=False
 )
 
 

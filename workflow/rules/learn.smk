@@ -59,7 +59,7 @@ rule train:
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
-        memory=lambda wildcards: STUDY.memory(task_of(wildcards)),
+        memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
         settings=lambda wildcards: task_of(wildcards).settings.flags(),
         code=lambda wildcards: RESULTS.training_code(task_of(wildcards).settings),
     message:

@@ -1,0 +1,240 @@
+"""The keys of a config that are not settings of a training.
+
+They are here in the order of docs/config.md: the study, the data, the methods, how it runs. The
+settings of a training are in wa/study/settings.py.
+"""
+
+from wa.study.keys import REQUIRED, Key
+from wa.study.published import PUBLISHED
+from wa.study.settings import METHOD_KEYS
+
+NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+LARGEST_SEED = 2**32 - 1  # of numpy
+
+# Keys that were renamed: old -> new.
+RENAMED = {"form": "distillation_loss", "classification": "classification_loss"}
+
+# Settings of the network itself. Task 0 cannot have others than the tasks that go on from it.
+NOT_IN_BASE = ("backbone", "bias", "pretrained")
+
+STUDY = {
+    "experiment": Key(
+        REQUIRED,
+        "The name of the study. Its results are in `results/<experiment>/`. Two configs need two "
+        "names, or each takes the results of the other for its own. The name `data` is reserved.",
+        "cifar100-b50",
+        schema={"type": "string", "pattern": NAME, "not": {"const": "data"}},
+    ),
+    "protocols": Key(
+        REQUIRED,
+        "A list of `{base, increment}`: the number of classes of task 0, and of each later task. "
+        "The last task may be smaller. Base 0 is the field's B0: all tasks have the same size.",
+        "[{base: 50, increment: 10}, {base: 0, increment: 20}]",
+        schema={
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["base", "increment"],
+                "properties": {
+                    "base": {"description": "Classes of task 0.", "type": "integer", "minimum": 0},
+                    "increment": {
+                        "description": "Classes of each later task.",
+                        "type": "integer",
+                        "minimum": 1,
+                    },
+                },
+            },
+        },
+    ),
+    "orders": Key(
+        [1993],
+        "The class orders. A number is a seed: `numpy.random.seed(1993)`, then a permutation (1993 "
+        "is the field's). `natural` is 0, 1, 2, ... Any other name is a key of `class_orders`.",
+        "[1993, natural]",
+        schema={"type": "array", "minItems": 1, "items": {"type": ["integer", "string"]}},
+    ),
+    "class_orders": Key(
+        {},
+        "Class orders of your own. Each has a name and a list that holds every class number once.",
+        "{mine: [3, 0, 2, 1, 4, 5, 6, 7, 8, 9]}",
+        schema={
+            "type": "object",
+            "propertyNames": {
+                "description": "A name begins with a letter; letters, digits, _ and - follow.",
+                "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,99}$",
+            },
+            "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+        },
+    ),
+    "seeds": Key(
+        [0],
+        "The seeds of the weights, of the order of images, and of the augmentation.",
+        "[0, 1, 2]",
+        schema={
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "integer", "minimum": 0, "maximum": LARGEST_SEED},
+        },
+    ),
+    "recipe": Key(
+        "none",
+        "A published variant of WA (wa/study/published.py). Its settings are taken, and the keys "
+        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. `pycil`: "
+        "PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the "
+        "defaults.",
+        "pycil",
+        choices="wa.study.published.PUBLISHED",
+    ),
+}
+
+DATA = {
+    "dataset": Key(
+        REQUIRED,
+        "`digits`, `cifar10`, `cifar100`, `imagenet100`, `imagenet1000`, or any name of yours for "
+        "the folder of images at `path`. The packed arrays are in `results/data/<dataset>/`, or "
+        "in `results/data/<dataset>-<cache_size>/`. All studies with the same dataset and "
+        "cache_size share them.",
+        "cifar100",
+        schema={"type": "string", "pattern": NAME},
+    ),
+    "path": Key(
+        "data",
+        "The folder of the raw data set. If it holds `train/CLASS/*` and `test/CLASS/*` (or "
+        "`val/CLASS/*`), it is read as a folder of images. Otherwise CIFAR is looked for in it, "
+        "as `cifar-100-python/` or `cifar-10-batches-py/`, and downloaded into it when it is "
+        "absent. For ImageNet it holds `train/WNID/*.JPEG` and `val/WNID/*.JPEG`.",
+        "/data/pets",
+        schema={"type": "string"},
+        reruns=False,
+    ),
+    "cache_size": Key(
+        None,
+        "The side, in pixels, of the square that is kept of each image of a folder. The shorter "
+        "side is resized to it, and the centre is cut out. Photographs of several sizes need it. "
+        "By default images stay as they are, but those of ImageNet become 256.",
+        "256",
+        schema={"type": ["integer", "null"], "minimum": 8, "maximum": 4096},
+    ),
+    "classes": Key(
+        [],
+        "The classes to read from a folder of images, in this order, by the names of their "
+        "folders. By default all, in the order of their names. For `imagenet100` the first "
+        "hundred in the folder of ImageNet. A study with another list needs another name for its "
+        "dataset.",
+        "[cat, dog]",
+        schema={"type": "array", "uniqueItems": True, "items": {"type": "string"}},
+    ),
+}
+
+METHOD = {
+    "memory": Key(
+        0,
+        "The exemplars that are kept of old classes. A number such as `2000` is a total, shared "
+        "equally by the classes seen so far. `20/class` is a number for each class. `0` keeps "
+        "none, and `all` keeps every image.",
+        "2000",
+        schema={
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 1_000_000_000},
+                {"type": "string", "pattern": "^(all|[1-9][0-9]{0,8}/class)$"},
+            ]
+        },
+    ),
+    "selection": Key(
+        "herding",
+        "How exemplars are chosen. `herding`: iCaRL's algorithm 4. `random`: at random. "
+        "`closest`: those closest to the mean of their class.",
+        "random",
+        choices="wa.methods.selection.SELECTIONS",
+    ),
+    **METHOD_KEYS,
+    "alignment": Key(
+        "none",
+        "What is done to the classifier after training, a name in wa/methods/alignment.py. "
+        "`none`: nothing. `weight`: weight aligning. `weight-clipped`: the same after negative "
+        "weights are set to 0. `unit`: rows of length 1. `bias`: BiC's correction, which needs "
+        "`held_out`.",
+        "weight",
+        choices="wa.methods.alignment.ALIGNMENTS",
+    ),
+    "classifier": Key(
+        "linear",
+        "Which classifier stands for the method in figures and tables. `linear`: the one that was "
+        "trained. `nme`: the nearest mean of exemplars, which needs a memory. Every classifier is "
+        "evaluated anyway.",
+        "nme",
+        choices=("linear", "nme"),
+    ),
+    "recipe": Key(
+        "study",
+        "The recipe of this method, if it is another than the study's.",
+        "tutorial",
+        choices=("study", *PUBLISHED),
+    ),
+}
+
+RUN = {
+    "device": Key(
+        "auto",
+        "Where to train. `auto` takes a GPU if there is one.",
+        "cpu",
+        choices=("auto", "cpu", "cuda"),
+        reruns=False,
+    ),
+    "processes": Key(
+        1,
+        "The processes that share a training, on each node. torchrun starts them.",
+        "4",
+        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        reruns=False,
+    ),
+    "nodes": Key(
+        1,
+        "The machines that share a training. More than one needs Slurm (`profiles/slurm`).",
+        "2",
+        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        reruns=False,
+    ),
+    "runs_per_gpu": Key(
+        1,
+        "The trainings that may share a GPU of this machine. A small network does not fill one.",
+        "4",
+        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        reruns=False,
+    ),
+    "test_every": Key(
+        0,
+        "The log of a training gives the accuracy on the test images every this many epochs. 0: "
+        "never. Nothing is chosen by it.",
+        "10",
+        schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
+        reruns=False,
+    ),
+    "draft": Key(
+        False,
+        "Whether to draw what exists of a study that is not finished, into "
+        "`results/<experiment>/draft/`, and to run nothing else: `snakemake --cores 2 --config "
+        "draft=True`.",
+        "true",
+        schema={"type": "boolean"},
+        reruns=False,
+    ),
+}
+
+# Sections, whose keys are above and in wa/study/settings.py.
+METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
+TRAINING_MEANING = "How to train: the settings of every training of the study."
+BASE_MEANING = (
+    "The settings that differ for task 0, and for trainings from scratch. The keys of `training`, "
+    "but"
+    f"not {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
+)
+METHOD_TRAINING_MEANING = (
+    "The settings of `training` that differ for this method. A method whose task 0 differs from "
+    "the study's has a folder of its own for it, named after the difference."
+)
+
+# The keys that say where and how a study runs, not what it is. A change of them reruns nothing.
+RERUNS_NOTHING = tuple(name for name, key in (STUDY | DATA | RUN).items() if not key.reruns)

@@ -1,0 +1,260 @@
+"""Write the schema of configs and the page of all keys from the one source of both.
+
+    python -m wa.study.reference
+
+The source is wa/study/settings.py and wa/study/choices.py. Names of losses, alignments, backbones
+and so on are read from their tables. Run this after an edit of any of them. A test compares.
+"""
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import yaml
+
+from wa.data.augmentations import KINDS
+from wa.errors import program
+from wa.study import choices
+from wa.study.config import SCHEMA
+from wa.study.keys import REQUIRED, Key
+from wa.study.settings import TRAINING_KEYS
+
+PAGE = SCHEMA.parents[2] / "docs" / "config.md"
+
+HEAD = (
+    "# Made by `python -m wa.study.reference` from wa/study/settings.py and wa/study/choices.py.\n"
+    "# Edit those, not this.\n"
+)
+
+
+def section(meaning: str, properties: dict, **more: object) -> dict:
+    """A part of the schema that has keys of its own."""
+    return {
+        "description": meaning,
+        "type": "object",
+        "additionalProperties": False,
+        **more,
+        "properties": properties,
+    }
+
+
+def schema() -> dict:
+    """The schema of a config. The settings of a training are written once, under $defs."""
+    references = {name: {"$ref": f"#/$defs/{name}"} for name in TRAINING_KEYS}
+    defaults = {
+        name: references[name] | {"default": key.json_schema()["default"]}
+        for name, key in TRAINING_KEYS.items()
+    }
+    in_base = {n: r for n, r in references.items() if n not in choices.NOT_IN_BASE}
+    base = section(choices.BASE_MEANING, in_base)
+    method_training = section(
+        choices.METHOD_TRAINING_MEANING, references | {"base": base}, default={}
+    )
+    method = {name: key.json_schema() for name, key in choices.METHOD.items()}
+    methods = {
+        "description": choices.METHODS_MEANING,
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": choices.NAME},
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": method | {"training": method_training},
+        },
+    }
+    training = section(
+        choices.TRAINING_MEANING, defaults | {"base": base | {"default": {}}}, default={}
+    )
+    top = choices.STUDY | choices.DATA
+    properties = {name: key.json_schema() for name, key in top.items()}
+    properties |= {"methods": methods, "training": training}
+    properties |= {name: key.json_schema() for name, key in choices.RUN.items()}
+    required = [name for name, key in top.items() if key.default is REQUIRED]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A study",
+        **section(
+            "Everything that config/*.yaml may say. A key that is left out takes its default.",
+            properties,
+            required=[*required, "methods"],
+        ),
+        "$defs": {name: key.json_schema(with_default=False) for name, key in TRAINING_KEYS.items()},
+    }
+
+
+class Plain(yaml.SafeDumper):
+    """YAML without anchors: a value that occurs twice is written twice."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def schema_text() -> str:
+    return HEAD + yaml.dump(schema(), Dumper=Plain, sort_keys=False, width=96, allow_unicode=True)
+
+
+def inline(value: object) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def limits(values: dict) -> str:
+    """The range of a number in words, for instance ` from 1 to 1024`."""
+    low, high = values.get("minimum"), values.get("maximum")
+    above, below = values.get("exclusiveMinimum"), values.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    parts = [
+        f"{word} {limit}"
+        for word, limit in (
+            ("at least", low),
+            ("above", above),
+            ("at most", high),
+            ("below", below),
+        )
+        if limit is not None
+    ]
+    return " " + ", ".join(parts) if parts else ""
+
+
+def allowed(values: dict) -> str:
+    """What JSON Schema allows, in words."""
+    if "enum" in values:
+        return " or ".join(f"`{value}`" for value in values["enum"])
+    if "anyOf" in values:
+        return ", or ".join(allowed(each) for each in values["anyOf"])
+    kind = values["type"]
+    if isinstance(kind, list):
+        return " or ".join(allowed(values | {"type": each}) for each in kind)
+    if kind == "array":
+        return f"a list; each item is {allowed(values['items'])}"
+    if kind in ("integer", "number"):
+        return ("an integer" if kind == "integer" else "a number") + limits(values)
+    if kind == "object":
+        return "names with values" if "properties" not in values else "`{base, increment}`"
+    if "pattern" in values:
+        return f"text that fits `{values['pattern']}`"
+    return {"boolean": "`true` or `false`", "string": "text", "null": "`null`"}[kind]
+
+
+def describe(path: str, key: Key) -> str:
+    """The part of the page about one key: heading, meaning, and what it may be."""
+    name = path.rpartition(".")[2]
+    default = "none, it must be given" if key.default is REQUIRED else None
+    if default is None:
+        default = f"`{inline(key.json_schema()['default'])}`"
+    facts = [
+        f"- Default: {default}",
+        f"- Allowed: {allowed(key.json_schema())}",
+        f"- Example: `{name}: {key.example}`",
+    ]
+    lines = "\n".join(wrapped(fact, "  ") for fact in facts)
+    return f"### {path}\n\n{wrapped(key.meaning)}\n\n{lines}"
+
+
+def training_keys() -> list[str]:
+    """The parts of the page about the settings of a training, with a list of the augmentations."""
+    parts = []
+    for name, key in TRAINING_KEYS.items():
+        parts.append(describe(f"training.{name}", key))
+        if name == "augmentation":
+            rows = [f"- `{kind.spelling}`: {kind.help}" for kind in KINDS.values()]
+            parts.append("\n".join(wrapped(row, "  ") for row in rows))
+    return parts
+
+
+def page() -> str:
+    """docs/config.md."""
+    return (
+        "\n\n".join(
+            [
+                "# Every key of a config",
+                "<!-- Made by python -m wa.study.reference from wa/study/settings.py and\n"
+                "wa/study/choices.py. Edit those, not this. -->",
+                INTRODUCTION,
+                "## The study",
+                *(describe(name, key) for name, key in choices.STUDY.items()),
+                "## The data",
+                *(describe(name, key) for name, key in choices.DATA.items()),
+                "## Methods",
+                METHODS,
+                *(describe(f"methods.NAME.{name}", key) for name, key in choices.METHOD.items()),
+                "### methods.NAME.training",
+                wrapped(choices.METHOD_TRAINING_MEANING),
+                "- Example: `training: {clip: true, base: {epochs: 200}}`",
+                "## Training",
+                TRAINING,
+                *training_keys(),
+                "### training.base",
+                wrapped(choices.BASE_MEANING),
+                "- Example: `base: {epochs: 200, weight_decay: 0.0005}`",
+                "## How it runs",
+                wrapped(
+                    "These keys say where and how a study runs, not what it is. A change of them"
+                    f" reruns nothing: {', '.join(choices.RERUNS_NOTHING)}."
+                ),
+                *(describe(name, key) for name, key in choices.RUN.items()),
+            ]
+        )
+        + "\n"
+    )
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph in lines of at most 98 columns. indent: of all lines but the first."""
+    return textwrap.fill(
+        text, 98, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+INTRODUCTION = """\
+A config is a YAML file. This is a whole one:
+
+```yaml
+experiment: first
+dataset: digits
+protocols:
+  - {base: 4, increment: 2}
+methods:
+  replay: {memory: 20}
+  wa: {memory: 20, distillation: dynamic, alignment: weight}
+training:
+  backbone: resnet8
+  epochs: 20
+```
+
+Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a
+default. The study is the product orders x seeds x protocols x methods. Add a value to any of them
+and run again: only what is new runs. An unknown key, or a value that is not possible, is refused
+before anything runs."""
+
+METHODS = """\
+`methods` gives each method a name and its choices. A choice that is left out does nothing, so
+`finetune: {}` is a method. [methods.md](methods.md) has the equation and the source of each choice.
+
+```yaml
+methods:
+  finetune: {}                                              # no memory: it forgets
+  replay: {memory: 2000}
+  kd: {memory: 2000, distillation: dynamic}
+  wa: {memory: 2000, distillation: dynamic, alignment: weight}
+  joint: {memory: all, start: scratch}                      # the upper bound
+```"""
+
+TRAINING = """\
+These settings hold for every training of the study. A method can have others, under
+`methods.NAME.training`. Task 0 can have others, under `base`. The keys are the options of
+`python -m wa.training.train` too."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=f"Write {SCHEMA.name} and {PAGE.name}.")
+    parser.parse_args()
+    for file, text in ((SCHEMA, schema_text()), (PAGE, page())):
+        Path(file).write_text(text, encoding="utf-8")
+        print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    program(main)
