@@ -148,6 +148,7 @@ def run(checkout: Path, command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document, command", commands())
 def test_command(checkout, document, command):
     for pattern, instead, check in COMMANDS:
@@ -164,7 +165,7 @@ QUOTE = re.compile(r"\[([\w./]+)\]\(([\w./]+)\)")  # the line above a quotation:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
-def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, document):
+def test_python_is_quoted_from_the_file_that_is_linked_above(document):
     for above, text in blocks(document, "python"):
         if link := QUOTE.fullmatch(above):
             file = ROOT / link[1]
@@ -174,7 +175,13 @@ def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, d
             assert text in file.read_text(), (
                 f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
             )
-        else:
+
+
+@pytest.mark.slow  # it uses what the commands have made
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_python_that_is_not_quoted_runs(checkout, document):
+    for above, text in blocks(document, "python"):
+        if not QUOTE.fullmatch(above):
             (checkout / "example.py").write_text(text)
             run(checkout, ".venv/bin/python example.py")
 
