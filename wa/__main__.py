@@ -11,10 +11,13 @@ results/STUDY/order-O/seed-S/base-B/inc-I/METHOD, or a task's folder or a checkp
 
 import argparse
 
+from wa import __version__
+
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="wa", description=__doc__, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"wa {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, what: str, more: str, **arguments: dict) -> None:
