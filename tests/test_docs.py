@@ -21,6 +21,8 @@ NAMES = (
     "docs/tutorial.md",
     "docs/methods.md",
     "docs/results.md",
+    "CONTRIBUTING.md",
+    "results/README.md",
 )
 DOCUMENTS = [ROOT / name for name in NAMES]
 
@@ -52,7 +54,7 @@ COMMANDS = [
         None,
     ),  # set-up is done, in the environment that runs this test
     (
-        r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)",
+        r"make (setup|test|test-all|test-gpu|lint|slurm|test-slurm|fuzz|faults)",
         r"make --dry-run \1",
         None,
     ),  # CI does set-up, lint and tests
@@ -64,6 +66,8 @@ COMMANDS = [
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
+    (r"\.venv/bin/python -m wa.study.reference", r"\g<0>", lambda output: "wrote" in output),
+    (r"\.venv/bin/python -m pytest tests/\S+", r"\g<0> --collect-only -q", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
