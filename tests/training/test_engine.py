@@ -221,6 +221,7 @@ def test_testing_on_request_changes_no_bit(options, tmp_path):
     assert column[0] == "test_accuracy" and [bool(v) for v in column[1:]] == [False, True] * 3
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(options, tmp_path):
     for said in ("epoch 6/6", "nothing to do"):
         run = program("wa.training.train", *options)

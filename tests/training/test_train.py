@@ -19,6 +19,7 @@ from wa.training import train
 from wa.training.schedule import learning_rate
 
 
+@pytest.mark.slow
 def test_the_same_bits_twice(digits, base, tmp_path):
     files = []
     for name in "ab":

@@ -164,6 +164,7 @@ def test_where_it_runs_changes_nothing(variant):
     }  # the copy of the config beside the results
 
 
+@pytest.mark.slow
 def test_figures_come_from_results_alone_and_byte_for_byte(variant):
     folder, config = variant
     figures = folder / "results/tiny/figures"
