@@ -17,6 +17,7 @@ import yaml
 from helpers import ROOT, small_study
 
 from wa.checkpoint import read_checkpoint
+from wa.code import Code
 from wa.files import read_arrays
 
 # What CONTRIBUTING.md calls it -> what is written before the table, and the entry in the table.
@@ -189,6 +190,12 @@ def test_an_augmentation(checkout):
         print(augmented.unique().tolist())
     """
     assert python(checkout, "-c", code) == "[3]\n"
+
+
+def test_no_addition_trains_anything_again(checkout):
+    words = ["resnet8", "crop", "flip", "softmax", "herding", "weight"]
+    for program in ("wa.training.train", "wa.methods.selection", "wa.methods.alignment"):
+        assert Code(checkout).digest(program, words) == Code(ROOT).digest(program, words), program
 
 
 def test_every_file_and_every_table_of_the_list_is_there():
