@@ -219,6 +219,7 @@ def test_random_and_closest_rankings():
         assert distance == sorted(distance) and len(rows) == 30
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path):
     """docs/methods.md, "A method of your own": the patch applies, and the method does what its text says."""
     example = (ROOT / "docs/methods.md").read_text().split("## A method of your own")[1]
