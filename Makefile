@@ -6,6 +6,7 @@
 # make test-gpu     run the tests that need a GPU
 # make test-slurm   run the tests on a Slurm cluster that is emulated on this machine
 # make lint         check the style
+# make reference    write the schema of configs and docs/config.md again, from their source
 # make fuzz         read 100,000 hostile inputs
 # make faults       disturb trainings in many ways, and print how each ended
 # make images       run the default study and copy its figures to docs/images
@@ -30,8 +31,8 @@ BIN = .venv/bin
 CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 STUDY = $(if $(CONFIG),--configfile $(call quoted,$(CONFIG)))
 
-.PHONY: setup slurm run report draft test test-all test-gpu test-slurm fuzz faults lint images clean
-.PHONY: again
+.PHONY: setup slurm run report draft test test-all test-gpu test-slurm fuzz faults lint images
+.PHONY: reference clean again
 
 setup: .venv/done
 
@@ -91,6 +92,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+reference: setup
+	$(BIN)/python -m wa.study.reference
 
 # The names of some figures end in the protocol.
 images: run
