@@ -1,30 +1,58 @@
-# make run    set up, run the default study (scikit-learn's digits) and draw its figures
-# make report run it and write its report, report.html and report.zip
-# make draft  draw what is there of it when it is not finished
-#             (run, report and draft take another study by CONFIG=config/mine.yaml)
-# make test   set up and run the tests
-# make slurm  set up what profiles/slurm needs in addition
-# make test-slurm   set up and test it, on a Slurm cluster that is emulated on this machine
-# make fuzz   set up and read 100,000 hostile inputs
-# make faults set up, hinder trainings in many ways, and print how each ended
-# make lint   set up and check the style
-# make reference   write the schema of configs and docs/config.md anew from their source
-# make images   set up, run the default study and copy the figures that README.md and docs/tutorial.md show to docs/images
-PYTHON ?= python3
-BIN = .venv/bin
-CORES ?= $(shell nproc)
-STUDY = $(if $(CONFIG),--configfile $(CONFIG))
+# make run          run the default study (scikit-learn's digits) and draw its figures
+# make report       run it and write its report, report.html and report.zip
+# make draft        draw what exists of a study that is not finished
+# make test         run the fast tests
+# make test-all     run all tests
+# make test-gpu     run the tests that need a GPU
+# make test-slurm   run the tests on a Slurm cluster that is emulated on this machine
+# make lint         check the style
+# make reference    write the schema of configs and docs/config.md again, from their source
+# make fuzz         read 100,000 hostile inputs
+# make faults       disturb trainings in many ways, and print how each ended
+# make images       run the default study and copy its figures to docs/images
+# make slurm        install what profiles/slurm needs
+# make clean        delete .venv and caches; results stay
+#
+# Each target sets up .venv first, if needed. Other studies: make run CONFIG=config/mine.yaml
+# (also report and draft). Another Python: make setup PYTHON=python3.12
 
-.PHONY: setup slurm run report draft test test-slurm fuzz faults lint reference images clean
+# The version of a Python, such as 3.11. $(1): its command.
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+quoted = '$(subst ','\'',$(1))'
+
+# .venv is made again if PYTHON is given and has another version, if its own Python no longer has
+# the version that it was made with, or if the checkout moved (scripts in .venv hold its path).
+ASKED := $(PYTHON)
+PYTHON ?= python3
+MADE_FOR := $(CURDIR) with Python $(call version,$(or $(ASKED),.venv/bin/python))
+BIN = .venv/bin
+
+# nproc counts the cores that this process may use. OMP_NUM_THREADS would change its answer.
+CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+STUDY = $(if $(CONFIG),--configfile $(call quoted,$(CONFIG)))
+
+.PHONY: setup slurm run report draft test test-all test-gpu test-slurm fuzz faults lint images
+.PHONY: reference clean again
 
 setup: .venv/done
 
-# Bytecode is compiled once, here: it halves the start of every job.
-.venv/done: requirements.txt pyproject.toml
+ifneq ($(shell cat .venv/made-for 2>/dev/null),$(MADE_FOR))
+.venv/made-for: again
+endif
+
+.venv/made-for:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) must be Python 3.11 or newer. Install one, and name it:" \
+			"make setup PYTHON=python3.11"; exit 1; }
+	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	echo $(call quoted,$(CURDIR)) with Python $(call version,$(PYTHON)) > $@
+
+# Bytecode is compiled once, here: it halves the start of every job.
+.venv/done: .venv/made-for requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	touch $@
 
 slurm: setup
@@ -41,7 +69,13 @@ draft: setup
 	$(BIN)/snakemake --cores $(CORES) $(STUDY) --config draft=True
 
 test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+
+test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-gpu: setup
+	$(BIN)/python -m pytest -q -m gpu
 
 # As root, on a machine without a Slurm of its own, after `apt-get install slurm-wlm munge`.
 test-slurm: slurm
@@ -62,10 +96,12 @@ lint: setup
 reference: setup
 	$(BIN)/python -m wa.study.reference
 
-# Some figures are one a protocol, with its name behind theirs.
+# The names of some figures end in the protocol.
 images: run
 	for figure in accuracy matrix new_share norms gamma; do \
 		cp results/digits/figures/$$figure*.svg docs/images/digits-$$figure.svg || exit 1; done
 
 clean:
-	rm -rf .venv results .snakemake
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find wa tests -name __pycache__ -prune -exec rm -rf {} +
+	@echo "results/ and .snakemake/ stay: they are your work. Delete them yourself to begin anew."

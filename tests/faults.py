@@ -26,7 +26,7 @@ from helpers import (
     snakemake,
     snakemake_command,
 )
-from test_resume import processes_of, small_disk  # noqa: F401 (a fixture)
+from training.test_resume import processes_of, small_disk  # noqa: F401 (a fixture)
 
 BASE = "results/tiny/order-1993/seed-0/base-6"
 SECOND = f"{BASE}/inc-4/wa/task-1"

@@ -18,6 +18,7 @@ from wa.study.config import read_config
 from wa.study.study import Study
 
 
+@pytest.mark.slow
 def test_a_thousand_hostile_inputs():
     """The rest of them: make fuzz."""
     command = [

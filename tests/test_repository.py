@@ -1,6 +1,8 @@
 """The repository is in step with itself."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import wa
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,3 +121,114 @@ def test_no_path_of_a_machine():
     for file in files:
         if (ROOT / file).suffix in (".py", ".smk", ".yaml", ".md", ".toml", ".txt", ".yml", ""):
             assert "/ho" + "me/" not in (ROOT / file).read_text(), file
+
+
+def test_the_version_stands_in_one_place_and_heads_the_changelog():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" in project["dynamic"] and "version" not in project
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert newest == wa.__version__
+    run = subprocess.run(
+        [sys.executable, "-m", "wa", "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.stdout == f"wa {wa.__version__}\n"
+
+
+def test_the_citation_has_what_the_format_demands():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    licence = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    assert citation["license"] == licence
+    assert (ROOT / "LICENSE").read_text().startswith(f"{licence} License")
+    for reference in citation["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+        assert all({"given-names", "family-names"} <= set(a) for a in reference["authors"])
+
+
+def test_git_keeps_the_explanation_of_results_and_no_result():
+    names = ["results/README.md", "results/digits/metrics.csv", "results/data/digits/dataset.json"]
+    run = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.stdout.splitlines() == names[1:]
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """A checkout whose set-up is done, as far as make can tell. Its path has a space."""
+    folder = tmp_path / "my checkout"
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv/bin/python").symlink_to(sys.executable)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    (folder / ".venv/made-for").write_text(f"{folder} with Python {version}\n")
+    (folder / ".venv/done").touch()
+    return folder
+
+
+def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "CORES", "MAKEFLAGS")}
+    return subprocess.run(
+        ["make", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env=kept | environment,
+    )
+
+
+def fake_python(file: Path, version: str, is_new_enough: bool) -> Path:
+    """A program that answers the two questions that the Makefile asks a Python."""
+    status = 0 if is_new_enough else 1
+    answer = f'case "$2" in *print*) echo {version};; *) exit {status};; esac'
+    file.write_text(f"#!/bin/sh\n{answer}\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_make_sets_up_again_if_the_python_differs_or_the_checkout_moved(made):
+    setup = ("--dry-run", "setup")
+    assert "Nothing to be done" in make(made, *setup).stdout
+    assert "Nothing to be done" in make(made, *setup, f"PYTHON={sys.executable}").stdout
+    other = fake_python(made / "python9", "3.99", is_new_enough=True)
+    assert f"{other.name} -m venv .venv" in make(made, *setup, f"PYTHON=./{other.name}").stdout
+    moved = made.rename(made.with_name("moved"))
+    assert "rm -rf .venv" in make(moved, *setup).stdout
+
+
+def test_make_says_which_python_it_needs(made):
+    old = fake_python(made / "python2", "2.7", is_new_enough=False)
+    for python in (f"./{old.name}", "./none"):
+        run = make(made, "setup", f"PYTHON={python}")
+        said, end = run.stdout.splitlines()
+        assert said.startswith(f"{python} must be Python 3.11 or newer.")
+        assert end.startswith("make: ***") and run.returncode == 2
+        assert (made / ".venv/done").exists()
+
+
+def test_make_takes_a_config_with_a_space():
+    run = make(ROOT, "--dry-run", "--old-file=.venv/done", "run", "CONFIG=my x.yaml", CORES="2")
+    assert run.stdout == ".venv/bin/snakemake --cores 2 --configfile 'my x.yaml'\n"
+
+
+def test_make_counts_cores_whatever_the_number_of_openmp_threads(made):
+    for threads in ("1", "7"):
+        run = make(made, "--dry-run", "run", OMP_NUM_THREADS=threads)
+        cores = re.search(r"--cores (\d+)", run.stdout)[1]
+        assert int(cores) == len(os.sched_getaffinity(0))
+
+
+def test_make_clean_keeps_results(made):
+    result = made / "results/digits/metrics.csv"
+    result.parent.mkdir(parents=True)
+    result.touch()
+    (made / ".snakemake").mkdir()
+    for package in ("wa", "tests"):
+        (made / package / "__pycache__").mkdir(parents=True)
+    run = make(made, "clean")
+    assert run.returncode == 0 and "results/ and .snakemake/ stay" in run.stdout
+    assert result.exists() and (made / ".snakemake").exists()
+    assert not (made / ".venv").exists() and not (made / "wa/__pycache__").exists()

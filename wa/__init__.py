@@ -1,6 +1,6 @@
 """Weight aligning (WA) and its relatives in class-incremental learning."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def load(path):

@@ -17,6 +17,7 @@ wa.load(MODEL).
 import argparse
 import importlib
 
+from wa import __version__
 from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
@@ -31,6 +32,7 @@ def parser_of(prog: str, description: str) -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = parser_of("wa", __doc__)
+    parser.add_argument("--version", action="version", version=f"wa {__version__}")
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see `wa COMMAND --help`")
     asked = parser.parse_args()

@@ -97,9 +97,15 @@ def invent(
     return study
 
 
-@pytest.fixture(
-    scope="module", params=STUDIES, ids=[s.replace(" ", "-").replace(",", "") for s in STUDIES]
-)
+FAST = ("unequal last task, two protocols", "an unfinished study")  # the others are marked slow
+
+
+def marked(name: str) -> object:
+    marks = () if name in FAST else pytest.mark.slow
+    return pytest.param(name, id=name.replace(" ", "-").replace(",", ""), marks=marks)
+
+
+@pytest.fixture(scope="module", params=[marked(name) for name in STUDIES])
 def study(request, tmp_path_factory) -> dict:
     return invent(tmp_path_factory.mktemp("study"), **STUDIES[request.param])
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import ROOT, program, small_study, snakemake
+from helpers import ROOT, program
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -27,14 +27,9 @@ RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Path:
-    """The folder of a finished study with one run, RUN, of three tasks."""
-    folder = tmp_path_factory.mktemp("study")
-    config = small_study()
-    config["methods"] = {"wa": config["methods"]["wa"]}
-    run = snakemake(folder, "metrics", "--quiet", config=config)
-    assert run.returncode == 0, run.stdout
-    return folder
+def study(finished) -> Path:
+    """The folder of a finished study; RUN is one of its runs, of three tasks."""
+    return finished
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +326,8 @@ def test_show_prints_metrics_and_verifies_the_chain(study):
             assert float(shown["gamma"]) == pytest.approx(metrics["trained"]["gamma"], abs=6e-5)
     assert rows[rows.index(columns) + 4][0] == "average"
     averages = dict(zip(columns[2:-1], rows[rows.index(columns) + 4][1:], strict=True))
-    for line in (study / "results/tiny/metrics.csv").read_text().splitlines():
+    table = (study / "results/tiny/metrics.csv").read_text().splitlines()
+    for line in [line for line in table if ",wa," in line]:
         *_, task, _classes, classifier, _own, metric, value = line.split(",")
         if (task, metric) == ("2", "average_incremental_accuracy"):
             assert float(averages.pop(classifier)) == pytest.approx(float(value), abs=0.006)

@@ -235,6 +235,7 @@ def slow(image: str) -> np.ndarray:
     return read_image(image, 3, square=16)
 
 
+@pytest.mark.slow
 def test_a_killed_packing_goes_on(tmp_path):
     """Killed by SIGKILL in the midst of it: no decoder is left, nothing looks whole, and only what lacks is decoded."""
     data = photographs(tmp_path / "data", [(20, 16)] * 60)

@@ -27,7 +27,9 @@ RECIPE = [
 ]
 
 
-@pytest.mark.parametrize("backbone", ["resnet8", "timm/test_vit"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet8", pytest.param("timm/test_vit", marks=pytest.mark.slow)]
+)
 def test_two_tasks_and_prediction(tmp_path, backbone):
     """What a checkpoint predicts for a file is what evaluation saw: square, centre, normalisation."""
     raw, data, base, task = (tmp_path / name for name in ("raw", "data", "base", "task"))
@@ -108,6 +110,7 @@ def test_two_tasks_and_prediction(tmp_path, backbone):
     np.testing.assert_allclose(ours, features, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_studies_share_what_was_packed(tmp_path):
     """Never packed twice, and never another study's: the folder's name and what is in it say the size and the classes."""
     photographs(tmp_path / "raw", [(60, 48), (40, 64)], ("cat", "cow", "dog"))

@@ -153,6 +153,7 @@ def test_other_files_than_were_packed_are_refused(pets, tmp_path):
             Originals(dataset, path, AUGMENTATION)
 
 
+@pytest.mark.slow
 def test_a_training_gives_the_same_bits_each_time(pets, tmp_path):
     raw, packed = pets
     recipe = [

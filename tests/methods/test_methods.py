@@ -166,6 +166,7 @@ def test_redrawing_is_in_place_and_a_function_of_the_seed():
     assert drawn[0].abs().max() <= 8**-0.5
 
 
+@pytest.mark.slow
 def test_the_classifier_is_redrawn_after_the_warmup(digits, tmp_path):
     files = [
         "--data",
@@ -219,6 +220,7 @@ def test_random_and_closest_rankings():
         assert distance == sorted(distance) and len(rows) == 30
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path):
     """docs/methods.md, "A method of your own": the patch applies, and the method does what its text says."""
     example = (ROOT / "docs/methods.md").read_text().split("## A method of your own")[1]
@@ -291,6 +293,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 def test_every_method_runs_in_the_workflow(tmp_path):
     config = small_study() | {"methods": METHODS, "protocols": [{"base": 6, "increment": 4}]}
     run = snakemake(tmp_path, "metrics", "results_table", config=config)

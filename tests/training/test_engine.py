@@ -212,6 +212,7 @@ def test_two_processes_see_the_images_of_one(options, tmp_path):
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
+@pytest.mark.slow
 def test_testing_on_request_changes_no_bit(options, tmp_path):
     said, bits = {}, {}
     for every in (0, 2):
@@ -229,6 +230,7 @@ def test_testing_on_request_changes_no_bit(options, tmp_path):
     assert column[0] == "test_accuracy" and [bool(v) for v in column[1:]] == [False, True] * 3
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(options, tmp_path):
     for said in ("epoch 6/6", "nothing to do"):
         run = program("wa.training.train", *options)
@@ -243,6 +245,7 @@ def test_sync_batch_norm_needs_gpus(options, tmp_path):
     assert run.returncode == 1 and "error: sync_batch_norm needs GPUs" in run.stdout
 
 
+@pytest.mark.gpu
 def test_graph_and_eager_step_agree_on_a_gpu(options):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")

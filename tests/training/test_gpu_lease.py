@@ -53,6 +53,7 @@ def read(events: Path) -> list[list[str]]:
     return [line.split() for line in events.read_text().splitlines()] if events.exists() else []
 
 
+@pytest.mark.slow
 def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
     draw, events = random.Random(0), tmp_path / "events"
     counts = [draw.choice([1, 1, 1, 2, 3]) for _ in range(40)]

@@ -26,6 +26,7 @@ def small_disk(tmp_path) -> Path:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_leaves_what_was_there(
     digits, base, tmp_path, small_disk, record_property
 ):
@@ -115,6 +116,7 @@ def prepared(tmp_path_factory) -> tuple[Path, dict]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.slow
 def test_after_a_kill_the_same_command_ends_with_the_same_bits(
     prepared, tmp_path, target, record_property
 ):

@@ -19,6 +19,7 @@ from wa.training import train
 from wa.training.schedule import learning_rate
 
 
+@pytest.mark.slow
 def test_the_same_bits_twice(digits, base, tmp_path):
     files = []
     for name in "ab":
@@ -73,6 +74,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path):
     assert bits["killed"] == bits["whole"] == bits["torn"] != bits["other"]
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun(digits, base, tmp_path):
     """Two processes see one process's batches. Batch norm sees half of each, so the weights are close, not the same."""
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.training.train"]
@@ -188,6 +190,7 @@ def test_the_step_is_the_papers_loss(digits, base, tmp_path):
         )
 
 
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_bits_twice(digits, tmp_path):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")

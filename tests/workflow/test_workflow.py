@@ -10,22 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
+from helpers import ROOT, scheduled, snakemake, snakemake_command
 
 from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.catalog import FIGURES
 from wa.files import write_json
 
 FIGURE_JOBS = dict.fromkeys([*FIGURES, "final"], 1)
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory) -> tuple[Path, dict]:
-    """A finished study: its folder and its config."""
-    folder, config = tmp_path_factory.mktemp("study"), small_study()
-    run = snakemake(folder, config=config)
-    assert run.returncode == 0, run.stdout
-    return folder, config
 
 
 @pytest.fixture
@@ -182,6 +173,7 @@ def test_where_it_runs_changes_nothing(variant):
     }  # the copy of the config beside the results
 
 
+@pytest.mark.slow
 def test_figures_come_from_results_alone_and_byte_for_byte(variant):
     folder, config = variant
     figures = folder / "results/tiny/figures"
@@ -195,6 +187,7 @@ def test_figures_come_from_results_alone_and_byte_for_byte(variant):
     assert {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds} == before
 
 
+@pytest.mark.slow
 def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path):
     folder, config = variant
     shutil.copytree(folder / "results", tmp_path / "results")
@@ -286,6 +279,7 @@ def test_the_report_opens_in_a_browser_and_shows_a_figure(report, tmp_path):
     )  # the category's list
 
 
+@pytest.mark.slow
 def test_bases_are_shared_by_methods_and_protocols(tmp_path):
     run = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "config/cifar100-b50.yaml"))
     assert run.returncode == 0, run.stdout
@@ -296,6 +290,7 @@ def test_bases_are_shared_by_methods_and_protocols(tmp_path):
     assert sum("inc-" not in path for path in trained) == 9
 
 
+@pytest.mark.slow
 def test_a_study_has_one_snakemake(tmp_path, config):
     config["training"]["epochs"] = 30
     first = subprocess.Popen(
@@ -357,6 +352,7 @@ def test_a_bad_config_is_one_message_before_anything_runs(tmp_path, config):
     assert "Traceback" not in run.stdout and not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_the_configs_that_are_shipped_are_right(tmp_path):
     for name, n in {
         "imagenet100-256": 100,
