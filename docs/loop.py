@@ -51,9 +51,7 @@ def main() -> None:
             model.classifier.heads[-1].weight.data = torch.from_numpy(aligned[n_old:])
         after = accuracy(model, test_x[test], test_label[test])
         factor = gamma(weight, n_old) if n_old else 1
-        print(
-            f"task {t}: {before:5.1f} % of all classes, aligned {after:5.1f} %, gamma {factor:.3f}"
-        )
+        print(f"task {t}: {before:5.1f} %, aligned {after:5.1f} %, gamma {factor:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The documents are in step with the program: every command in them runs, every quoted line and every link is there.
+"""The documents are in step with the program: commands run, quoted lines and links are there.
 
-The commands are run in the order of the documents, in a copy of this checkout whose default study trains for one epoch.
+The commands are run in the order of the documents. They run in a copy of this checkout whose
+default study trains for one epoch.
 """
 
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import ROOT
+
+from wa.study.study import Study
 
 NAMES = (
     "README.md",
@@ -32,7 +35,7 @@ def falls_and_rises(output: str) -> bool:
 
 
 def is_better_aligned(output: str) -> bool:
-    """docs/aligning.py: gamma is below 1, the mean norms are alike afterwards, and all classes together gain."""
+    """docs/aligning.py: gamma is below 1, then the mean norms are alike and accuracy is higher."""
     norms = [
         [float(x) for x in re.findall(r"\d\.\d\d", line)] for line in output.splitlines()[1:11]
     ]
@@ -43,8 +46,15 @@ def is_better_aligned(output: str) -> bool:
     )
 
 
-# A command of the documents, as a regular expression; what is run in its place (\g<0>: the command itself); and, where it says
-# more than that it ends well, what its output must be like. A command that nothing here matches fails the test.
+def keeps_old_classes(output: str) -> bool:
+    """docs/loop.py: four tasks, and at the end far more is known than the two newest classes."""
+    aligned = [float(x) for x in re.findall(r"aligned +([\d.]+) %", output)]
+    return len(aligned) == 4 and aligned[0] > 90 and 50 < aligned[3] < 95
+
+
+# Three things for each command of the documents: a regular expression that matches it, what is run
+# in its place (\g<0> is the command itself), and a check of its output, if it must do more than end
+# well. A command that nothing here matches fails the test.
 COMMANDS = [
     (
         r"make (run|images|report|draft)( CONFIG=.*)?",
@@ -52,7 +62,7 @@ COMMANDS = [
         None,
     ),  # set-up is done, in the environment that runs this test
     (
-        r"make (setup|test|lint|slurm|test-slurm|fuzz|faults)",
+        r"make (setup|test|test-all|lint|slurm|test-slurm|fuzz|faults|clean)",
         r"make --dry-run \1",
         None,
     ),  # CI does set-up, lint and tests
@@ -66,6 +76,7 @@ COMMANDS = [
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
+    (r"\.venv/bin/python docs/loop.py", r"\g<0>", keeps_old_classes),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
@@ -88,7 +99,10 @@ def blocks(document: Path, language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(document, command): those in blocks marked sh, and `make ...`, `.venv/bin/...` and `snakemake ...` between backticks."""
+    """(document, command) of each command in a block marked sh, and of each between backticks.
+
+    Between backticks, a command begins with make, snakemake or .venv/bin/.
+    """
     found = []
     for document in DOCUMENTS:
         name = str(document.relative_to(ROOT))
@@ -156,7 +170,8 @@ def test_command(checkout, document, command):
             assert check is None or check(output), output
             return
     pytest.fail(
-        f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: say there how to run it"
+        f"{document} has the command `{command}`. COMMANDS in {__file__} does not know it:"
+        " say there how to run it"
     )
 
 
@@ -172,11 +187,40 @@ def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, d
                 f"{document}: {above} links another file"
             )
             assert text in file.read_text(), (
-                f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
+                f"{file} no longer has these lines. Quote in {document} what it has now:\n{text}"
             )
         else:
             (checkout / "example.py").write_text(text)
             run(checkout, ".venv/bin/python example.py")
+
+
+def test_each_line_of_the_table_from_the_paper_is_in_its_file():
+    rows = [
+        re.fullmatch(r"\| .+ \| \[(\S+)\]\((\S+)\) \| `(.+)` \|", line)
+        for line in (ROOT / "docs/tutorial.md").read_text().splitlines()
+        if re.match(r"\| .* \| \[\S+\]\(\S+\) \| ", line)
+    ]
+    assert len(rows) >= 12
+    for row in rows:
+        assert row, "a row of the table is not `| what | [file](link) | `line` |`"
+        file, link, quoted = row.groups()
+        assert link == f"../{file}", f"docs/tutorial.md: {file} links another file, {link}"
+        lines = (ROOT / file).read_text().splitlines()
+        assert any(quoted in line for line in lines), (
+            f"{file} no longer has the line `{quoted}`: write in docs/tutorial.md what it has now"
+        )
+
+
+def test_the_commented_protocols_of_a_config_are_right(tmp_path):
+    text = (ROOT / "config/cifar100.yaml").read_text()
+    config = yaml.safe_load(text.replace("# - {base", "- {base"))
+    study = Study(config, str(tmp_path))
+    assert study.protocols == [(10, 10), (5, 5), (20, 20), (50, 10), (50, 5), (50, 2)]
+
+
+def test_the_first_config_of_the_page_on_configs_is_right(tmp_path):
+    _, text = blocks(ROOT / "config/README.md", "yaml")[0]
+    assert len(list(Study(yaml.safe_load(text), str(tmp_path)).runs())) == 2
 
 
 def headings(document: Path) -> set[str]:
@@ -190,7 +234,7 @@ def test_links_and_images_are_there_and_are_in_the_repository():
     known |= {parent for name in known for parent in name.parents}
     for document in [
         *DOCUMENTS,
-        *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults", "scale")),
+        *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults")),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.analysis.aggregate import COLUMNS
@@ -282,8 +283,7 @@ def test_bases_are_shared_by_methods_and_protocols(tmp_path):
     config["orders"], config["seeds"] = [1993, 1994, 1995], [0, 1, 2]
     config["protocols"] = [{"base": 50, "increment": increment} for increment in (10, 5, 2)]
     del config["methods"]["icarl"], config["methods"]["joint"]
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
-    run = snakemake(tmp_path, "-n", "--configfile", str(tmp_path / "study.yaml"))
+    run = snakemake(tmp_path, "-n", config=config)
     assert run.returncode == 0, run.stdout
     trained = re.findall(r"^Job \d+: train task=(\S+)$", run.stdout, re.M)
     assert len(trained) == 9 + 9 * 5 * (
