@@ -49,7 +49,7 @@ def main() -> None:
     for file in args.files:
         found = sentences(read(file, args.revision))
         every += [(len(sentence.split()), file, sentence) for sentence in found]
-        median = statistics.median([len(sentence.split()) for sentence in found])
+        median = statistics.median([len(sentence.split()) for sentence in found] or [0])
         semicolons = sum(sentence.count(";") for sentence in found)
         print(f"| {file} | {median:g} | {semicolons} | {len(found)} |")
     for words, file, sentence in sorted(every, reverse=True)[: args.longest]:
