@@ -24,6 +24,8 @@ NAMES = (
     "docs/tutorial.md",
     "docs/methods.md",
     "docs/results.md",
+    "CONTRIBUTING.md",
+    "results/README.md",
 )
 DOCUMENTS = [ROOT / name for name in NAMES]
 
@@ -57,12 +59,12 @@ def keeps_old_classes(output: str) -> bool:
 # well. A command that nothing here matches fails the test.
 COMMANDS = [
     (
-        r"make (run|images|report|draft)( CONFIG=.*)?",
+        r"make (run|images|report|draft|reference)( CONFIG=.*)?",
         r"make --old-file=.venv/done \1\2",
         None,
     ),  # set-up is done, in the environment that runs this test
     (
-        r"make (setup|test|test-all|lint|slurm|test-slurm|fuzz|faults|clean)",
+        r"make (setup|test|test-all|test-gpu|lint|slurm|test-slurm|fuzz|faults|clean)",
         r"make --dry-run \1",
         None,
     ),  # CI does set-up, lint and tests
@@ -74,6 +76,7 @@ COMMANDS = [
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
+    (r"\.venv/bin/python -m pytest tests/\S+", r"\g<0> --collect-only -q", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
     (r"\.venv/bin/python docs/loop.py", r"\g<0>", keeps_old_classes),
@@ -162,24 +165,28 @@ def run(checkout: Path, command: str) -> str:
     return done.stdout
 
 
+def test_every_command_is_known():
+    known = [pattern for pattern, _, _ in COMMANDS]
+    for document, command in commands():
+        assert any(re.fullmatch(pattern, command) for pattern in known), (
+            f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: "
+            "say there how to run it"
+        )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("document, command", commands())
 def test_command(checkout, document, command):
-    for pattern, instead, check in COMMANDS:
-        if re.fullmatch(pattern, command):
-            output = run(checkout, re.sub(pattern, instead, command, count=1))
-            assert check is None or check(output), output
-            return
-    pytest.fail(
-        f"{document} has the command `{command}`. COMMANDS in {__file__} does not know it:"
-        " say there how to run it"
-    )
+    pattern, instead, check = next(c for c in COMMANDS if re.fullmatch(c[0], command))
+    output = run(checkout, re.sub(pattern, instead, command, count=1))
+    assert check is None or check(output), output
 
 
 QUOTE = re.compile(r"\[([\w./]+)\]\(([\w./]+)\)")  # the line above a quotation: a link to its file
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
-def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, document):
+def test_python_is_quoted_from_the_file_that_is_linked_above(document):
     for above, text in blocks(document, "python"):
         if link := QUOTE.fullmatch(above):
             file = ROOT / link[1]
@@ -189,7 +196,13 @@ def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, d
             assert text in file.read_text(), (
                 f"{file} no longer has these lines. Quote in {document} what it has now:\n{text}"
             )
-        else:
+
+
+@pytest.mark.slow  # it uses what the commands have made
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_python_that_is_not_quoted_runs(checkout, document):
+    for above, text in blocks(document, "python"):
+        if not QUOTE.fullmatch(above):
             (checkout / "example.py").write_text(text)
             run(checkout, ".venv/bin/python example.py")
 
@@ -234,7 +247,7 @@ def test_links_and_images_are_there_and_are_in_the_repository():
     known |= {parent for name in known for parent in name.parents}
     for document in [
         *DOCUMENTS,
-        *(ROOT / f"docs/{name}.md" for name in ("measurements", "faults")),
+        *(ROOT / f"docs/{name}.md" for name in ("config", "measurements", "faults")),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
