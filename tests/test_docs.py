@@ -1,6 +1,7 @@
-"""The documents are in step with the program: every command in them runs, every quoted line and every link is there.
+"""The documents are in step with the program: commands run, quoted lines and links are there.
 
-The commands are run in the order of the documents, in a copy of this checkout whose default study trains for one epoch.
+The commands are run in the order of the documents. They run in a copy of this checkout whose
+default study trains for one epoch.
 """
 
 import os
@@ -14,6 +15,8 @@ import pytest
 import yaml
 from helpers import ROOT
 
+from wa.study.study import Study
+
 NAMES = (
     "README.md",
     "config/README.md",
@@ -21,6 +24,8 @@ NAMES = (
     "docs/tutorial.md",
     "docs/methods.md",
     "docs/results.md",
+    "CONTRIBUTING.md",
+    "results/README.md",
 )
 DOCUMENTS = [ROOT / name for name in NAMES]
 
@@ -32,7 +37,7 @@ def falls_and_rises(output: str) -> bool:
 
 
 def is_better_aligned(output: str) -> bool:
-    """docs/aligning.py: gamma is below 1, the mean norms are alike afterwards, and all classes together gain."""
+    """docs/aligning.py: gamma is below 1, then the mean norms are alike and accuracy is higher."""
     norms = [
         [float(x) for x in re.findall(r"\d\.\d\d", line)] for line in output.splitlines()[1:11]
     ]
@@ -43,16 +48,23 @@ def is_better_aligned(output: str) -> bool:
     )
 
 
-# A command of the documents, as a regular expression; what is run in its place (\g<0>: the command itself); and, where it says
-# more than that it ends well, what its output must be like. A command that nothing here matches fails the test.
+def keeps_old_classes(output: str) -> bool:
+    """docs/loop.py: four tasks, and at the end far more is known than the two newest classes."""
+    aligned = [float(x) for x in re.findall(r"aligned +([\d.]+) %", output)]
+    return len(aligned) == 4 and aligned[0] > 90 and 50 < aligned[3] < 95
+
+
+# Three things for each command of the documents: a regular expression that matches it, what is run
+# in its place (\g<0> is the command itself), and a check of its output, if it must do more than end
+# well. A command that nothing here matches fails the test.
 COMMANDS = [
     (
-        r"make (run|images|report|draft)( CONFIG=.*)?",
+        r"make (run|images|report|draft|reference)( CONFIG=.*)?",
         r"make --old-file=.venv/done \1\2",
         None,
     ),  # set-up is done, in the environment that runs this test
     (
-        r"make (setup|test|lint|reference|slurm|test-slurm|fuzz|faults)",
+        r"make (setup|test|test-all|test-gpu|lint|slurm|test-slurm|fuzz|faults|clean)",
         r"make --dry-run \1",
         None,
     ),  # CI does set-up, lint and tests
@@ -64,8 +76,10 @@ COMMANDS = [
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
+    (r"\.venv/bin/python -m pytest tests/\S+", r"\g<0> --collect-only -q", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
+    (r"\.venv/bin/python docs/loop.py", r"\g<0>", keeps_old_classes),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
@@ -88,7 +102,10 @@ def blocks(document: Path, language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(document, command): those in blocks marked sh, and `make ...`, `.venv/bin/...` and `snakemake ...` between backticks."""
+    """(document, command) of each command in a block marked sh, and of each between backticks.
+
+    Between backticks, a command begins with make, snakemake or .venv/bin/.
+    """
     found = []
     for document in DOCUMENTS:
         name = str(document.relative_to(ROOT))
@@ -148,23 +165,28 @@ def run(checkout: Path, command: str) -> str:
     return done.stdout
 
 
+def test_every_command_is_known():
+    known = [pattern for pattern, _, _ in COMMANDS]
+    for document, command in commands():
+        assert any(re.fullmatch(pattern, command) for pattern in known), (
+            f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: "
+            "say there how to run it"
+        )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("document, command", commands())
 def test_command(checkout, document, command):
-    for pattern, instead, check in COMMANDS:
-        if re.fullmatch(pattern, command):
-            output = run(checkout, re.sub(pattern, instead, command, count=1))
-            assert check is None or check(output), output
-            return
-    pytest.fail(
-        f"{document} has the command `{command}`, which COMMANDS in {__file__} does not know: say there how to run it"
-    )
+    pattern, instead, check = next(c for c in COMMANDS if re.fullmatch(c[0], command))
+    output = run(checkout, re.sub(pattern, instead, command, count=1))
+    assert check is None or check(output), output
 
 
 QUOTE = re.compile(r"\[([\w./]+)\]\(([\w./]+)\)")  # the line above a quotation: a link to its file
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
-def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, document):
+def test_python_is_quoted_from_the_file_that_is_linked_above(document):
     for above, text in blocks(document, "python"):
         if link := QUOTE.fullmatch(above):
             file = ROOT / link[1]
@@ -172,11 +194,46 @@ def test_python_is_quoted_from_the_file_that_is_linked_above_or_runs(checkout, d
                 f"{document}: {above} links another file"
             )
             assert text in file.read_text(), (
-                f"{file} no longer has these lines: quote in {document} what it has now\n{text}"
+                f"{file} no longer has these lines. Quote in {document} what it has now:\n{text}"
             )
-        else:
+
+
+@pytest.mark.slow  # it uses what the commands have made
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_python_that_is_not_quoted_runs(checkout, document):
+    for above, text in blocks(document, "python"):
+        if not QUOTE.fullmatch(above):
             (checkout / "example.py").write_text(text)
             run(checkout, ".venv/bin/python example.py")
+
+
+def test_each_line_of_the_table_from_the_paper_is_in_its_file():
+    rows = [
+        re.fullmatch(r"\| .+ \| \[(\S+)\]\((\S+)\) \| `(.+)` \|", line)
+        for line in (ROOT / "docs/tutorial.md").read_text().splitlines()
+        if re.match(r"\| .* \| \[\S+\]\(\S+\) \| ", line)
+    ]
+    assert len(rows) >= 12
+    for row in rows:
+        assert row, "a row of the table is not `| what | [file](link) | `line` |`"
+        file, link, quoted = row.groups()
+        assert link == f"../{file}", f"docs/tutorial.md: {file} links another file, {link}"
+        lines = (ROOT / file).read_text().splitlines()
+        assert any(quoted in line for line in lines), (
+            f"{file} no longer has the line `{quoted}`: write in docs/tutorial.md what it has now"
+        )
+
+
+def test_the_commented_protocols_of_a_config_are_right(tmp_path):
+    text = (ROOT / "config/cifar100.yaml").read_text()
+    config = yaml.safe_load(text.replace("# - {base", "- {base"))
+    study = Study(config, str(tmp_path))
+    assert study.protocols == [(10, 10), (5, 5), (20, 20), (50, 10), (50, 5), (50, 2)]
+
+
+def test_the_first_config_of_the_page_on_configs_is_right(tmp_path):
+    _, text = blocks(ROOT / "config/README.md", "yaml")[0]
+    assert len(list(Study(yaml.safe_load(text), str(tmp_path)).runs())) == 2
 
 
 def headings(document: Path) -> set[str]:
@@ -190,7 +247,7 @@ def test_links_and_images_are_there_and_are_in_the_repository():
     known |= {parent for name in known for parent in name.parents}
     for document in [
         *DOCUMENTS,
-        *(ROOT / f"docs/{name}.md" for name in ("config", "measurements", "faults", "scale")),
+        *(ROOT / f"docs/{name}.md" for name in ("config", "measurements", "faults")),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
