@@ -130,7 +130,8 @@ def entries(node: ast.stmt) -> dict[str, ast.expr] | None:
     table = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
     if not isinstance(table, ast.Dict) or not table.keys:
         return None
-    functions = all(isinstance(v, (ast.Name, ast.Attribute, ast.Call)) for v in table.values)
+    kinds = (ast.Name, ast.Attribute, ast.Call, ast.Lambda)
+    functions = all(isinstance(v, kinds) for v in table.values)
     if not functions or not all(isinstance(k, ast.Constant) for k in table.keys):
         return None
     return {str(k.value): v for k, v in zip(table.keys, table.values, strict=True)}

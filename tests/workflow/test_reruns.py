@@ -3,7 +3,6 @@
 The checkout and a finished study are copied, something is changed, and the jobs of a dry run are counted.
 """
 
-import ast
 import copy
 import json
 import os
@@ -59,7 +58,8 @@ class Workplace:
 
     def snakemake(self, *options: str) -> str:
         (self.folder / "study.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
-        command = [sys.executable, "-m", "snakemake", "-s", str(self.checkout / "Snakefile")]
+        program = Path(sys.executable).with_name("snakemake")
+        command = [str(program), "-s", str(self.checkout / "Snakefile")]
         command += ["--directory", str(self.folder), *options]
         command += ["--configfile", str(self.folder / "study.yaml")]
         if "--cores" not in options:
@@ -308,29 +308,12 @@ def test_code_that_means_the_same_runs_nothing_again(work, name):
 
 
 def test_a_new_function_and_its_entry_run_nothing_again(work):
-    work.append(
-        "wa/methods/loss.py",
-        '\n\ndef other(*_):\n    return 0\n\n\nDISTILLATION["other"] = other\n',
-    )
-    work.edit(
-        "wa/methods/alignment.py",
-        '    "unit": align_unit,\n',
-        '    "unit": align_unit,\n    "new": align_new,\n',
-    )
-    work.edit(
-        "wa/methods/alignment.py",
-        "def align_unit(",
-        "def align_new(weight, bias, n_old, held_out=None):\n    return weight, bias\n\n\ndef align_unit(",
-    )
-    work.edit(
-        "wa/methods/selection.py",
-        '"closest": rank_closest}',
-        '"closest": rank_closest, "new": rank}',
-    )
-    work.edit("wa/methods/loss.py", '\n\nDISTILLATION["other"] = other\n', "\n")
-    work.edit("wa/methods/loss.py", "DISTILLATION = {", 'DISTILLATION = {"other": lambda *_: 0, ')
-    assert "other" in (work.checkout / "wa/methods/loss.py").read_text()
-    ast.parse((work.checkout / "wa/methods/loss.py").read_text())
+    for file, last, entry in (
+        ("wa/methods/loss.py", "DISTILLATION = {", '"new": distillation, '),
+        ("wa/methods/selection.py", "RANKINGS = {", '"new": rank_closest, '),
+        ("wa/methods/alignment.py", "ALIGNMENTS = {", '"new": align_unit, '),
+    ):
+        work.edit(file, last, f"def new(*_):\n    return 0\n\n\n{last}{entry}")
     assert work.planned() == {}
 
 

@@ -14,6 +14,7 @@ float64; ties go to the lower index. A random ranking, and one by the distance f
 """
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from wa import identity
 from wa.errors import UserError, program
 from wa.files import content_sha256, read_arrays, read_arrays_header, write_arrays
 
+Seeds = Sequence[tuple[int, int]]
 
-def rank(features: np.ndarray) -> np.ndarray:
+
+def rank(features: np.ndarray, seeds: Seeds = ()) -> np.ndarray:
     """Rank the images of several classes with the same number of images.
 
     features: (classes, images, d), any float. Returns int64 (classes, images): the images' indices, best first.
@@ -46,7 +49,7 @@ def rank(features: np.ndarray) -> np.ndarray:
     return ranking
 
 
-def rank_closest(features: np.ndarray) -> np.ndarray:
+def rank_closest(features: np.ndarray, seeds: Seeds = ()) -> np.ndarray:
     """As rank, by the distance from the class's mean alone, the closest first."""
     phi = features.astype(np.float64)
     phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8
@@ -55,36 +58,41 @@ def rank_closest(features: np.ndarray) -> np.ndarray:
     )
 
 
+def rank_random(features: np.ndarray, seeds: Seeds) -> np.ndarray:
+    """As rank, at random: a function of (seed, class)."""
+    images = features.shape[1]
+    return np.stack([np.random.RandomState(seed).permutation(images) for seed in seeds])
+
+
 def rank_classes(
     features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0
 ) -> dict[int, np.ndarray]:
-    """Rank the images of every class in `labels` (n,): class -> row numbers of `features` (n, d), best first.
+    """Rank the images of every class in `labels` (n,).
 
-    Rows with a label below 0 are left out. A random ranking is a function of the seed and the class.
+    Returns class -> row numbers of `features` (n, d), best first. Rows with a label below 0 are left out.
     """
-    order = labels.argsort(
-        kind="stable"
-    )  # rows class by class: looking for each would take 1000 passes for 1000 classes
+    # Rows class by class: looking for the rows of each class would take 1000 passes for 1000 classes.
+    order = labels.argsort(kind="stable")
     classes, starts = np.unique(labels[order], return_index=True)
     rows = {int(c): r for c, r in zip(classes, np.split(order, starts[1:]), strict=True) if c >= 0}
-    if selection == "random":
-        return {c: np.random.RandomState([seed, c]).permutation(r) for c, r in rows.items()}
     by_size: dict[int, list[int]] = {}
     for c, r in rows.items():
         by_size.setdefault(len(r), []).append(c)
     ranked = {}
     for size, classes in by_size.items():
-        step = max(
-            1, 2**22 // size**2
-        )  # Gram matrices of at most 32 MB at a time: they stay in the cache
-        for some in (classes[i : i + step] for i in range(0, len(classes), step)):
-            ranking = RANKINGS[selection](features[np.stack([rows[c] for c in some])])
+        # Gram matrices of at most 32 MB at a time stay in the cache.
+        step = max(1, 2**22 // size**2)
+        for start in range(0, len(classes), step):
+            some = classes[start : start + step]
+            together = features[np.stack([rows[c] for c in some])]
+            ranking = RANKINGS[selection](together, [(seed, c) for c in some])
             ranked |= {c: rows[c][r] for c, r in zip(some, ranking, strict=True)}
     return {c: ranked[c] for c in sorted(ranked)}
 
 
-RANKINGS = {"herding": rank, "closest": rank_closest}
-SELECTIONS = (*RANKINGS, "random")  # the default first
+# A ranking is a function of the features (classes, images, d) and a (seed, class) for each class. It returns
+# int64 (classes, images): the indices of the images, best first. The default comes first.
+RANKINGS = {"herding": rank, "closest": rank_closest, "random": rank_random}
 
 
 def read_ranking(path: str) -> dict[str, np.ndarray]:
@@ -117,7 +125,7 @@ def main() -> None:
     parser.add_argument(
         "--previous", nargs="?", help="herding.npz of the task before; its classes come first"
     )
-    parser.add_argument("--selection", choices=SELECTIONS, default="herding")
+    parser.add_argument("--selection", choices=RANKINGS, default="herding")
     parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
     parser.add_argument("--output", required=True)
     parser.add_argument("--code", help="digest of the code, for the header (default: found here)")

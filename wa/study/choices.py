@@ -147,7 +147,7 @@ METHOD = {
         "How exemplars are chosen. `herding`: iCaRL's algorithm 4. `random`: at random. "
         "`closest`: those closest to the mean of their class.",
         "random",
-        choices="wa.methods.selection.SELECTIONS",
+        choices="wa.methods.selection.RANKINGS",
     ),
     **METHOD_KEYS,
     "alignment": Key(

@@ -124,7 +124,8 @@ class Results:
         dataset = read_dataset(Path(self.study.data, layout.DATASET))
         numbers = self.study.orders[order]
         names = [dataset["classes"][c] for c in numbers]
-        return difference(have, {"order": numbers, "names": names})
+        own = difference(have, {"order": numbers, "names": names})
+        return own or ("" if self.prepared() == "" else None)
 
     def data(self) -> tuple[object, object]:
         """The class names and the hashes of the packed arrays, or UNKNOWN for both."""
