@@ -68,12 +68,18 @@ def main() -> None:
                     Path(task.path, "metrics.json").write_text(json.dumps(metrics(number, draw)))
             table = f"{study.root}/metrics.csv"
             programs = {
-                "aggregate": ["wa.analysis.aggregate", "--study", study.table(), "--output", table]
+                "aggregate": [
+                    "wa.analysis.aggregate",
+                    "--study",
+                    study.run_table().to_json(),
+                    "--output",
+                    table,
+                ]
             }
             for figure, kind in (("accuracy", "svg"), ("final", "md")):
                 options = [
                     "--study",
-                    study.table(),
+                    study.run_table().to_json(),
                     "--metrics",
                     table,
                     "--output",

@@ -117,7 +117,7 @@ def second_task(digits, base, output):
     previous = [
         "--model",
         base / "model.safetensors",
-        "--herding",
+        "--ranking",
         base / "herding.npz",
         "--memory",
         20,

@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,12 +15,12 @@ from helpers import ROOT, program
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from wa.analysis.aggregate import runs
 from wa.analysis.figures.catalog import FIGURES, SENTENCES
 from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
 from wa.analysis.metrics import expected_calibration_error, task_metrics
 from wa.files import write_arrays, write_json
+from wa.study.layout import RunTable
 
 STUDIES = {
     "three methods, twenty tasks": {
@@ -60,17 +61,16 @@ def invent(
     methods: list,
     orders=("1993", "1994"),
     tasks=None,
-) -> dict:
-    """Write results such as a study leaves; returns what wa.study.Study.table() would. `wa` aligns.
+) -> RunTable:
+    """Write results such as a study leaves; returns its table of runs. `wa` aligns.
     tasks: how many tasks of each run are there."""
-    study = {"root": str(folder), "experiment": "invented", "orders": list(orders), "seeds": [0]}
-    study |= {"protocols": protocols, "methods": methods, "n_classes": n_classes}
-    for number, run in enumerate(runs(study)):
+    study = RunTable(str(folder), "invented", list(orders), [0], protocols, methods, n_classes)
+    for number, run in enumerate(study.runs()):
         rng = np.random.default_rng(number)
         for t in range(len(run.sizes) if tasks is None else tasks[number]):
             here, beside = (
-                run.path / f"task-{t}",
-                run.path / f"task-{t}" if t else run.path.parents[1],
+                run.task(t),
+                run.learned(t),
             )
             seen, old = sum(run.sizes[: t + 1]), sum(run.sizes[:t])
             label = np.repeat(np.arange(seen), 5)
@@ -91,7 +91,7 @@ def invent(
             (beside / "history.csv").write_text("epoch,loss,train_accuracy\n1,2.0,30\n2,0.5,80\n")
             (beside / "train.benchmark.tsv").write_text(f"s\tmax_rss\n{60 + t}\t{900 + t}\n")
     made = program(
-        "wa.analysis.aggregate", "--study", json.dumps(study), "--output", folder / "metrics.csv"
+        "wa.analysis.aggregate", "--study", study.to_json(), "--output", folder / "metrics.csv"
     )
     assert made.returncode == 0, made.stdout
     return study
@@ -106,17 +106,17 @@ def marked(name: str) -> object:
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in STUDIES])
-def study(request, tmp_path_factory) -> dict:
+def study(request, tmp_path_factory) -> RunTable:
     return invent(tmp_path_factory.mktemp("study"), **STUDIES[request.param])
 
 
-def draw(figure: str, study: dict, output: Path) -> plt.Figure:
+def draw(figure: str, study: RunTable, output: Path) -> plt.Figure:
     """Draw by the figure's function; returns what was drawn."""
     plt.close("all")
     entry = FIGURES[figure]
     if entry.per_protocol:
-        study = study | {"protocols": study["protocols"][:1]}
-    metrics = f"{study['root']}/metrics.csv" if entry.reads == "metrics" else None
+        study = replace(study, protocols=study.protocols[:1])
+    metrics = f"{study.root}/metrics.csv" if entry.reads == "metrics" else None
     function = getattr(importlib.import_module(f"wa.analysis.figures.{entry.module}"), figure)
     function(study, metrics, [str(output)])
     return plt.gcf()
@@ -176,7 +176,7 @@ def test_a_figure_that_cannot_be_drawn_says_why(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def digits_like(tmp_path_factory) -> dict:
+def digits_like(tmp_path_factory) -> RunTable:
     return invent(
         tmp_path_factory.mktemp("study"), [(4, 2)], 10, ["kd", "wa"], orders=("a", "b", "c")
     )
@@ -239,11 +239,11 @@ def test_the_interval_is_students(digits_like):
 
 
 def test_a_method_looks_the_same_in_every_figure_and_no_two_look_alike(tmp_path):
-    study = {"methods": [f"m{i}" for i in range(25)]}
+    methods = [f"m{i}" for i in range(25)]
+    study = RunTable("results", "many", ["1993"], [0], [(4, 2)], methods, 10)
     styles = Styles(study)
     assert (
-        len({(styles.colors[m], styles.markers[m], styles.dashes[m]) for m in study["methods"]})
-        == 25
+        len({(styles.colors[m], styles.markers[m], styles.dashes[m]) for m in study.methods}) == 25
     )
     assert len({to_hex(styles.colors[f"m{i}"]) for i in range(10)}) == 10
     drawn = invent(tmp_path, **STUDIES["three methods, twenty tasks"])

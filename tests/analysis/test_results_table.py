@@ -1,7 +1,5 @@
 """The table of results: statistics over runs, and published numbers where they belong."""
 
-import json
-
 import pandas as pd
 import pytest
 import yaml
@@ -10,6 +8,7 @@ from helpers import ROOT, program
 from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.table import mean_and_deviation
 from wa.study.config import SCHEMA
+from wa.study.layout import RunTable
 from wa.study.study import Study
 
 KNOWN = yaml.safe_load((ROOT / "docs/published.yaml").read_text())
@@ -38,6 +37,11 @@ def metrics(folder, base: int, increment: int):
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
 
 
+def table_of(base: int, increment: int) -> str:
+    methods = ["icarl", "wa"]
+    return RunTable("results/x", "x", ["1993"], [0], [(base, increment)], methods, 100).to_json()
+
+
 @pytest.mark.parametrize(
     "base, increment, wa, icarl, sources",
     [
@@ -60,9 +64,7 @@ def metrics(folder, base: int, increment: int):
 )
 def test_table(tmp_path, base, increment, wa, icarl, sources):
     metrics(tmp_path, base, increment)
-    study = json.dumps(
-        {"experiment": "x", "protocols": [[base, increment]], "methods": ["icarl", "wa"]}
-    )
+    study = table_of(base, increment)
     options = ["--study", study, "--metrics", tmp_path / "metrics.csv", "--dataset", "cifar100"]
     options += [
         "--settings",
@@ -85,7 +87,7 @@ def test_table(tmp_path, base, increment, wa, icarl, sources):
 
 def test_of_imagenet_the_five_best_count_too(tmp_path):
     metrics(tmp_path, 10, 10)
-    study = json.dumps({"experiment": "x", "protocols": [[10, 10]], "methods": ["icarl", "wa"]})
+    study = table_of(10, 10)
     options = [
         "--study",
         study,

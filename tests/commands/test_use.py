@@ -369,7 +369,7 @@ def test_show_finds_what_was_changed_or_lost(study, tmp_path, file, line):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     changed = bytearray((copy / file).read_bytes())
-    changed[-1] ^= 1
+    changed[len(changed) // 2] ^= 1
     (copy / file).write_bytes(changed)
     run = command("show", copy / RUN)
     assert run.returncode == 1 and "error: 1 of these files" in run.stdout

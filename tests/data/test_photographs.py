@@ -65,7 +65,7 @@ def test_two_tasks_and_prediction(tmp_path, backbone):
     previous = [
         "--model",
         base / "trained.safetensors",
-        "--herding",
+        "--ranking",
         base / "herding.npz",
         "--memory",
         4,

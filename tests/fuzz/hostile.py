@@ -484,7 +484,7 @@ def evaluated_with(option: str) -> Callable[[Path], None]:
             "--trained": "head.safetensors",
             "--model": "head.safetensors",
             "--alignment": "alignment.json",
-            "--herding": "herding.npz",
+            "--ranking": "herding.npz",
         }
         options = [
             word
@@ -526,7 +526,7 @@ def targets() -> dict[str, tuple[str, st.SearchStrategy[bytes], Callable[[Path],
         "features, for a bias": ("features.npz", features, fit_bias),
         "features, evaluated": ("features.npz", features, evaluated_with("--features")),
         "ranking, gone on from": ("herding.npz", ranking, herd_after),
-        "ranking, evaluated": ("herding.npz", ranking, evaluated_with("--herding")),
+        "ranking, evaluated": ("herding.npz", ranking, evaluated_with("--ranking")),
         "dataset.json": ("dataset.json", texts["dataset.json"], read_dataset),
         "order.json": (
             "order.json",

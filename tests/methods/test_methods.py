@@ -57,7 +57,7 @@ def trainer(digits, base, tmp_path):
             base / "model.safetensors",
         ]
         files += [
-            "--herding",
+            "--ranking",
             base / "herding.npz",
             "--tasks",
             4,

@@ -136,7 +136,7 @@ def test_keys_that_rerun_nothing():
 def test_a_config_with_a_network_of_ours_is_checked_without_torch(tmp_path):
     code = (
         "import sys, yaml; from wa.study.study import Study;"
-        " Study(yaml.safe_load(open('config/cifar100-b50.yaml')));"
+        " Study(yaml.safe_load(open('config/cifar100.yaml')));"
         " print(*({'torch', 'timm', 'torchvision'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -249,7 +249,7 @@ def test_equal_bases_are_shared_and_others_named_after_what_differs(config, tmp_
     )
     for run in study.runs():
         assert run[0].learned.split("/")[-1] == "base-6" + study.bases[run[0].method]
-    assert '"bases": {"clipped": "-clip", ' in study.table()
+    assert '"bases": {"clipped": "-clip", ' in study.run_table().to_json()
 
 
 def test_what_is_default_is_not_passed_on(config, tmp_path):
@@ -264,7 +264,7 @@ def test_what_is_default_is_not_passed_on(config, tmp_path):
     }
     config |= {"recipe": "none"}
     spelt_out = Study(config, str(tmp_path))
-    assert plain.table() == spelt_out.table()
+    assert plain.run_table() == spelt_out.run_table()
     assert [t.settings.flags() for t in plain.tasks.values()] == [
         t.settings.flags() for t in spelt_out.tasks.values()
     ]

@@ -143,7 +143,7 @@ CODE = {
             "best = ranking[:, k] = score.argmax",
             "best = ranking[:, k] = score.argmin",
         ),
-        downstream(train=1, align=1, herd=2, evaluate=3),  # wa: its task 1 reads the ranking
+        downstream(train=1, align=1, herd=2, evaluate=2),  # wa: its task 1 reads the ranking
     ),
     "an alignment": (
         (
@@ -313,7 +313,7 @@ def test_a_new_function_and_its_entry_run_nothing_again(work):
         ("wa/methods/selection.py", "RANKINGS = {", '"new": rank_closest, '),
         ("wa/methods/alignment.py", "ALIGNMENTS = {", '"new": align_unit, '),
     ):
-        work.edit(file, last, f"def new(*_):\n    return 0\n\n\n{last}{entry}")
+        work.edit(file, last, f"def another(*_):\n    return 0\n\n\n{last}{entry}")
     assert work.planned() == {}
 
 

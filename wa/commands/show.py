@@ -1,18 +1,18 @@
-"""Show a run: its accuracies and gamma task by task, and the chain of its checkpoints back to the data, verified.
+"""Show a run: its accuracies and gamma task by task, and the chain of its checkpoints back to the data.
 
     wa show results/digits/order-1993/seed-0/base-4/inc-2/wa
 
-Every checkpoint's header holds the SHA-256 of what its training read: the checkpoint and the herding of the task before, and
-the packed data. Those files are hashed again here. That model.safetensors is trained.safetensors with another classifier is
-verified by comparing the two.
+The header of each checkpoint names the content of what its training read: the model and the ranking of the task
+before, and the packed data. Their content is hashed again here and compared. model.safetensors must be
+trained.safetensors with another classifier.
 """
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from wa.analysis.metrics import average_incremental_accuracy, read_metrics
 from wa.checkpoint import read_checkpoint
 from wa.data.packed import IMAGES, NAME
 from wa.errors import UserError
-from wa.files import Rules, check, read_json, sha256
+from wa.files import Rules, check, content_sha256, read_arrays, read_json, sha256
 from wa.methods.alignment import REPORT
+from wa.study import layout
 
 HELP = """Print a run task by task, and verify its checkpoints.
 
@@ -38,27 +39,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 digest = cache(sha256)  # a checkpoint is looked at twice: by itself and as the parent of the next
 
 
-def tasks_of(path: str) -> tuple[Path, list[Path]]:
-    """The folder of the run that `path` names, and the folders of its tasks' checkpoints, in order, up to the one named.
+class Link(NamedTuple):
+    """A file of the chain."""
 
-    Task 0 is shared by all runs of its base and lies above them: BASE/inc-I/METHOD/task-T.
-    """
-    folder = Path(os.path.abspath(path))
-    if not folder.exists():
+    task: int | None  # None for the data
+    role: str
+    file: Path
+    holds: Callable[[], bool]  # whether it is the file that the header before it names
+
+
+def tasks_of(path: str) -> tuple[Path, list[Path]]:
+    """The folder of the run that `path` names, and the folders of its checkpoints up to the task that it names."""
+    absolute = Path(os.path.abspath(path))
+    if not absolute.exists():
         raise UserError(f"{path} does not exist")
-    folder = folder.parent if folder.is_file() else folder
-    named = re.fullmatch(r"task-(\d+)", folder.name)
-    run = folder.parent if named else folder
-    if (run / "model.safetensors").exists():
-        return run, [run]  # the shared task 0 itself
-    tasks = [Path(os.path.normpath(run / "../.."))]
-    if not (tasks[0] / "model.safetensors").exists():
+    found = layout.place(absolute)
+    folder = absolute.parent if absolute.is_file() else absolute
+    if not found and (folder / layout.MODEL).exists():
+        return folder, [folder]  # a checkpoint by itself
+    if not found or not (found.shared / layout.MODEL).exists():
         raise UserError(
-            f"{path} is no run with a trained task: name a folder .../seed-S/base-B/inc-I/METHOD"
+            f"{path} is no run with a trained task. Name a folder .../seed-S/base-B/inc-I/METHOD"
         )
-    while (following := run / f"task-{len(tasks)}").is_dir():
+    if found.run is None:
+        return found.shared, [found.shared]
+    tasks = [found.shared]
+    while (following := found.run / f"task-{len(tasks)}").is_dir():
         tasks.append(following)
-    return run, tasks[: int(named[1]) + 1] if named else tasks
+    return found.run, tasks if found.task is None else tasks[: found.task + 1]
 
 
 def read_if_there(file: Path, rules: Rules) -> dict:
@@ -67,9 +75,9 @@ def read_if_there(file: Path, rules: Rules) -> dict:
 
 def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]:
     """The accuracy of every classifier on all classes seen, and gamma, task by task; a dash for what is not there."""
-    files = [run / f"task-{t}" / "metrics.json" for t in range(len(tasks))]
+    files = [run / f"task-{t}" / layout.METRICS for t in range(len(tasks))]
     metrics = [read_metrics(file) if file.exists() else {} for file in files]
-    gammas = [read_if_there(task / "alignment.json", REPORT).get("gamma") for task in tasks]
+    gammas = [read_if_there(task / layout.ALIGNMENT, REPORT).get("gamma") for task in tasks]
     classifiers = list(dict.fromkeys(name for m in reversed(metrics) for name in m))
     row = "{:>7}  {:>7}" + "  {:>8}" * len(classifiers) + "  {:>6}"
     yield row.format("task", "classes", *classifiers, "gamma")
@@ -92,56 +100,61 @@ def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]
 
 def is_as_trained(task: Path) -> bool:
     """Whether model.safetensors differs from trained.safetensors in the classifier only."""
-    (model, said), (trained, was_said) = (
-        read_checkpoint(task / f"{name}.safetensors") for name in ("model", "trained")
-    )
-    same = (
-        name.startswith("classifier.") or model[name].tobytes() == array.tobytes()
-        for name, array in trained.items()
-    )
-    return (
-        model.keys() == trained.keys()
-        and all(same)
-        and said == was_said | {"alignment": said.get("alignment")}
-    )
+    model, header = read_checkpoint(task / layout.MODEL)
+    trained, trained_header = read_checkpoint(task / layout.TRAINED)
+    if model.keys() != trained.keys():
+        return False
+    backbone = [name for name in trained if not name.startswith("classifier.")]
+    same = all(model[name].tobytes() == trained[name].tobytes() for name in backbone)
+    return same and header.get("from_trained") == trained_header["content_sha256"]
 
 
-def data_folder(base: Path, header: dict) -> Path:
-    """Where the packed data lie: RESULTS/data/DATASET, seen from RESULTS/STUDY/order-O/seed-S/base-B."""
-    return Path(os.path.normpath(base / "../../../../data" / header["dataset"]))
+def has_content(file: Path, content: str) -> bool:
+    """Whether a checkpoint or a ranking holds what its SHA-256 `content` says."""
+    try:
+        if file.suffix == ".npz":
+            return content_sha256(read_arrays(file)) == content
+        return read_checkpoint(file)[1]["content_sha256"] == content
+    except UserError:
+        return False
 
 
-def chain(
-    tasks: list[Path], header: list[dict | None]
-) -> Iterator[tuple[str, str, Path, Callable[[], bool] | None]]:
-    """(task, what, file, whether it is the one that the header above it names) from the last checkpoint back to the data."""
-
-    def read(what: str, file: Path, *said: str) -> tuple:
-        return "", what, file, lambda: all(s == digest(file) for s in said)
-
-    for t in reversed([t for t, said in enumerate(header) if said]):
-        yield f"task {t}", "model", tasks[t] / "model.safetensors", None
-        yield "", "trained", tasks[t] / "trained.safetensors", partial(is_as_trained, tasks[t])
-        if t and header[t].get("parent_sha256"):
-            yield read("parent", tasks[t - 1] / "model.safetensors", header[t]["parent_sha256"])
-        if t and header[t].get("herding_sha256"):
-            yield read("memory", tasks[t - 1] / "herding.npz", header[t]["herding_sha256"])
-    folder = data_folder(tasks[0], header[0])
-    for name in header[0]["data_sha256"]:
-        yield read(
-            "data",
-            folder / f"{name.removesuffix('_sha256')}.npy",
-            *(f["data_sha256"].get(name) for f in header if f),
-        )
+def ranking_in(folder: Path, content: str) -> Path:
+    """The ranking with this content; if there is none, any ranking."""
+    others = (layout.FEATURES, layout.PREDICTIONS)
+    rankings = sorted(file for file in folder.glob("*.npz") if file.name not in others)
+    matching = [file for file in rankings if has_content(file, content)]
+    return [*matching, *rankings, folder / layout.ranking("herding")][0]
 
 
-ARRAYS = {
-    f"{split}_{array}_sha256" for split in ("train", "test") for array in ("images", "labels")
-}
+def chain(tasks: list[Path], headers: list[dict | None]) -> Iterator[Link]:
+    """The files of a run, from the last checkpoint back to the data."""
+    for t in reversed(range(len(tasks))):
+        header = headers[t]
+        if not header:
+            continue
+        yield Link(
+            t, "model", tasks[t] / layout.MODEL, lambda: True
+        )  # it was verified when it was read
+        yield Link(t, "trained", tasks[t] / layout.TRAINED, partial(is_as_trained, tasks[t]))
+        if content := header.get("from_model"):
+            file = tasks[t - 1] / layout.MODEL
+            yield Link(t, "parent", file, partial(has_content, file, content))
+        if content := header.get("from_ranking"):
+            file = ranking_in(tasks[t - 1], content)
+            yield Link(t, "memory", file, partial(has_content, file, content))
+    folder = layout.data_folder(tasks[0], headers[0]["dataset"])
+    for array in layout.ARRAYS:
+        key = layout.array_hash(array)
+        said = {header["data_sha256"].get(key) for header in headers if header}
+        file = folder / array
+        yield Link(None, "data", file, lambda file=file, said=said: said == {digest(file)})
+
+
 HEADER = NAME | {
     "classes": IMAGES["classes"],
     "data_sha256": (
-        lambda v: isinstance(v, dict) and v.keys() <= ARRAYS,
+        lambda v: isinstance(v, dict) and v.keys() == {*map(layout.array_hash, layout.ARRAYS)},
         "the SHA-256 of each array",
     ),
 }
@@ -156,29 +169,30 @@ def header_of(checkpoint: Path) -> dict | None:
     return header
 
 
+def status(link: Link) -> str:
+    if not link.file.exists():
+        return "absent"
+    return "ok" if link.holds() else "DIFFERS"
+
+
 def show(path: str) -> None:
     """Print the table and the chain of a run; a UserError at the end says if the chain is broken."""
     run, tasks = tasks_of(path)
-    header = [header_of(task / "model.safetensors") for task in tasks]
-    seen = [len(f["classes"]) if f else None for f in header]
-    of = read_if_there(data_folder(tasks[0], header[0]) / "dataset.json", IMAGES).get("classes")
-    learned = f"{header[0]['dataset']}: {max(filter(None, seen))}{f' of {len(of)}' if of else ''} classes learned"
+    headers = [header_of(task / layout.MODEL) for task in tasks]
+    seen = [len(header["classes"]) if header else None for header in headers]
+    dataset = layout.data_folder(tasks[0], headers[0]["dataset"]) / layout.DATASET
+    of = read_if_there(dataset, IMAGES).get("classes")
+    share = f" of {len(of)}" if of else ""
+    learned = f"{headers[0]['dataset']}: {max(filter(None, seen))}{share} classes learned"
     print(os.path.relpath(run), learned, "", *table(run, tasks, seen), "", sep="\n")
-    broken = 0
-    for task, what, file, holds in chain(tasks, header):
-        status = (
-            "absent"
-            if not file.exists()
-            else ""
-            if holds is None
-            else "ok"
-            if holds()
-            else "DIFFERS"
-        )
-        broken += status not in ("", "ok")
-        print(
-            f"{task:7}  {what:7}  {status:7}  {digest(file) if file.exists() else '-' * 64}  {os.path.relpath(file)}"
-        )
+    broken, last = 0, None
+    for link in chain(tasks, headers):
+        task = f"task {link.task}" if link.task is not None and link.task != last else ""
+        last = link.task
+        said = status(link)
+        broken += said != "ok"
+        shown = digest(link.file) if said != "absent" else "-" * 64
+        print(f"{task:7}  {link.role:7}  {said:7}  {shown}  {os.path.relpath(link.file)}")
     if broken:
         raise UserError(
             f"{broken} of these files are absent or not those that the checkpoints were made from"
