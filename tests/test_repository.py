@@ -63,7 +63,8 @@ LIGHT = (
     "data.datasets",
     "study.study",
     "study.settings",
-    "study.code",
+    "code",
+    "identity",
     "training.launch",
 )
 HEAVY = {

@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +182,7 @@ def digits_like(tmp_path_factory) -> RunTable:
 
 
 def test_lines_are_the_means_of_the_table_by_each_methods_own_classifier(digits_like, tmp_path):
-    table = pd.read_csv(f"{digits_like['root']}/metrics.csv", keep_default_na=False)
+    table = pd.read_csv(f"{digits_like.root}/metrics.csv", keep_default_na=False)
     table = table[table["metric"] == "accuracy"]
     drawn = draw("accuracy", digits_like, tmp_path / "figure.svg")
     for method, own in (("kd", "trained"), ("wa", "aligned")):
@@ -208,7 +207,7 @@ def test_confusion_counts_what_the_predictions_say(digits_like, tmp_path):
     }
     assert list(shown) == ["kd\nas trained", "wa\nas trained", "wa\naligned"]
     count = np.zeros((10, 10))
-    for run in runs(digits_like):
+    for run in digits_like.runs():
         if run.method == "wa":
             with np.load(run.path / "task-3/predictions.npz") as arrays:
                 for truth, guess in zip(arrays["label"], arrays["aligned"], strict=True):
@@ -219,7 +218,7 @@ def test_confusion_counts_what_the_predictions_say(digits_like, tmp_path):
 def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):
     drawn = draw("calibration", digits_like, tmp_path / "figure.svg")
     errors = []
-    for run in runs(digits_like):
+    for run in digits_like.runs():
         if run.method == "kd":
             with np.load(run.path / "task-3/predictions.npz") as arrays:
                 errors.append(
@@ -271,9 +270,9 @@ def test_the_program_draws_the_same_bytes_again_and_refuses_a_figure_that_is_non
 ):
     options = [
         "--study",
-        json.dumps(digits_like),
+        digits_like.to_json(),
         "--metrics",
-        f"{digits_like['root']}/metrics.csv",
+        f"{digits_like.root}/metrics.csv",
         "--output",
     ]
     for name in ("a.svg", "b.svg"):

@@ -39,7 +39,7 @@ from wa.commands.predict import Classifier
 from wa.data.packed import read_dataset
 from wa.data.scenario import read_order
 from wa.errors import UserError
-from wa.files import write_arrays, write_json
+from wa.files import content_sha256, write_arrays, write_json
 from wa.methods import alignment, selection
 from wa.study.config import read_config
 from wa.study.study import Study
@@ -162,7 +162,10 @@ FEATURES = {
     "held_out": np.arange(12) % 3 == 0,
 }
 HERDING = {"ranking": np.arange(6, dtype="i4"), "counts": np.array([3, 3], "i4")}
-NPZ = {"features.npz": FEATURES, "herding.npz": HERDING}
+MADE_FROM = {"from_trained": content_sha256(HEAD), "data_sha256": {}}
+FACTS |= MADE_FROM
+MADE_FROM = {"header": np.frombuffer(json.dumps(MADE_FROM).encode(), np.uint8)}
+NPZ = {"features.npz": FEATURES | MADE_FROM, "herding.npz": HERDING | MADE_FROM}
 TREES = {
     "dataset.json": DATASET,
     "order.json": ORDER,

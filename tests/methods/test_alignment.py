@@ -161,6 +161,9 @@ def test_program(tmp_path, weight):
     )
     assert run.returncode == 0, run.stdout
     aligned, facts = read_checkpoint(tmp_path / "model.safetensors")
+    made_from = read_checkpoint(tmp_path / "trained.safetensors")[1]["content_sha256"]
+    assert facts.pop("from_trained") == made_from != facts.pop("content_sha256")
+    assert len(facts.pop("alignment_code")) == 16
     assert facts == {"task_sizes": [6, 4], "more": "facts", "alignment": "weight"}
     assert (
         (aligned["classifier.heads.0.weight"] == weight[:6]).all()

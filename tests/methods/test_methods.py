@@ -15,6 +15,7 @@ from helpers import ROOT, program, small_study, snakemake
 
 from wa.analysis.figures.table import read_own
 from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.data.packed import hashes
 from wa.errors import UserError
 from wa.files import read_arrays, read_json, write_arrays
 from wa.methods.selection import rank_classes
@@ -28,13 +29,17 @@ def base(digits, tmp_path_factory):
     """An untrained model of the first 4 classes, and a ranking of their images."""
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
+    dataset = read_json(digits / "dataset.json")
+    order = read_json(digits / "order.json")
     facts = {"backbone": "resnet8", "in_channels": 1, "task_sizes": [4], "bias": True}
+    facts |= {"input_size": [8, 8], "classes": order["names"][:4], "data_sha256": hashes(dataset)}
     write_checkpoint(folder / "model.safetensors", CilModel("resnet8", 1, [4]).tensors(), facts)
-    position = np.argsort(read_json(digits / "order.json")["order"])
+    position = np.argsort(order["order"])
     label = position[np.load(digits / "train_labels.npy")]
     rows = [np.flatnonzero(label == c) for c in range(4)]
     write_arrays(
         folder / "herding.npz",
+        {"data_sha256": hashes(dataset)},
         ranking=np.concatenate(rows),
         counts=np.array([len(r) for r in rows]),
     )

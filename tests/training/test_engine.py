@@ -232,10 +232,10 @@ def test_testing_on_request_changes_no_bit(options, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_done_is_not_done_again(options, tmp_path):
-    for said in ("epoch 6/6", "nothing to do"):
-        run = program("wa.training.train", *options)
+    for said in ("epoch 6/6", "exactly this training is finished"):
+        run = program("wa.training.launch", "--", *options)
         assert run.returncode == 0 and said in run.stdout, run.stdout
-    run = program("wa.training.train", *options, "--lr", "0.04")
+    run = program("wa.training.launch", "--", *options, "--lr", "0.04")
     assert "epoch 6/6" in run.stdout
 
 

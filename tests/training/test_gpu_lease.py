@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, program
+from helpers import ROOT, program, task_options
 
 from wa.errors import UserError
 from wa.training.gpu_lease import gpus, lease
@@ -116,11 +116,16 @@ def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
     assert lease(names, 4, 1, tmp_path)[1] == kept[1] == names
 
 
-def test_too_few_gpus_is_one_error(names, tmp_path):
+def test_too_few_gpus_is_one_error(names, digits, tmp_path):
     with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but 4 can be seen"):
         lease(names, 5, 1, tmp_path)
     run = program(
-        "wa.training.launch", "--processes", 2, "--", "--output", tmp_path, CUDA_VISIBLE_DEVICES="0"
+        "wa.training.launch",
+        "--processes",
+        2,
+        "--",
+        *task_options(digits, tmp_path),
+        CUDA_VISIBLE_DEVICES="0",
     )
     assert run.returncode == 1 and run.stdout.startswith(
         "error: a training of 2 processes needs 2 GPUs, but 1"

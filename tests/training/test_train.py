@@ -151,8 +151,7 @@ def test_what_does_not_fit_is_said(digits, base, tmp_path):
     )
     assert (
         run.returncode == 1
-        and "model.safetensors does not fit" in run.stdout
-        and "'resnet20'" in run.stdout
+        and "was trained with backbone resnet8, but this task needs resnet20" in run.stdout
     )
     run = program("wa.training.train", *task_options(digits, tmp_path), "--batch-size", "5000")
     assert run.returncode == 1 and "too few for a batch" in run.stdout

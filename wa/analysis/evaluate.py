@@ -84,7 +84,7 @@ def main() -> None:
         (args.model, header),
         *([(args.ranking, ranking)] if args.ranking else []),
     ):
-        if said.get("from_trained") != trained["content_sha256"]:
+        if said.get("from_trained") != trained.get("content_sha256"):
             raise UserError(f"{path} was made from another model than {args.trained}")
 
     test, label = arrays["test_features"].astype(np.float32), arrays["test_label"]
@@ -131,8 +131,8 @@ def main() -> None:
     made_from = identity.evaluating(
         code=args.code or identity.code_of("wa.analysis.evaluate"),
         memory=str(args.memory),
-        trained=trained["content_sha256"],
-        model=header["content_sha256"],
+        trained=trained.get("content_sha256"),
+        model=header.get("content_sha256"),
         ranking=ranking.get("content_sha256"),
     )
     write_json(args.metrics, {"header": made_from} | metrics)

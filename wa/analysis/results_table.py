@@ -97,7 +97,7 @@ def main() -> None:
         if f"({name})" in table
     ]
     text = [
-        f"# Results of the study {args.study['experiment']} on {args.dataset}",
+        f"# Results of the study {args.study.experiment} on {args.dataset}",
         "Accuracies on all classes seen so far, in percent: mean ± standard deviation over the runs"
         " (orders x seeds). Each method is shown with its own classifier. *average* counts the"
         " first task. *last* is the accuracy after the last task. `snakemake results_table`"

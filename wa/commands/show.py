@@ -106,7 +106,7 @@ def is_as_trained(task: Path) -> bool:
         return False
     backbone = [name for name in trained if not name.startswith("classifier.")]
     same = all(model[name].tobytes() == trained[name].tobytes() for name in backbone)
-    return same and header.get("from_trained") == trained_header["content_sha256"]
+    return same and header.get("from_trained") == trained_header.get("content_sha256")
 
 
 def has_content(file: Path, content: str) -> bool:
@@ -114,7 +114,7 @@ def has_content(file: Path, content: str) -> bool:
     try:
         if file.suffix == ".npz":
             return content_sha256(read_arrays(file)) == content
-        return read_checkpoint(file)[1]["content_sha256"] == content
+        return read_checkpoint(file)[1].get("content_sha256") == content
     except UserError:
         return False
 

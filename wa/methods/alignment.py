@@ -182,7 +182,7 @@ def main() -> None:
     made_from = identity.aligning(
         code=args.code or identity.code_of("wa.methods.alignment", [args.alignment, "none"]),
         alignment=args.alignment,
-        trained=header["content_sha256"],
+        trained=header.get("content_sha256"),
     )
     tensors = with_classifier(tensors, aligned, biases, sizes)
     write_checkpoint(args.output, tensors, header | made_from)
