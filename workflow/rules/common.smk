@@ -149,6 +149,38 @@ def force(output, why):
     FORCED.add(output)
 
 
+def trained(files):
+    return tracked(
+        lambda wildcards: RESULTS.trained(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/trained.safetensors",
+        files,
+    )
+
+
+def ranked(files):
+    return tracked(
+        lambda wildcards: RESULTS.ranked(f"{ROOT}/{wildcards.task}", wildcards.selection),
+        f"{ROOT}/{{task}}/{{selection}}.npz",
+        files,
+    )
+
+
+def aligned(files):
+    return tracked(
+        lambda wildcards: RESULTS.aligned(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/model.safetensors",
+        files,
+    )
+
+
+def evaluated(files):
+    return tracked(
+        lambda wildcards: RESULTS.evaluated(task_of(wildcards)),
+        f"{ROOT}/{{task}}/metrics.json",
+        files,
+    )
+
+
 # Tables and figures have no header. What each was made from stands beside it, in a hidden file.
 
 
@@ -184,6 +216,19 @@ def drawn(output, made, files):
         return files(wildcards)
 
     return inputs
+
+
+WRITTEN = yaml.safe_dump(
+    {k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING}, sort_keys=False
+)
+
+
+def other_config(wildcards):
+    """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
+    file = Path(OUT, "config.yaml")
+    if file.exists() and file.read_text() != WRITTEN:
+        workflow.dag.forcefiles.add(str(file))
+    return []
 
 
 def previous(name):

@@ -1,11 +1,3 @@
-def evaluated(files):
-    return tracked(
-        lambda wildcards: RESULTS.evaluated(task_of(wildcards)),
-        f"{ROOT}/{{task}}/metrics.json",
-        files,
-    )
-
-
 # Task 0 of a run is evaluated in the run's folder, on the checkpoint that all runs share: its classifier `nme`, the
 # nearest mean of exemplars, depends on the method's memory.
 rule evaluate:

@@ -100,19 +100,6 @@ rule final:
         " && printf %s {params.made_from} > {resources.note:q}"
 
 
-WRITTEN = yaml.safe_dump(
-    {k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING}, sort_keys=False
-)
-
-
-def other_config(wildcards):
-    """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
-    file = Path(OUT, "config.yaml")
-    if file.exists() and file.read_text() != WRITTEN:
-        workflow.dag.forcefiles.add(str(file))
-    return []
-
-
 rule config:
     input:
         other_config,

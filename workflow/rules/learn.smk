@@ -2,30 +2,6 @@
 # (herding.npz) are all that the next task reads.
 
 
-def trained(files):
-    return tracked(
-        lambda wildcards: RESULTS.trained(f"{ROOT}/{wildcards.task}"),
-        f"{ROOT}/{{task}}/trained.safetensors",
-        files,
-    )
-
-
-def ranked(files):
-    return tracked(
-        lambda wildcards: RESULTS.ranked(f"{ROOT}/{wildcards.task}", wildcards.selection),
-        f"{ROOT}/{{task}}/{{selection}}.npz",
-        files,
-    )
-
-
-def aligned(files):
-    return tracked(
-        lambda wildcards: RESULTS.aligned(f"{ROOT}/{wildcards.task}"),
-        f"{ROOT}/{{task}}/model.safetensors",
-        files,
-    )
-
-
 # Its outputs are not deleted before it runs (`update`). If exactly this training is finished, it keeps them: then what
 # came before was computed again with the same result. If it fails, the results of the former training stay.
 rule train:
