@@ -60,6 +60,8 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
     """The entries that the header of the checkpoint will have: what these options ask for."""
     dataset = read_dataset(args.data / layout.DATASET)
     names = read_order(args.order, dataset["classes"])["names"]
+    if min(args.tasks) < 1 or sum(args.tasks) > len(names):
+        raise UserError(f"--tasks {args.tasks}: these are not tasks of {len(names)} classes")
     begins = len(args.tasks) == 1 or settings.start == "scratch"
     if not begins and not args.model:
         raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
