@@ -27,7 +27,6 @@ MODEL = "model.safetensors"  # the same with the aligned classifier: what the ne
 FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
-TRAIN_LOG = "train.log"
 BENCHMARK = "train.benchmark.tsv"
 RESUME = ".resume"  # a training that is not finished
 # In the folder of each task of a run.
