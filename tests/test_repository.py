@@ -170,7 +170,8 @@ def made(tmp_path) -> Path:
 
 
 def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "CORES", "MAKEFLAGS")}
+    outer = ("PYTHON", "CORES", "MAKEFLAGS", "MAKELEVEL")  # of the make that runs these tests
+    kept = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
         ["make", *words],
         stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ from wa.errors import UserError
 from wa.files import read_arrays, read_json, write_arrays
 from wa.methods.selection import rank_classes
 from wa.models.model import CilClassifier, CilModel
+from wa.study.layout import RunTable
 from wa.training import train
 from wa.training.engine import Trainer
 
@@ -350,7 +351,7 @@ def test_every_method_runs_in_the_workflow(tmp_path):
         "closest.npz",
     }
 
-    study = {"protocols": [(6, 4)], "methods": list(METHODS)}
+    study = RunTable("results/tiny", "tiny", ["1993"], [0], [(6, 4)], list(METHODS), 10)
     own = read_own(str(tmp_path / "results/tiny/metrics.csv"), study)
     own = (
         own[own["metric"] == "accuracy"]

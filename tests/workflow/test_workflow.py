@@ -333,8 +333,8 @@ def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
     run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)
     assert run.returncode == 0 and re.search(r"^Job 0: prepare", run.stdout, re.M), run.stdout
     assert not re.search("^ *(input|output|reason):", run.stdout, re.M | re.I), run.stdout
-    images = tmp_path / "results/data/digits/train_images.npy"
-    images.write_bytes(images.read_bytes()[:-1])
+    (tmp_path / "not.safetensors").write_text("not weights")
+    config["training"]["pretrained"] = "not.safetensors"
     run = snakemake(tmp_path, "metrics", config=config)
     assert run.returncode == 1 and re.search(
         r"^Job \d+: train task=order-1993/seed-0/base-10$", run.stdout, re.M
@@ -359,13 +359,17 @@ def test_a_bad_config_is_one_message_before_anything_runs(tmp_path, config):
 
 @pytest.mark.slow
 def test_the_configs_that_are_shipped_are_right(tmp_path):
-    for name, n in {
-        "imagenet100-256": 100,
-        "imagenet1000-256": 1000,
-        "tiny-imagenet-20": 20,
-    }.items():  # as if they were packed
-        facts = {"dataset": name, "classes": [f"n{c}" for c in range(n)], "train_counts": [250] * n}
-        facts |= {"image_shape": [64, 64, 3], "mean": [0.5] * 3, "std": [0.2] * 3}
+    packed = {"imagenet100-256": (100, 256), "imagenet1000-256": (1000, 256)}
+    packed["tiny-imagenet-20"] = (20, 64)
+    for name, (n, size) in packed.items():
+        facts = {  # as if they were packed
+            "dataset": name,
+            "classes": [f"n{c}" for c in range(n)],
+            "train_counts": [250] * n,
+            "image_shape": [size, size, 3],
+            "mean": [0.5] * 3,
+            "std": [0.2] * 3,
+        }
         write_json(tmp_path / "results/data" / name / "dataset.json", facts)
     for file in sorted((ROOT / "config").glob("*.yaml")):
         run = snakemake(tmp_path, "-n", "--quiet", "rules", "--configfile", str(file))
