@@ -9,62 +9,97 @@ Each row is a method on a protocol: mean and standard deviation over the runs.
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, mean_and_deviation, read_own
+from wa.analysis.figures.table import (
+    FINAL,
+    PROTOCOL,
+    at_the_end,
+    mean_and_deviation,
+    protocol_name,
+    read_own,
+)
 from wa.errors import program
 from wa.files import writing
 from wa.study.layout import RunTable
 
-COLUMNS = [
-    "average_incremental_accuracy",
-    "average_incremental_accuracy_without_first",
-    "last_accuracy",
-]
-TOP5 = ["average_incremental_top5_accuracy", "top5_accuracy"]  # as papers report ImageNet
+# The columns of the table: the metric, and the key of docs/published.yaml for the same number.
+COLUMNS = {
+    "average_incremental_accuracy": "average",
+    "average_incremental_accuracy_without_first": None,
+    "last_accuracy": "last",
+}
+TOP5 = {  # as papers report ImageNet
+    "average_incremental_top5_accuracy": "average_top5",
+    "top5_accuracy": "last_top5",
+}
 
 
-def published(
-    numbers: list[dict], dataset: str, base: int, increment: int, method: str, key: str
-) -> str:
-    """The published numbers of a method on a protocol, with their sources, as text.
+def published(known: dict, dataset: str, protocol: tuple[int, int], method: str) -> list[dict]:
+    """The published entries for a method on a protocol.
 
-    A method named `wa-paper` is compared with the numbers for wa of the source `paper`.
+    known: docs/published.yaml, parsed. A method named `wa-paper` has the entries of wa from the
+    source `paper` alone.
     """
-    found = [
-        f"{'about ' if n.get('about') else ''}{n[key]} ({n['source']})"
-        for n in numbers
-        if (n["dataset"], n["base"], n["increment"]) == (dataset, base, increment)
-        and method in (n["method"], f"{n['method']}-{n['source'].lower()}")
+    return [
+        entry
+        for entry in known["results"]
+        if (entry["dataset"], entry["base"], entry["increment"]) == (dataset, *protocol)
+        and method in (entry["method"], f"{entry['method']}-{entry['source']}")
     ]
-    return ", ".join(found)
 
 
-def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
-    """The table in Markdown. table: what read_own returns; known: docs/published.yaml, parsed."""
+def numbers(entries: list[dict], key: str) -> str:
+    """The published numbers of a key, with their sources: "67.09 (survey), 69.46 (der)"."""
+    return ", ".join(f"{entry[key]} ({entry['source']})" for entry in entries if key in entry)
+
+
+def markdown(header: list[str], rows: list[list[str]], left: set[str]) -> str:
+    """A table in Markdown. left: the columns of words; the others are numbers."""
+    rule = ["---" if name in left else "---:" for name in header]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
+
+
+def final_results(table: pd.DataFrame, dataset: str, known: dict) -> str:
+    """Average and last accuracy of each method on each protocol, beside the published ones."""
     last = at_the_end(table)
-    columns = COLUMNS + (TOP5 if dataset.startswith("imagenet") else [])
+    columns = COLUMNS | (TOP5 if dataset.startswith("imagenet") else {})
     last = last[last["metric"].isin(columns)]
-    titles = [FINAL[metric] for metric in columns]
-    names = [*PROTOCOL, "method", "runs", *titles, "published average", "published last"]
-    lines = [
-        "| " + " | ".join(names) + " |",
-        "| ---: | ---: | --- |" + " ---: |" * (1 + len(columns)) + " --- | --- |",
-    ]
-    for (base, increment, method), rows in last.groupby([*PROTOCOL, "method"], observed=True):
-        runs = rows.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
-        cells = [str(base), str(increment), method, str(runs["count"].max())]
-        for mean, deviation in runs.reindex(columns)[["mean", "std"]].to_numpy():
+    keys = {f"published {FINAL[metric]}": key for metric, key in columns.items() if key}
+    rows = []
+    for (*protocol, method), runs in last.groupby([*PROTOCOL, "method"], observed=True):
+        values = runs.groupby("metric", observed=True)["value"].agg(["mean", "std", "count"])
+        cells = [*map(str, protocol), method, str(values["count"].max())]
+        for mean, deviation in values.reindex(list(columns))[["mean", "std"]].to_numpy():
             cells.append(mean_and_deviation(mean, deviation))
-        cells += [
-            published(known["results"], dataset, base, increment, method, key)
-            for key in ("average", "last")
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        entries = published(known, dataset, tuple(protocol), method)
+        rows.append(cells + [numbers(entries, key) for key in keys.values()])
+    titles = [FINAL[metric] for metric in columns]
+    return markdown([*PROTOCOL, "method", "runs", *titles, *keys], rows, {"method", *keys})
+
+
+def accuracy_after_each_task(table: pd.DataFrame, dataset: str, known: dict) -> str:
+    """For each protocol: the mean accuracy of each method after each task, and what is published."""
+    parts = []
+    table = table[table["metric"] == "accuracy"]
+    for protocol, rows in table.groupby(PROTOCOL, observed=True):
+        classes = sorted(rows["classes"].unique())
+        lines = []
+        for method, runs in rows.groupby("method", observed=True):
+            means = runs.groupby("classes")["value"].mean().reindex(classes)
+            lines.append([method, *(mean_and_deviation(mean, math.nan) for mean in means)])
+            for entry in published(known, dataset, protocol, method):
+                if "tasks" in entry:
+                    cells = [f"{value:.1f}" for value in entry["tasks"][: len(classes)]]
+                    cells += [""] * (len(classes) - len(cells))
+                    lines.append([f"{method} ({entry['source']})", *cells])
+        title = f"{protocol_name(*protocol)}, accuracy by classes seen:"
+        parts.append(f"{title}\n\n" + markdown(["method", *map(str, classes)], lines, {"method"}))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -89,12 +124,14 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="the Markdown file to write")
     args = parser.parse_args()
     known = yaml.safe_load(Path(args.published).read_text())
-    table = results(read_own(args.metrics, args.study), args.dataset, known)
+    own = read_own(args.metrics, args.study)
+    table = final_results(own, args.dataset, known)
+    tasks = accuracy_after_each_task(own, args.dataset, known)
     settings = yaml.safe_dump(args.settings, sort_keys=False, default_flow_style=None, width=120)
     sources = [
         f"- **{name}**: {text.strip()}"
         for name, text in known["sources"].items()
-        if f"({name})" in table
+        if f"({name})" in table + tasks
     ]
     text = [
         f"# Results of the study {args.study.experiment} on {args.dataset}",
@@ -103,6 +140,7 @@ def main() -> None:
         " first task. *last* is the accuracy after the last task. `snakemake results_table`"
         " writes this page.",
         table,
+        tasks,
         "The settings of the study. All others have the defaults of wa/study/settings.py.",
         f"```yaml\n{settings}```",
     ]
