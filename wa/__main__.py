@@ -4,6 +4,7 @@
     wa status [--config CONFIG]   print how far a study is and when it will end
     wa show RUN                   print a run's accuracies, and verify its checkpoints
     wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch
+    wa evidence --output FOLDER   copy what the figures and tables of a study are drawn from
 
 MODEL is a checkpoint, RUN the folder of a run:
 
@@ -22,7 +23,7 @@ from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
 # is asked for is imported, so that `wa --help` needs no PyTorch.
-COMMANDS = ("predict", "status", "show", "export")
+COMMANDS = ("predict", "status", "show", "export", "evidence")
 
 
 def parser_of(prog: str, description: str) -> argparse.ArgumentParser:

@@ -1,0 +1,69 @@
+"""The evidence of a study is enough to draw its tables and figures again."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+
+from helpers import program, snakemake
+
+
+def evidence(folder, *options, config="study.yaml"):
+    """Run `wa evidence` in the folder of a study."""
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        return program("wa", "evidence", "--config", config, *options)
+    finally:
+        os.chdir(here)
+
+
+def test_figures_and_tables_are_drawn_again_from_it(finished, tmp_path):
+    run = evidence(finished, "--output", tmp_path)
+    assert run.returncode == 0, run.stdout
+    copy = tmp_path / "results/tiny"
+    assert not list(copy.rglob("*.safetensors")) and not list(copy.rglob("features.npz"))
+
+    draft = ("all", "results_table", "--configfile", str(copy / "config.yaml"))
+    run = snakemake(tmp_path, *draft, "--config", "draft=True")
+    assert run.returncode == 0, run.stdout
+    made, first = copy / "draft", finished / "results/tiny"
+    assert (made / "metrics.csv").read_bytes() == (first / "metrics.csv").read_bytes()
+    assert (made / "results.md").read_text().count("| wa |") == 2
+    names = {file.name for file in (first / "figures").glob("*.svg")}
+    assert {file.name for file in (made / "figures").glob("*.svg")} == names
+
+
+def test_it_names_the_hash_of_each_checkpoint_and_what_the_study_took(finished, tmp_path):
+    evidence(finished, "--output", tmp_path)
+    copy, first = tmp_path / "results/tiny", finished / "results/tiny"
+    checked = subprocess.run(["sha256sum", "--check", "--strict", copy / "SHA256SUMS"], cwd=first)
+    assert checked.returncode == 0
+    sums = dict(line.split()[::-1] for line in (copy / "SHA256SUMS").read_text().splitlines())
+    trained = first / "order-1993/seed-0/base-6/trained.safetensors"
+    content = hashlib.sha256(trained.read_bytes()).hexdigest()
+    assert sums["order-1993/seed-0/base-6/trained.safetensors"] == content
+    models = [file.relative_to(first).as_posix() for file in first.rglob("*.safetensors")]
+    assert set(models) <= set(sums)
+
+    facts = json.loads((copy / "evidence.json").read_text())
+    seconds = 0
+    for history in first.rglob("history.csv"):
+        with open(history) as file:
+            seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    assert facts["trainings"] == facts["trainings_of_the_study"] == 7
+    assert abs(facts["hours"] - seconds / 3600) < 0.01
+    assert [engine["device"] for engine in facts["engines"]] == ["cpu"]
+    assert len(facts["commit"].removesuffix("-dirty")) == 40 or facts["commit"] == "unknown"
+
+
+def test_it_says_what_is_missing_and_does_not_write_over_the_study(finished, tmp_path):
+    run = evidence(tmp_path, "--output", "copy", config=finished / "study.yaml")
+    assert run.returncode == 1
+    assert (
+        run.stdout
+        == "error: results/tiny is not there: run this in the folder that holds results/\n"
+    )
+    run = evidence(finished, "--output", ".")
+    assert run.returncode == 1 and "name another folder" in run.stdout
