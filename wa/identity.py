@@ -33,15 +33,18 @@ def training(
     model: object,
     ranking: object,
     pretrained: object,
+    unaligned: object = None,
 ) -> dict:
     """The entries of a trained model.
 
     settings: every setting with its value, defaults too; classes: the names of those seen so far, in the order in which they are learned; data: the hashes of the packed
     arrays; model, ranking: the content of what the training starts from; pretrained: the SHA-256 of that file.
+    unaligned: the content of the model before aligning, for a training that starts from it.
     """
     # Of `pretrained`, the content of the file counts, not its path.
     values = {key: value for key, value in settings.items() if key != "pretrained"}
-    return {
+    start = {} if unaligned is None else {"from_unaligned": unaligned}
+    return start | {
         "code": code,
         "settings": json.loads(json.dumps(values)),
         "seed": seed,
@@ -71,9 +74,17 @@ def selecting(
     }
 
 
-def aligning(*, code: str, alignment: str, trained: object) -> dict:
+def aligning(
+    *, code: str, alignment: str, gamma_norm: int, gamma_limit: float | None, trained: object
+) -> dict:
     """The entries of an aligned model, beside those of the training."""
-    return {"alignment_code": code, "alignment": alignment, "from_trained": trained}
+    return {
+        "alignment_code": code,
+        "alignment": alignment,
+        "gamma_norm": gamma_norm,
+        "gamma_limit": gamma_limit,
+        "from_trained": trained,
+    }
 
 
 def evaluating(*, code: str, memory: str, trained: object, model: object, ranking: object) -> dict:

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from helpers import program
 
 from wa.checkpoint import read_checkpoint, with_classifier, write_checkpoint
 from wa.errors import UserError
 from wa.files import write_arrays
-from wa.methods.alignment import ALIGNMENTS, fit_bias, gamma, row_norms
+from wa.methods.alignment import ALIGNMENTS, Options, fit_bias, gamma, row_norms
 
 NO_BIAS = np.zeros(10, np.float32)
 
@@ -22,14 +23,28 @@ def weight() -> np.ndarray:
     )
 
 
-def align(name: str, weight: np.ndarray) -> np.ndarray:
-    return ALIGNMENTS[name](weight, NO_BIAS[: len(weight)], 6, None)[0]
+def align(name: str, weight: np.ndarray, **options: object) -> np.ndarray:
+    return ALIGNMENTS[name](weight, NO_BIAS[: len(weight)], 6, Options(**options))[0]
 
 
 def test_mean_norms_are_equal_afterwards(weight):
     norms = row_norms(align("weight", weight))
     assert norms[:6].mean() == pytest.approx(norms[6:].mean(), rel=1e-6)
     assert gamma(weight, 6) < 1
+
+
+@pytest.mark.parametrize("longer", [3, 0.1])
+def test_with_the_authors_norm_and_limit_it_is_their_scaling_of_the_logits(weight, longer):
+    """As iLearn.py of bwbwzhao/Weight-Aligning has it, written down again."""
+    weight[6:] *= longer
+    rows = torch.from_numpy(weight)
+    norms = torch.norm(rows, p=1, dim=1)
+    alpha = (norms[:6].mean() / norms[6:].mean()).clamp_(max=1.0)
+    assert (alpha == 1) == (longer < 1)
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    corrected = torch.cat([x @ rows[:6].T, alpha * (x @ rows[6:].T)], dim=1)
+    aligned = torch.from_numpy(align("weight", weight, norm=1, limit=1))
+    torch.testing.assert_close(x @ aligned.T, corrected, rtol=1e-5, atol=1e-5)
 
 
 def test_old_rows_are_untouched_and_new_ones_only_scaled(weight):
@@ -121,7 +136,7 @@ def test_bics_correction_folds_into_the_classifier(weight):
     rng = np.random.default_rng(5)
     x, bias = rng.normal(size=(300, 16)), rng.normal(size=10).astype(np.float32)
     label = rng.integers(0, 10, 300)
-    aligned, biases = ALIGNMENTS["bias"](weight, bias, 6, (x, label))
+    aligned, biases = ALIGNMENTS["bias"](weight, bias, 6, Options((x, label)))
     logits = x @ weight.T.astype(float) + bias
     alpha, beta = fit_bias(logits, label, 6)
     logits[:, 6:] = alpha * logits[:, 6:] + beta
@@ -132,7 +147,7 @@ def test_bics_correction_folds_into_the_classifier(weight):
         and (biases[:6] == bias[:6]).all()
     )
     with pytest.raises(UserError, match="held_out"):
-        ALIGNMENTS["bias"](weight, bias, 6, None)
+        ALIGNMENTS["bias"](weight, bias, 6)
 
 
 def test_biases_need_a_place(weight):
@@ -157,22 +172,33 @@ def test_program(tmp_path, weight):
         tmp_path / "model.safetensors",
     )
     run = program(
-        "wa.methods.alignment", *options, "--report", tmp_path / "a.json", "--alignment", "weight"
+        "wa.methods.alignment",
+        *options,
+        "--report",
+        tmp_path / "a.json",
+        "--alignment",
+        "weight",
+        "--gamma-norm",
+        1,
+        "--gamma-limit",
+        0.5,
     )
     assert run.returncode == 0, run.stdout
     aligned, facts = read_checkpoint(tmp_path / "model.safetensors")
     made_from = read_checkpoint(tmp_path / "trained.safetensors")[1]["content_sha256"]
     assert facts.pop("from_trained") == made_from != facts.pop("content_sha256")
     assert len(facts.pop("alignment_code")) == 16
-    assert facts == {"task_sizes": [6, 4], "more": "facts", "alignment": "weight"}
+    choices = {"alignment": "weight", "gamma_norm": 1, "gamma_limit": 0.5}
+    assert facts == {"task_sizes": [6, 4], "more": "facts"} | choices
     assert (
         (aligned["classifier.heads.0.weight"] == weight[:6]).all()
         and aligned["x"].shape == ()
         and aligned["x"] == 7
     )
-    np.testing.assert_array_equal(aligned["classifier.heads.1.weight"], align("weight", weight)[6:])
+    expected = align("weight", weight, norm=1, limit=0.5)
+    np.testing.assert_array_equal(aligned["classifier.heads.1.weight"], expected[6:])
     report = json.loads((tmp_path / "a.json").read_text())
-    assert report["gamma"] == gamma(weight, 6) and len(report["row_norms"]["aligned"]) == 10
+    assert report["gamma"] == gamma(weight, 6, 1, 0.5) and len(report["row_norms"]["aligned"]) == 10
 
 
 def test_program_with_held_out_images(tmp_path, weight):
@@ -202,7 +228,7 @@ def test_program_with_held_out_images(tmp_path, weight):
     )
     run = program("wa.methods.alignment", *options)
     assert run.returncode == 0, run.stdout
-    expected = ALIGNMENTS["bias"](weight, NO_BIAS, 6, (x[:30].astype(float), label[:30]))
+    expected = ALIGNMENTS["bias"](weight, NO_BIAS, 6, Options((x[:30].astype(float), label[:30])))
     aligned, _ = read_checkpoint(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(aligned["classifier.heads.1.weight"], expected[0][6:])
     np.testing.assert_array_equal(aligned["classifier.heads.1.bias"], expected[1][6:])

@@ -79,6 +79,57 @@ def trainer(digits, base, tmp_path):
     return make
 
 
+@pytest.fixture
+def unaligned(base, tmp_path):
+    """The model of `base` before a classifier of its own was aligned: its rows are twice as long."""
+    tensors, header = read_checkpoint(base / "model.safetensors")
+    heads = {k: 2 * v for k, v in tensors.items() if k.startswith("classifier")}
+    write_checkpoint(tmp_path / "trained.safetensors", tensors | heads, header)
+    return tmp_path / "trained.safetensors"
+
+
+def test_start_trained_goes_on_from_the_model_before_aligning(trainer, base, unaligned):
+    made = trainer("--start", "trained", "--unaligned", unaligned, "--distillation", 0.5)
+    aligned = read_checkpoint(base / "model.safetensors")[0]["classifier.heads.0.weight"]
+    assert (made.model.classifier.heads[0].weight.detach().numpy() == 2 * aligned).all()
+    assert (made.teacher.classifier.heads[0].weight.float().numpy() == aligned).all()
+    with pytest.raises(UserError, match="--start trained needs --unaligned"):
+        trainer("--start", "trained")
+
+
+def test_redraw_at_the_start_draws_the_old_rows_anew_too(trainer, base):
+    made = trainer("--redraw-classifier", "start", "--distillation", 0.5)
+    old = read_checkpoint(base / "model.safetensors")[0]["classifier.heads.0.weight"]
+    kept = trainer("--distillation", 0.5)
+    assert (kept.model.classifier.heads[0].weight.detach().numpy() == old).all()
+    assert (made.model.classifier.heads[0].weight.detach().numpy() != old).all()
+    assert (made.teacher.classifier.heads[0].weight.float().numpy() == old).all()
+    backbones = made.model.backbone.state_dict(), kept.model.backbone.state_dict()
+    assert all(torch.equal(backbones[0][name], value) for name, value in backbones[1].items())
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_weight_decay_of_the_second_task_is_halved(trainer, divided):
+    options = ["--divide-weight-decay"] if divided else []
+    made = trainer("--weight-decay", 0.01, *options)
+    assert made.optimizer.param_groups[0]["weight_decay"] == (0.005 if divided else 0.01)
+
+
+def test_memory_formats_differ_in_rounding_only(trainer):
+    losses = {}
+    for memory_format in ("channels_last", "contiguous"):
+        made = trainer("--memory-format", memory_format)
+        assert made.engine()["memory_format"] == memory_format
+        rows = torch.arange(8)
+        x = made.inputs(rows)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        weight = made.model.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous() == (memory_format == "contiguous")
+        assert last or memory_format == "contiguous"
+        losses[memory_format] = made.losses(x, made.task.train.label[rows])[0].detach()
+    torch.testing.assert_close(losses["contiguous"], losses["channels_last"])
+
+
 def test_memory_in_total_and_per_class(trainer):
     for memory, each in (("20", 5), ("7/class", 7), ("1000/class", None)):
         counts = np.bincount(trainer("--memory", memory).task.train.label)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from wa.checkpoint import write_checkpoint
 from wa.errors import UserError
+from wa.models.backbones import build
 from wa.models.model import CilClassifier, CilModel, load_model, load_tensors
-from wa.models.resnet import build
 
 SIZES = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 

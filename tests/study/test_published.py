@@ -33,6 +33,7 @@ STEPS = {
     ("paper", True): (250, {100: (0.1, 0.01), 150: (0.01, 0.001), 200: (0.001, 0.0001)}),
     ("paper", False): (250, {100: (0.1, 0.01), 150: (0.01, 0.001), 200: (0.001, 0.0001)}),
     ("pycil", True): (200, {60: (0.1, 0.01), 120: (0.01, 0.001), 170: (0.001, 0.0001)}),
+    ("authors", False): (250, {100: (0.1, 0.01), 150: (0.01, 0.001), 200: (0.001, 0.0001)}),
     ("pycil", False): (170, {60: (0.1, 0.01), 100: (0.01, 0.001), 140: (0.001, 0.0001)}),
     ("der", False): (170, {10: (0.1, 0.1), 10 + 100: (0.1, 0.01), 10 + 120: (0.01, 0.001)}),
 }
@@ -50,9 +51,9 @@ def test_schedules(name, base, tmp_path):
         assert [learning_rate(recipe, e) for e in range(10)] == pytest.approx(
             [0.01 * (e + 1) for e in range(10)]
         )
-        assert recipe.redraw_classifier and study(name, tmp_path).settings("wa", True) == study(
-            name, tmp_path
-        ).settings(None)
+        assert recipe.redraw_classifier == "after-warmup" and study(name, tmp_path).settings(
+            "wa", True
+        ) == study(name, tmp_path).settings(None)
 
 
 def test_what_distinguishes_them(tmp_path):
@@ -61,12 +62,9 @@ def test_what_distinguishes_them(tmp_path):
     for name in NAMES:
         one = study(name, tmp_path)
         base, later = one.settings("wa", base=True), one.settings("wa")
-        assert (
-            later.batch_size == 128
-            and later.temperature == 2
-            and later.momentum == 0.9
-            and base.clip == later.clip
-        )
+        assert later.batch_size == (32 if name == "authors" else 128)
+        assert later.temperature == 2 and later.momentum == 0.9 and base.clip == later.clip
+        assert later.divide_weight_decay == (name == "authors")
         decay = (base.weight_decay, later.weight_decay)
         told[name] = (
             later.distillation,
@@ -82,6 +80,7 @@ def test_what_distinguishes_them(tmp_path):
         )
     assert told == {
         "paper": ("dynamic", "convex", False, True, (2e-4, 2e-4), "resnet32"),
+        "authors": ("dynamic", "convex", False, True, (1e-4, 1e-4), "preact_resnet32"),
         "pycil": ("dynamic", "convex", False, False, (5e-4, 2e-4), "resnet32"),
         "tutorial": (0.5, "sum", True, False, (5e-4, 5e-4), "resnet32"),
         "der": ("dynamic", "convex", False, True, (5e-4, 5e-4), "resnet18"),

@@ -12,7 +12,7 @@ from helpers import ROOT
 
 from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION
-from wa.models.resnet import BACKBONES
+from wa.models.backbones import BACKBONES
 from wa.study import choices, reference
 from wa.study.config import SCHEMA, validate
 from wa.study.settings import METHOD_KEYS, TRAINING_KEYS, Settings, add_options, from_options

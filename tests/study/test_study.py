@@ -122,7 +122,7 @@ BAD = [
     (
         "methods.wa.recipe",
         "pycyl",
-        "methods.wa.recipe: 'pycyl' is not a valid value; possible: study, none, paper, pycil",
+        "methods.wa.recipe: 'pycyl' is not a valid value; possible: study, none, paper, authors",
     ),
     ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
     (

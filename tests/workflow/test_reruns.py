@@ -148,8 +148,8 @@ CODE = {
     "an alignment": (
         (
             "wa/methods/alignment.py",
-            "scale[n_old:] = gamma(weight, n_old)",
-            "scale[n_old:] = 2 * gamma(weight, n_old)",
+            "scale[n_old:] = gamma(weight, n_old, options.norm, options.limit)",
+            "scale[n_old:] = 2 * gamma(weight, n_old, options.norm, options.limit)",
         ),
         downstream(align=1, evaluate=1),  # of wa after its last task, on which nothing is trained
     ),

@@ -4,14 +4,15 @@
 
 Only the classifier changes, so this needs neither images nor torch. An alignment is a function
 
-    align(weight, bias, n_old, held_out) -> weight, bias
+    align(weight, bias, n_old, options) -> weight, bias
 
-of the classifier's rows, float (classes, d), its biases, float (classes,), the number of old classes, and, for those that fit
-something, the features (n, d) and labels (n,) of images that were kept from the training. To add one, write it and put it
+of the classifier's rows, float (classes, d), its biases, float (classes,), and the number of old
+classes. The Options hold what only some alignments need. To add an alignment, write it and put it
 into ALIGNMENTS.
 """
 
 import argparse
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,66 +26,82 @@ Classifier = tuple[np.ndarray, np.ndarray]
 HeldOut = tuple[np.ndarray, np.ndarray] | None
 
 
-def row_norms(weight: np.ndarray) -> np.ndarray:
-    """The Euclidean norm of each row of `weight` (classes, d), in float64: (classes,)."""
-    return np.linalg.norm(weight.astype(np.float64), axis=1)
+class Options(NamedTuple):
+    """What some alignments need beside the classifier."""
+
+    held_out: HeldOut = None  # features (n, d) and labels (n,) of images that were not trained on
+    norm: int = 2  # of a row, in gamma: the sum of |w| (1), or the Euclidean norm (2)
+    limit: float | None = None  # the largest gamma
 
 
-def gamma(weight: np.ndarray, n_old: int) -> float:
-    """The ratio of the mean norm of the n_old old rows of `weight` (classes, d) to that of the new rows."""
-    norms = row_norms(weight)
+DEFAULT = Options()
+
+
+def row_norms(weight: np.ndarray, norm: int = 2) -> np.ndarray:
+    """The norm of each row of `weight` (classes, d), in float64: (classes,). Euclidean by default."""
+    return np.linalg.norm(weight.astype(np.float64), ord=norm, axis=1)
+
+
+def gamma(weight: np.ndarray, n_old: int, norm: int = 2, limit: float | None = None) -> float:
+    """The mean norm of the old rows, divided by that of the new rows.
+
+    weight: (classes, d), whose first n_old rows are the old ones. limit: gamma is at most this.
+    """
+    norms = row_norms(weight, norm)
     if not norms[n_old:].any():
         raise UserError(
             "the classifier's rows for the new classes are all zero: there is nothing to align"
         )
-    return float(norms[:n_old].mean() / norms[n_old:].mean())
+    ratio = float(norms[:n_old].mean() / norms[n_old:].mean())
+    return ratio if limit is None else min(ratio, limit)
 
 
 def align_none(
-    weight: np.ndarray, bias: np.ndarray, n_old: int, held_out: HeldOut = None
+    weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
     """The classifier as training left it."""
     return weight, bias
 
 
 def align_weight(
-    weight: np.ndarray, bias: np.ndarray, n_old: int, held_out: HeldOut = None
+    weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
     """The new rows scaled by gamma: Zhao et al., CVPR 2020, equations 7 to 9.
 
     gamma = mean ||w_old|| / mean ||w_new||,   w_new <- gamma w_new
     """
     scale = np.ones((len(weight), 1))
-    scale[n_old:] = gamma(weight, n_old)
+    scale[n_old:] = gamma(weight, n_old, options.norm, options.limit)
     return (weight * scale).astype(weight.dtype), bias
 
 
 def align_weight_clipped(
-    weight: np.ndarray, bias: np.ndarray, n_old: int, held_out: HeldOut = None
+    weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
     """Negative weights set to 0, then as align_weight: the paper's non-negative classifier, where training did not clip."""
-    return align_weight(np.maximum(weight, 0), bias, n_old)
+    return align_weight(np.maximum(weight, 0), bias, n_old, options)
 
 
 def align_unit(
-    weight: np.ndarray, bias: np.ndarray, n_old: int, held_out: HeldOut = None
+    weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
     """Every row scaled to length 1 (a row of zeros stays)."""
     return (weight / np.maximum(row_norms(weight), 1e-12)[:, None]).astype(weight.dtype), bias
 
 
 def align_bias(
-    weight: np.ndarray, bias: np.ndarray, n_old: int, held_out: HeldOut = None
+    weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
     """The new logits o corrected to alpha o + beta, alpha and beta fitted on held-out images (Wu et al., BiC, CVPR 2019).
 
     alpha (w x + b) + beta = (alpha w) x + (alpha b + beta): the correction folds into the rows and the biases.
     """
-    if held_out is None:
+    if options.held_out is None:
         raise UserError(
             "alignment bias is fitted on held-out images: give the method held_out, for instance 0.1"
         )
-    alpha, beta = fit_bias(held_out[0] @ weight.T.astype(np.float64) + bias, held_out[1], n_old)
+    features, label = options.held_out
+    alpha, beta = fit_bias(features @ weight.T.astype(np.float64) + bias, label, n_old)
     scale = np.where(np.arange(len(weight)) < n_old, 1.0, alpha)
     shift = np.where(np.arange(len(weight)) < n_old, 0.0, beta)
     return (weight * scale[:, None]).astype(weight.dtype), (bias * scale + shift).astype(bias.dtype)
@@ -166,6 +183,10 @@ def main() -> None:
         nargs="?",
         help="features.npz of the task: its held-out images, for alignment bias",
     )
+    parser.add_argument(
+        "--gamma-norm", type=int, choices=(1, 2), default=2, help="norm of a row (default: 2)"
+    )
+    parser.add_argument("--gamma-limit", type=float, help="the largest gamma (default: none)")
     parser.add_argument("--output", required=True, help="the aligned model")
     parser.add_argument(
         "--report", required=True, help="gamma and the norms of the rows before and after, as JSON"
@@ -178,17 +199,20 @@ def main() -> None:
     n_old = sum(sizes[:-1])
     alignment = args.alignment if n_old else "none"  # the first task has no old classes
     held_out = held_out_images(args.features) if args.features else None
-    aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, held_out)
+    options = Options(held_out, args.gamma_norm, args.gamma_limit)
+    aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, options)
     made_from = identity.aligning(
         code=args.code or identity.code_of("wa.methods.alignment", [args.alignment, "none"]),
         alignment=args.alignment,
+        gamma_norm=args.gamma_norm,
+        gamma_limit=args.gamma_limit,
         trained=header.get("content_sha256"),
     )
     tensors = with_classifier(tensors, aligned, biases, sizes)
     write_checkpoint(args.output, tensors, header | made_from)
     report = {
         "alignment": alignment,
-        "gamma": gamma(weight, n_old) if n_old else None,
+        "gamma": gamma(weight, n_old, options.norm, options.limit) if n_old else None,
         "row_norms": {
             "trained": row_norms(weight).tolist(),
             "aligned": row_norms(aligned).tolist(),

@@ -10,14 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from wa.errors import UserError
-from wa.models import resnet
+from wa.models import preactivation, resnet
 from wa.models.names import FOREIGN, unknown
+
+# Our own, by name. Each takes the number of channels of the images. It returns a module from images,
+# float (B, C, H, W), to features, float (B, features), which has the attribute `features`.
+BACKBONES = {
+    "resnet8": resnet.resnet8,  # for the digits
+    "resnet20": resnet.resnet20,
+    "resnet32": resnet.resnet32,
+    "resnet44": resnet.resnet44,
+    "resnet56": resnet.resnet56,
+    "resnet110": resnet.resnet110,
+    "resnet18": resnet.resnet18,
+    "preact_resnet8": preactivation.preact_resnet8,
+    "preact_resnet32": preactivation.preact_resnet32,
+}
 
 
 def is_name(name: object) -> bool:
-    return isinstance(name, str) and (
-        name in resnet.BACKBONES or FOREIGN.fullmatch(name) is not None
-    )
+    return isinstance(name, str) and (name in BACKBONES or FOREIGN.fullmatch(name) is not None)
 
 
 class Foreign(nn.Module):
@@ -144,7 +156,7 @@ def build(
                 name, in_channels, size, state
             )
             return Foreign(name, net, in_channels, size)
-        net = resnet.build(name, in_channels)
+        net = BACKBONES[name](in_channels)
         if state is not None:
             load(net, state)
         return net

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from wa.checkpoint import classifier, read_checkpoint
 from wa.errors import UserError
 from wa.files import check, is_count
-from wa.models import backbones, resnet
+from wa.models import backbones
 
 
 class CilClassifier(nn.Module):
@@ -113,7 +113,7 @@ def are_sides(value: object) -> bool:
 HEADER = {
     "backbone": (
         backbones.is_name,
-        f"one of {', '.join(resnet.BACKBONES)}, timm/NAME or torchvision/NAME",
+        f"one of {', '.join(backbones.BACKBONES)}, timm/NAME or torchvision/NAME",
     ),
     "in_channels": (lambda v: is_count(v) and v in (1, 3), "1 or 3"),
     "bias": (lambda v: isinstance(v, bool), "true or false"),

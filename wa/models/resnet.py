@@ -109,20 +109,3 @@ def resnet110(in_channels: int) -> CifarResNet:
 
 def resnet18(in_channels: int) -> CifarResNet:
     return CifarResNet((64, 128, 256, 512), 2, in_channels, project=True)
-
-
-# Backbones by name. Each takes the number of channels of the images. It returns a module from images,
-# float (B, C, H, W), to features, float (B, features), which has the attribute `features`.
-BACKBONES = {
-    "resnet8": resnet8,  # for the digits
-    "resnet20": resnet20,
-    "resnet32": resnet32,
-    "resnet44": resnet44,
-    "resnet56": resnet56,
-    "resnet110": resnet110,
-    "resnet18": resnet18,
-}
-
-
-def build(name: str, in_channels: int) -> nn.Module:
-    return BACKBONES[name](in_channels)

@@ -81,8 +81,8 @@ STUDY = {
     "recipe": Key(
         "none",
         "A published variant of WA (wa/study/published.py). Its settings are taken, and the keys "
-        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. `pycil`: "
-        "PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the "
+        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. `authors`: "
+        "their code. `pycil`: PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the "
         "defaults.",
         "pycil",
         choices="wa.study.published.PUBLISHED",
@@ -128,6 +128,32 @@ DATA = {
     ),
 }
 
+# What is done to the classifier after a training.
+ALIGNING = {
+    "alignment": Key(
+        "none",
+        "What is done to the classifier after training, a name in wa/methods/alignment.py. "
+        "`none`: nothing. `weight`: weight aligning. `weight-clipped`: the same after negative "
+        "weights are set to 0. `unit`: rows of length 1. `bias`: BiC's correction, which needs "
+        "`held_out`.",
+        "weight",
+        choices="wa.methods.alignment.ALIGNMENTS",
+    ),
+    "gamma_norm": Key(
+        2,
+        "The norm of a row in gamma, the factor of the alignments `weight` and `weight-clipped`. "
+        "1: the sum of its absolute values, as in the authors' code. 2: the Euclidean norm.",
+        "1",
+        schema={"enum": [1, 2]},
+    ),
+    "gamma_limit": Key(
+        None,
+        "The largest gamma. The authors' code limits it to 1. By default there is no limit.",
+        "1",
+        schema={"type": ["number", "null"], "exclusiveMinimum": 0},
+    ),
+}
+
 METHOD = {
     "memory": Key(
         0,
@@ -150,15 +176,7 @@ METHOD = {
         choices="wa.methods.selection.RANKINGS",
     ),
     **METHOD_KEYS,
-    "alignment": Key(
-        "none",
-        "What is done to the classifier after training, a name in wa/methods/alignment.py. "
-        "`none`: nothing. `weight`: weight aligning. `weight-clipped`: the same after negative "
-        "weights are set to 0. `unit`: rows of length 1. `bias`: BiC's correction, which needs "
-        "`held_out`.",
-        "weight",
-        choices="wa.methods.alignment.ALIGNMENTS",
-    ),
+    **ALIGNING,
     "classifier": Key(
         "linear",
         "Which classifier stands for the method in figures and tables. `linear`: the one that was "

@@ -97,7 +97,7 @@ def explain(error: ValidationError) -> str:
         return f"{where}: {unknown_key(error)}"
     if error.validator == "required":
         return f"{where}: {error.message}"
-    hint = error.schema.get("description", "")
+    hint = ". ".join(error.schema.get("description", "").split(". ")[:3])
     if error.validator == "type" and error.instance is None:
         return f"{where} is empty: {hint or 'give it a value'}"
     return f"{where}: {invalid_value(error)}. {hint}".strip()

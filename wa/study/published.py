@@ -14,10 +14,10 @@ CROP_FLIP_BRIGHTNESS = ["crop-4", "flip", "brightness-0.247"]  # ColorJitter(bri
 PUBLISHED = {
     "none": {"training": {}, "method": {}},
     # Zhao et al., "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR
-    # 2020 (arXiv 1911.07053), lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0
+    # 2020 (arXiv 1911.07053): lambda = n / (n + m), T = 2, a loss without T^2, weights clipped at 0
     # after each step, logits W^T phi; ResNet-32, 250 epochs, 0.1 divided by 10 after 100, 150 and
-    # 200, weight decay 2e-4. Not checked against the paper's text: that its classifier has no
-    # biases; batch size and augmentation, which are here as in BiC (Wu et al., CVPR 2019).
+    # 200, weight decay 2e-4. What we know from the authors' code alone (see `authors`): no biases,
+    # crop and flip, order 1993. The batch size is that of BiC (Wu et al., CVPR 2019).
     "paper": {
         "training": {
             "backbone": "resnet32",
@@ -36,6 +36,38 @@ PUBLISHED = {
             "mix": "convex",
             "temperature": 2,
             "temperature_squared": False,
+        },
+    },
+    # The code of the paper's authors: github.com/bwbwzhao/Weight-Aligning, commit 50f369d of
+    # 2023-02-14, iLearn.py, main.py, preresnet32.py and script.sh ("ours" for CIFAR-100). Gamma
+    # scales the logits of the newest task, for predictions and for the teacher. That is the same as
+    # scaling the rows, for the classifier has no biases and training goes on from unaligned
+    # weights. Its distillation is the soft cross-entropy, with the same gradient. Not reproduced:
+    # its pixels are normalised by CIFAR-100's usual constants, which differ from the statistics
+    # here in the fourth digit. As published, it skips the training of task 0.
+    "authors": {
+        "training": {
+            "backbone": "preact_resnet32",
+            "bias": False,
+            "clip": True,
+            "redraw_classifier": "start",
+            "epochs": 250,
+            "batch_size": 32,
+            "lr": 0.1,
+            "weight_decay": 1e-4,
+            "divide_weight_decay": True,
+            "schedule": "step",
+            "milestones": [100, 150, 200],
+            "augmentation": ["crop-4", "flip"],
+        },
+        "method": {
+            "distillation": "dynamic",
+            "mix": "convex",
+            "temperature": 2,
+            "temperature_squared": False,
+            "start": "trained",
+            "gamma_norm": 1,
+            "gamma_limit": 1,
         },
     },
     # PyCIL (github.com/LAMDA-CL/PyCIL) since commit 716625e of 2023-02-16: models/wa.py (constants
@@ -87,9 +119,9 @@ PUBLISHED = {
     # WA as the authors of DER (Yan et al., CVPR 2021) ran it: Rhyssiyan/DER-ClassIL.pytorch,
     # exps/weight_align/cifar100/b0/ 10steps/configs/1.yaml, inclearn/models/align.py. All tasks
     # alike. Its milestones, 100 and 120, count from the end of the warm-up
-    # (inclearn/tools/scheduler.py). Not reproduced: it aligns the logits of predictions and of the
-    # teacher only, so a task starts from weights that were never aligned, and its class order is
-    # one of its own.
+    # (inclearn/tools/scheduler.py). It aligns the logits of predictions and of the teacher only, so a
+    # task starts from weights that were never aligned. Not reproduced: its class order is one of its
+    # own.
     "der": {
         "training": {
             "backbone": "resnet18",
@@ -102,7 +134,7 @@ PUBLISHED = {
             "schedule": "step",
             "milestones": [110, 130],
             "warmup": 10,
-            "redraw_classifier": True,
+            "redraw_classifier": "after-warmup",
             "augmentation": CROP_FLIP_BRIGHTNESS,
         },
         "method": {
@@ -110,6 +142,7 @@ PUBLISHED = {
             "mix": "convex",
             "temperature": 2,
             "temperature_squared": False,
+            "start": "trained",
         },
     },
 }

@@ -158,6 +158,11 @@ class Results:
                 else None
             ),
             pretrained=self.file_sha256(task.settings.pretrained) if begins else None,
+            unaligned=(
+                self.content(f"{task.previous}/{layout.TRAINED}")
+                if task.previous and task.settings.start == "trained"
+                else None
+            ),
         )
 
     def _trained(self, path: str) -> Verdict:
@@ -181,9 +186,12 @@ class Results:
         header = self.header(f"{path}/{layout.MODEL}")
         if not header:
             return None
-        alignment = self.study.alignment(self.study.tasks[path])
-        trained = self.content(f"{path}/{layout.TRAINED}")
-        want = aligning(code=self.aligning_code(alignment), alignment=alignment, trained=trained)
+        choices = self.study.alignment(self.study.tasks[path])
+        want = aligning(
+            code=self.aligning_code(choices["alignment"]),
+            trained=self.content(f"{path}/{layout.TRAINED}"),
+            **choices,
+        )
         return difference(header, want) or ("" if self.trained(path) == "" else None)
 
     def _ranked(self, path: str, selection: str) -> Verdict:

@@ -47,12 +47,12 @@ class Settings:
     backbone: str = setting(
         "resnet32",
         "The network. `resnet8` (for the digits) to `resnet110` are the ResNets for CIFAR. "
-        "`resnet18` has a first convolution of 3x3. Any model of timm (`timm/resnet18`) or "
+        "`resnet18` has a first convolution of 3x3. `preact_resnet32` is the one of WA's authors. Any model of timm (`timm/resnet18`) or "
         "torchvision (`torchvision/resnet18`) works too, without its classifier. A vision "
         "transformer is made for the size of your images. Weights are drawn anew, and nothing is "
         "downloaded.",
         "timm/vit_tiny_patch16_224",
-        choices="wa.models.resnet.BACKBONES",
+        choices="wa.models.backbones.BACKBONES",
         schema={"type": "string", "pattern": f"^{names.FOREIGN.pattern}$"},
     )
     pretrained: str = setting(
@@ -86,6 +86,11 @@ class Settings:
     weight_decay: float = setting(
         5e-4, "The weight decay of SGD, for all parameters.", "0.0002", minimum=0
     )
+    divide_weight_decay: bool = setting(
+        False,
+        "Whether the weight decay of a task is divided by its number, counted from 1.",
+        "true",
+    )
     schedule: str = setting(
         "cosine",
         "How the learning rate falls, epoch by epoch. `cosine`: along half a cosine, to 0. "
@@ -116,8 +121,12 @@ class Settings:
         exclusiveMinimum=0,
         maximum=1,
     )
-    redraw_classifier: bool = setting(
-        False, "Whether the classifier is drawn anew after the warm-up.", "true"
+    redraw_classifier: str = setting(
+        "never",
+        "When the whole classifier is drawn anew, old classes too. `start`: at the start of each "
+        "later task. `after-warmup`: after the epochs of `warmup`, in each task.",
+        "start",
+        choices=("never", "start", "after-warmup"),
     )
     clip: bool = setting(
         False,
@@ -169,12 +178,20 @@ class Settings:
         "only.",
         "true",
     )
+    memory_format: str = setting(
+        "channels_last",
+        "How images lie in memory. `channels_last` is faster. `contiguous` is more exact on a CPU: "
+        "there the batch-norm of torch for channels_last is off by 1e-5 in float32.",
+        "contiguous",
+        choices=("channels_last", "contiguous"),
+    )
     start: str = setting(
         "previous",
-        "What a task starts from. `previous`: the model of the task before. `scratch`: new "
-        "weights, with the settings of task 0.",
+        "What a task starts from. `previous`: the model of the task before. `trained`: the same "
+        "before its classifier was aligned, while the aligned model remains the teacher. "
+        "`scratch`: new weights, with the settings of task 0.",
         "scratch",
-        choices=("previous", "scratch"),
+        choices=("previous", "trained", "scratch"),
         section="methods",
     )
     freeze: bool = setting(

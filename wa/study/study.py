@@ -27,6 +27,7 @@ from wa.data.packed import read_dataset
 from wa.data.scenario import class_order, task_sizes
 from wa.errors import UserError
 from wa.study import layout
+from wa.study.choices import ALIGNING
 from wa.study.config import merged, plain, validate
 from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
@@ -225,7 +226,7 @@ class Study:
         training = dict(choices["training"])
         more = training.pop("base")
         if method and not base:
-            if choices["start"] == "previous":
+            if choices["start"] != "scratch":
                 more = training
             more = more | {name: choices[name] for name in METHOD_KEYS}
         return Settings(**(training | more))
@@ -308,9 +309,14 @@ class Study:
         """How the exemplars of a task's method are chosen."""
         return self.config["methods"][task.method]["selection"]
 
-    def alignment(self, task: Task) -> str:
-        """What is done to the classifier after a task: nothing after the shared task 0."""
-        return self.config["methods"][task.method]["alignment"] if task.method else "none"
+    def alignment(self, task: Task) -> dict:
+        """What is done to the classifier after a task: nothing after the shared task 0.
+
+        The choices `alignment`, `gamma_norm` and `gamma_limit`.
+        """
+        if not task.method:
+            return {name: key.default for name, key in ALIGNING.items()}
+        return {name: self.config["methods"][task.method][name] for name in ALIGNING}
 
     def packing(self) -> str:
         """The options of wa.data.datasets that differ from the defaults."""

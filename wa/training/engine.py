@@ -136,6 +136,7 @@ class Trainer:
         self.autocast = torch.autocast(
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
+        self.memory_format = getattr(torch, f"{settings.memory_format}_format", torch.channels_last)
         torch.use_deterministic_algorithms(settings.deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = (
             False  # nothing here reads what it has not written
@@ -145,14 +146,14 @@ class Trainer:
             if self.device.type != "cuda":
                 raise UserError("sync_batch_norm needs GPUs: torch has it for them only")
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device, memory_format=self.memory_format)
         self.teacher = teacher
         if teacher:
             if hasattr(
                 teacher.backbone, "fold_batch_norm"
             ):  # another library's network stays as it is
                 teacher.backbone.fold_batch_norm()
-            self.teacher = teacher.to(self.device, self.dtype, memory_format=torch.channels_last)
+            self.teacher = teacher.to(self.device, self.dtype, memory_format=self.memory_format)
         self.kd_weight = (
             distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
         )
@@ -161,7 +162,8 @@ class Trainer:
             self.parameters,
             settings.lr,
             settings.momentum,
-            weight_decay=settings.weight_decay,
+            weight_decay=settings.weight_decay
+            / (len(task.sizes) if settings.divide_weight_decay else 1),
             fused=True,
         )
 
@@ -191,7 +193,7 @@ class Trainer:
             "processes": self.processes.size,
             "threads": torch.get_num_threads(),
             "precision": self.precision,
-            "memory_format": "channels_last",
+            "memory_format": self.settings.memory_format,
             "deterministic": self.settings.deterministic,
             "cuda_graphs": self.graphs,
             "torch": torch.__version__,
@@ -200,10 +202,10 @@ class Trainer:
     def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
         """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory; pixels: where streamed."""
         if self.task.originals:
-            return pixels.to(self.dtype, memory_format=torch.channels_last)
+            return pixels.to(self.dtype, memory_format=self.memory_format)
         index = self.task.train.index[rows]
         pixels = self.task.train.batch(rows) if pixels is None else pixels
-        x = self.augment(pixels, self.draw, index).contiguous(memory_format=torch.channels_last)
+        x = self.augment(pixels, self.draw, index).contiguous(memory_format=self.memory_format)
         return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
 
     def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -316,7 +318,7 @@ class Trainer:
         parts = []
         for x in images.batches(rows):
             x = center(x, self.augment.size) if self.augment.size else x
-            x = normalize(x, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
             parts.append(self.model.backbone(x))
         return torch.cat(parts)
 

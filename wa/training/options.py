@@ -41,6 +41,12 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
         help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
     )
     add("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
+    add(
+        "--unaligned",
+        nargs="?",
+        type=Path,
+        help="the previous task's trained.safetensors, for --start trained",
+    )
     add("--ranking", nargs="?", type=Path, help="the previous task's herding.npz")
     add("--output", type=Path, required=True, help="folder to write to")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -65,6 +71,11 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
     begins = len(args.tasks) == 1 or settings.start == "scratch"
     if not begins and not args.model:
         raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
+    goes_on = not begins and settings.start == "trained"
+    if goes_on and not args.unaligned:
+        raise UserError(
+            "--start trained needs --unaligned, the previous task's trained.safetensors"
+        )
     code = args.code or identity.code_of("wa.training.train", identity.choices_of(asdict(settings)))
     return identity.training(
         asdict(settings),
@@ -77,6 +88,7 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
         model=None if begins else read_header(args.model).get("content_sha256"),
         ranking=read_arrays_header(args.ranking).get("content_sha256") if args.ranking else None,
         pretrained=sha256(settings.pretrained) if begins and settings.pretrained else None,
+        unaligned=read_header(args.unaligned).get("content_sha256") if goes_on else None,
     )
 
 

@@ -67,8 +67,15 @@ def build(
             settings.classifier_init,
         )
         return model, None
-    model, header = load_model(args.model)
-    check_same_data(args.model, header, task.dataset, args.data)
+    file = args.model
+    if settings.start == "trained":
+        file = args.unaligned
+        if not file:
+            raise UserError(
+                "--start trained needs --unaligned, the previous task's trained.safetensors"
+            )
+    model, header = load_model(file)
+    check_same_data(file, header, task.dataset, args.data)
     want = {
         "backbone": settings.backbone,
         "in_channels": channels,
@@ -80,13 +87,15 @@ def build(
     for name, value in want.items():
         if header.get(name) != value:
             raise UserError(
-                f"{args.model} was trained with {name} {header.get(name)}, but this task needs {value}"
+                f"{file} was trained with {name} {header.get(name)}, but this task needs {value}"
             )
     teacher = (
         load_model(args.model)[0].requires_grad_(False).eval() if settings.distillation else None
     )
     model.classifier.init = settings.classifier_init
     model.classifier.grow(task.sizes[-1])
+    if settings.redraw_classifier == "start":
+        model.classifier.redraw()
     model.backbone.requires_grad_(not settings.freeze)
     return model, teacher
 
@@ -178,7 +187,7 @@ def main() -> None:
         if len(engines) > 1:
             print("an earlier part ran on another engine: the last bits may differ", flush=True)
     for epoch in range(len(history), settings.epochs):
-        if settings.redraw_classifier and epoch == settings.warmup:
+        if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
         row = trainer.epoch(epoch)

@@ -248,6 +248,23 @@ def previous_model(wildcards):
     return f"{task.previous}/{layout.MODEL}" if task.previous and not scratch else []
 
 
+def previous_unaligned(wildcards):
+    """Input function: the model before aligning, for a training that starts from it."""
+    task = task_of(wildcards)
+    starts = task.previous and task.settings.start == "trained"
+    return f"{task.previous}/{layout.TRAINED}" if starts else []
+
+
+def alignment_of(wildcards):
+    return STUDY.alignment(task_of(wildcards))
+
+
+def aligning_options(choices):
+    """The options of wa.methods.alignment for the choices of a method."""
+    given = {name: value for name, value in choices.items() if value is not None}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+
+
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     task = task_of(wildcards)

@@ -10,6 +10,7 @@ rule train:
         data=trained(lambda _: f"{DATA}/dataset.json"),
         order=trained(lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json"),
         model=trained(previous_model),
+        unaligned=trained(previous_unaligned),
         ranking=trained(previous_ranking),
     output:
         trained=update(f"{ROOT}/{{task}}/trained.safetensors"),
@@ -45,7 +46,7 @@ rule train:
         " --threads {threads} --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
         " --test-every {resources.test_every} --data $(dirname {input.data:q}) --path {resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
-        " --model {input.model:q} --ranking {input.ranking:q} --tasks {params.tasks} --seed {params.seed}"
+        " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q} --tasks {params.tasks} --seed {params.seed}"
         " --memory {params.memory} {params.settings} --code {params.code} > {log:q} 2>&1"
 
 
@@ -79,7 +80,7 @@ rule align:
         held_out=aligned(
             lambda wildcards: (
                 f"{ROOT}/{wildcards.task}/features.npz"
-                if STUDY.alignment(task_of(wildcards)) == "bias"
+                if alignment_of(wildcards)["alignment"] == "bias"
                 else []
             )
         ),
@@ -94,11 +95,11 @@ rule align:
     resources:
         python=PYTHON,
     params:
-        alignment=lambda wildcards: STUDY.alignment(task_of(wildcards)),
-        code=lambda wildcards: RESULTS.aligning_code(STUDY.alignment(task_of(wildcards))),
+        choices=lambda wildcards: aligning_options(alignment_of(wildcards)),
+        code=lambda wildcards: RESULTS.aligning_code(alignment_of(wildcards)["alignment"]),
     message:
         "align {wildcards}"
     shell:
         "{resources.python} -m wa.methods.alignment --trained {input.trained:q}"
-        " --alignment {params.alignment} --features {input.held_out:q} --output {output.model:q}"
+        " {params.choices} --features {input.held_out:q} --output {output.model:q}"
         " --report {output.report:q} --code {params.code} > {log:q} 2>&1"
