@@ -18,7 +18,7 @@ from wa.analysis.figures.catalog import FIGURES, SENTENCES
 from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
 from wa.analysis.metrics import expected_calibration_error, task_metrics
-from wa.files import write_arrays, write_json
+from wa.files import read_json, write_arrays, write_json
 from wa.study.layout import RunTable
 
 STUDIES = {
@@ -152,6 +152,22 @@ def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
         assert not (overlap > 1).all(), f"{text} lies on {other}"
     for axes in drawn.axes:
         assert axes.lines or axes.collections or axes.images, "an empty panel"
+
+
+def test_the_figure_of_gamma_shows_what_aligning_gains(tmp_path):
+    methods = ["finetune", "wa"]
+    study = invent(tmp_path, protocols=[(4, 3)], methods=methods, n_classes=10, orders=("1993",))
+    drawn = draw("gamma", study, tmp_path / "figure.svg")
+    gain = drawn.axes[1]
+    assert gain.get_title() == "gained by aligning (points)"
+    values = {"trained": [], "aligned": []}
+    for t in (1, 2):
+        metrics = read_json(tmp_path / f"order-1993/seed-0/base-4/inc-3/wa/task-{t}/metrics.json")
+        for name, accuracies in values.items():
+            accuracies.append(metrics[name]["accuracy"])
+    shown = [line.get_ydata() for line in gain.lines if list(line.get_xdata()) == [7, 10]]
+    assert len(shown) == 1
+    np.testing.assert_allclose(shown[0], np.subtract(values["aligned"], values["trained"]))
 
 
 def test_every_figure_has_a_caption_and_every_sentence_is_used():

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 import wa
 from wa.__main__ import COMMANDS
 from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.commands.show import harm
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.files import read_arrays, sha256
@@ -308,6 +309,19 @@ def test_an_image_of_another_size_is_resized_as_a_whole(checkpoint):
 # wa show
 
 
+def accuracy_of(study, task: int, classifier: str) -> float:
+    metrics = json.loads((study / RUN / f"task-{task}" / "metrics.json").read_text())
+    return metrics[classifier]["accuracy"]
+
+
+def test_show_says_when_aligning_did_harm():
+    metrics = [{"trained": {"accuracy": 90.0}}]
+    for trained, aligned in ((50.0, 49.0), (40.0, 44.0), (30.0, 29.9)):
+        metrics.append({"trained": {"accuracy": trained}, "aligned": {"accuracy": aligned}})
+    assert list(harm(metrics)) == ["Aligning lowered the accuracy after task 1, 3."]
+    assert not list(harm(metrics[:1]))
+
+
 def test_show_prints_metrics_and_verifies_the_chain(study):
     run = command("show", study / RUN)
     assert run.returncode == 0, run.stdout
@@ -324,6 +338,11 @@ def test_show_prints_metrics_and_verifies_the_chain(study):
                 metrics["aligned"]["accuracy"], abs=0.006
             )
             assert float(shown["gamma"]) == pytest.approx(metrics["trained"]["gamma"], abs=6e-5)
+    lower = [
+        t for t in (1, 2) if accuracy_of(study, t, "aligned") < accuracy_of(study, t, "trained")
+    ]
+    said = f"Aligning lowered the accuracy after task {', '.join(map(str, lower))}."
+    assert (said in run.stdout) == bool(lower)
     assert rows[rows.index(columns) + 4][0] == "average"
     averages = dict(zip(columns[2:-1], rows[rows.index(columns) + 4][1:], strict=True))
     table = (study / "results/tiny/metrics.csv").read_text().splitlines()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from wa.checkpoint import write_checkpoint
 from wa.errors import UserError
@@ -154,3 +155,17 @@ def test_new_rows_as_pycil_draws_them():
     kaiming.heads[0].bias.data.fill_(1)
     kaiming.redraw()
     assert not kaiming.heads[0].bias.any() and kaiming.heads[0].weight.abs().max() > 1 / 8
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_tensors_of_a_checkpoint_load_as_a_state_dict(tmp_path, strict):
+    model = CilModel("resnet8", 1, [3, 2])
+    write_checkpoint(tmp_path / "m.safetensors", model.tensors(), {})
+    state = load_file(tmp_path / "m.safetensors")
+    again = CilModel("resnet8", 1, [3, 2])
+    again.load_state_dict(state, strict=strict)
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in state.items())
+    del state["backbone.conv1.weight"]
+    if strict:
+        with pytest.raises(RuntimeError, match="conv1"):
+            again.load_state_dict(state)

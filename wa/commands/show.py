@@ -96,6 +96,18 @@ def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]
             *(text(average_incremental_accuracy(np.array(values)), 2) for values in a),
             "",
         )
+    yield from harm(metrics)
+
+
+def harm(metrics: list[dict]) -> Iterator[str]:
+    """A line that names the tasks after which aligning lowered the accuracy, if there are any."""
+    worse = []
+    for t, of_task in enumerate(metrics):
+        values = [of_task.get(name, {}).get("accuracy") for name in ("trained", "aligned")]
+        if None not in values and values[1] < values[0]:
+            worse.append(str(t))
+    if worse:
+        yield f"Aligning lowered the accuracy after task {', '.join(worse)}."
 
 
 def is_as_trained(task: Path) -> bool:

@@ -1,5 +1,8 @@
 """The model: a backbone and a classifier that grows by a head a task."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -81,6 +84,17 @@ class CilModel(nn.Module):
         super().train(mode)
         self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
         return self
+
+    def load_state_dict(self, state: Mapping[str, Tensor], *args: object, **options: object):
+        """As in torch. A dict without torch's metadata, such as a checkpoint's, loads as well.
+
+        Without it, torch takes the batch-norms for those of an old version, which lacked
+        num_batches_tracked. It would add the number, which there is none of here.
+        """
+        if not hasattr(state, "_metadata"):
+            state = OrderedDict(state)
+            state._metadata = self.state_dict()._metadata
+        return super().load_state_dict(state, *args, **options)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The parameters and buffers as numpy arrays, to be written to a checkpoint."""

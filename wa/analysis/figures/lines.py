@@ -20,7 +20,7 @@ def draw(
 
     columns: a panel's title -> its frame, with the columns protocol, method, order, seed, x and y.
     A column `reference` is drawn as one dotted line for all methods.
-    axes: xlabel, ylabel, ylim, and `level`, the height of a dotted horizontal line.
+    axes: xlabel, ylabel, ylim, and `levels`, the height of a dotted line by the panel's title.
     """
     styles, everything = Styles(study), pd.concat(columns.values())
     have = set(everything["protocol"])
@@ -28,8 +28,10 @@ def draw(
     height = 1.9 if len(columns) == 1 else 1.5
     figure, panels = grid(len(protocols), len(columns), height, sharey=bool(axes.get("ylabel")))
     for row, protocol in zip(panels, protocols, strict=True):
-        for panel, frame in zip(row, columns.values(), strict=True):
+        for panel, (title, frame) in zip(row, columns.items(), strict=True):
             frame = frame[frame["protocol"] == protocol]
+            if title in axes.get("levels", {}):
+                panel.axhline(axes["levels"][title], color="0.4", ls=":", zorder=1)
             draw_panel(panel, frame, styles, axes)
             ends = FixedLocator(sorted(frame["x"].unique()), nbins=12 // len(columns))
             panel.xaxis.set_major_locator(ends)
@@ -49,8 +51,6 @@ def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> 
     """Draw the lines of one panel. axes: as for draw."""
     if "reference" in frame:
         panel.plot(frame.groupby("x")["reference"].mean(), color="0.4", ls=":", zorder=1)
-    if "level" in axes:
-        panel.axhline(axes["level"], color="0.4", ls=":", zorder=1)
     styles.line(frame, panel)
     panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="")
     if "ylim" in axes:
@@ -99,8 +99,16 @@ def new_share(study: RunTable, metrics: str, outputs: list[str]) -> None:
 
 
 def gamma(study: RunTable, metrics: str, outputs: list[str]) -> None:
-    """Gamma of weight aligning: mean norm of the old rows / mean norm of the new rows."""
-    frame = measured(read(metrics, study), "gamma")
+    """Gamma of weight aligning, and what the accuracy gains by aligning, in points."""
+    table = read(metrics, study)
+    frame = measured(table, "gamma")
     if frame.empty:
         return nothing("there is nothing to align before the second task", outputs)
-    draw(study, {"": frame}, outputs, ylabel="gamma", level=1)
+    columns, levels = {"gamma": frame}, {"gamma": 1}
+    accuracies = measured(table, "accuracy")
+    by_classifier = [accuracies[accuracies["classifier"] == name] for name in CLASSIFIERS]
+    gain = by_classifier[1].merge(by_classifier[0][[*RUN, "task", "y"]], on=[*RUN, "task"])
+    if len(gain):
+        title = "gained by aligning (points)"
+        columns[title], levels[title] = gain.assign(y=gain["y_x"] - gain["y_y"]), 0
+    draw(study, columns, outputs, levels=levels)
