@@ -24,6 +24,7 @@ NAMES = (
     "docs/tutorial.md",
     "docs/methods.md",
     "docs/results.md",
+    "docs/comparing.md",
     "CONTRIBUTING.md",
     "results/README.md",
 )
