@@ -372,7 +372,7 @@ def test_errors_are_one_clear_line(names: list[str], message: str) -> None:
 
 
 def test_rand_augment_needs_three_channels() -> None:
-    with pytest.raises(ValueError, match="3 channels, these have 1"):
+    with pytest.raises(ValueError, match="3 channels, but these have 1"):
         Augment([POLICY])(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), KEY, torch.arange(2))
     grey = Augment(["crop-1", "flip", "brightness-0.2"])(
         torch.ones(2, 1, 8, 8, dtype=torch.uint8), KEY, torch.arange(2)
@@ -484,5 +484,5 @@ def test_jitter_is_torchvisions_in_an_order_of_its_own_for_each_image(images: to
     grey = torch.full((500, 3, 2, 2), 100, dtype=torch.uint8)
     levels = factors(grey, uniform(KEY, torch.arange(500), 4).double())[:, 0, 0, 0]
     assert 60 <= levels.min() < 65 and 135 < levels.max() <= 140
-    with pytest.raises(ValueError, match="jitter needs images of 3 channels, these have 1"):
+    with pytest.raises(ValueError, match="jitter needs images of 3 channels, but these have 1"):
         factors(grey[:, :1], uniform(KEY, torch.arange(500), 4).double())

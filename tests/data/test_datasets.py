@@ -309,7 +309,7 @@ def test_imagenet_100_is_the_first_hundred_classes(tmp_path):
     ]
     with pytest.raises(UserError, match=r"lacks 1 of the classes that the config lists: \['n9'\]"):
         survey("imagenet100", path, ["n9", "n00000003"])
-    with pytest.raises(UserError, match="holds 60 classes; imagenet100 needs 100 or 1000"):
+    with pytest.raises(UserError, match="holds 60 classes, but imagenet100 needs 100 or 1000"):
         survey("imagenet100", imagenet(tmp_path / "sixty", 60))
     with pytest.raises(UserError, match="does not hold imagenet1000: it must hold train/WNID"):
         survey("imagenet1000", tmp_path)
@@ -321,7 +321,7 @@ def test_a_flat_val_is_read_by_its_annotations_or_refused_with_what_mends_it(tmp
     path = imagenet(tmp_path / "flat", 3, flat=True)
     with pytest.raises(
         UserError,
-        match=r"val has no folders of classes: put ILSVRC2012_devkit_t12/.* or sort its images: cd ",
+        match=r"val has no folder for each class. Put ILSVRC2012_devkit_t12/.* or sort its images: cd ",
     ):
         survey("any", path)
 

@@ -148,7 +148,7 @@ def test_other_files_than_were_packed_are_refused(pets, tmp_path):
     for path in (tmp_path, None):
         with pytest.raises(
             UserError,
-            match=r"`input: timm` reads the original files, but path .* is no folder of images",
+            match=r"`input: timm` reads the original files, but path .* is not a folder of images",
         ):
             Originals(dataset, path, AUGMENTATION)
 
