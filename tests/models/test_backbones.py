@@ -97,12 +97,12 @@ def test_what_is_no_backbone_and_no_weights_is_said(tmp_path, capsys):
     refused(
         "vit_tiny_patch16_224 cannot take images of 3 x 8 x 8", "timm/vit_tiny_patch16_224", side=8
     )
-    refused("none.pth is not there", "resnet8", pretrained=str(tmp_path / "none.pth"))
+    refused("none.pth does not exist", "resnet8", pretrained=str(tmp_path / "none.pth"))
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"weight": Evil()}, 2))
     refused("evil.pth cannot be read as weights", "resnet8", pretrained=str(tmp_path / "evil.pth"))
     assert "this ran" not in capsys.readouterr().out
     torch.save([1, 2], tmp_path / "list.pth")
-    refused("holds no state dict", "resnet8", pretrained=str(tmp_path / "list.pth"))
+    refused("does not hold a state dict", "resnet8", pretrained=str(tmp_path / "list.pth"))
     for name in ("timm/resnet18", "torchvision/resnet18", "resnet8"):
         torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
         refused(f"other.pth does not fit {name}", name, pretrained=str(tmp_path / "other.pth"))
