@@ -28,6 +28,6 @@ def test_what_a_memory_is(value, text, per_class, keeps, needs_ranking):
 
 
 @pytest.mark.parametrize("value", ["lots", "0/class", "-1", -1, True, 1.5, "20/classes", "", "٣"])
-def test_what_is_none(value):
-    with pytest.raises(UserError, match="is not a memory; use a total such as 2000"):
+def test_what_is_not_a_memory(value):
+    with pytest.raises(UserError, match="is not a memory: use a total such as 2000"):
         Memory.parse(value)

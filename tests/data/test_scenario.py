@@ -1,4 +1,4 @@
-"""Class orders and tasks against the field's convention and continuum's ClassIncremental."""
+"""Class orders as the field draws them, and tasks as continuum's ClassIncremental makes them."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,8 @@ from wa.errors import UserError
 def test_the_fields_order():
     np.random.seed(1993)
     assert class_order("1993", 100) == np.random.permutation(100).tolist()
-    assert class_order("1993", 100)[:5] == [
-        68,
-        56,
-        78,
-        8,
-        23,
-    ]  # as printed in iCaRL's and many later repositories
+    # As printed in the repositories of iCaRL and many others.
+    assert class_order("1993", 100)[:5] == [68, 56, 78, 8, 23]
     assert class_order("natural", 4) == [0, 1, 2, 3]
     assert class_order("mine", 3, {"mine": [2, 0, 1]}) == [2, 0, 1]
 
@@ -34,16 +29,15 @@ def test_tasks_are_those_of_continuum(sizes):
     assert sum(ours) == n and min(ours) > 0
     labels = np.repeat(np.arange(n), 3)
     order = class_order("1993", n)
-    # continuum takes a last, smaller task only as a list of increments
-    scenario = ClassIncremental(
-        InMemoryDataset(np.zeros((3 * n, 1)), labels), increment=ours, class_order=order
-    )
+    # continuum makes a smaller last task only from a list of increments.
+    data = InMemoryDataset(np.zeros((3 * n, 1)), labels)
+    scenario = ClassIncremental(data, increment=ours, class_order=order)
     assert len(scenario) == len(ours)
     position = np.argsort(order)
-    for task, (start, stop) in enumerate(
-        zip(np.cumsum([0, *ours[:-1]]), np.cumsum(ours), strict=True)
-    ):
-        _, theirs, _ = scenario[task].get_raw_samples()  # relabelled by position, as ours
+    stop = 0
+    for task, size in enumerate(ours):
+        start, stop = stop, stop + size
+        _, theirs, _ = scenario[task].get_raw_samples()  # the labels are positions, as ours
         assert sorted(set(theirs)) == list(range(start, stop))
         assert position[order[start:stop]].tolist() == list(range(start, stop))
 
@@ -57,11 +51,11 @@ def test_protocols_that_do_not_fit(base, increment):
 @pytest.mark.parametrize("order", [[0, 1, 1], [0, 1], [0, 1, 3], [0, 1, 2, 3]])
 def test_an_order_that_is_no_permutation(order):
     with pytest.raises(
-        UserError, match=r"class_orders.mine is no permutation of the 3 classes 0 to 2"
+        UserError, match=r"class_orders.mine must hold each of the 3 classes 0 to 2"
     ):
         class_order("mine", 3, {"mine": order})
 
 
-def test_an_order_that_is_none():
+def test_an_order_of_an_unknown_name():
     with pytest.raises(UserError, match="'natural1' is neither a seed"):
         class_order("natural1", 3)

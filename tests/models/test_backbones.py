@@ -1,4 +1,8 @@
-"""Backbones of timm and torchvision: the same function as the library's own, weights from files, what is said of wrong names."""
+"""Backbones of timm and torchvision.
+
+They compute what the library computes, and take weights from files. Wrong names and files are
+refused.
+"""
 
 import pickle
 import subprocess
@@ -18,7 +22,7 @@ from wa.models.model import CilModel, load_model
 
 
 def varied(net: torch.nn.Module) -> torch.nn.Module:
-    """With statistics and weights that matter."""
+    """The network in evaluation mode, with batch-norm statistics that change its output."""
     torch.manual_seed(1)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -30,14 +34,16 @@ def varied(net: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_pretrained_weights_give_the_librarys_own_features(tmp_path, library, suffix):
-    """The file has a classifier of 1000 classes, as such files have, and is read without it."""
-    theirs = varied(
-        timm.create_model("resnet18") if library == "timm" else torchvision.models.resnet18()
-    )
+    """The file has a classifier of 1000 classes, as such files have. It is left out."""
+    if library == "timm":
+        theirs = varied(timm.create_model("resnet18"))
+    else:
+        theirs = varied(torchvision.models.resnet18())
     file = tmp_path / f"weights.{suffix}"
-    save_file(theirs.state_dict(), file) if suffix == "safetensors" else torch.save(
-        {"state_dict": theirs.state_dict()}, file
-    )
+    if suffix == "safetensors":
+        save_file(theirs.state_dict(), file)
+    else:
+        torch.save({"state_dict": theirs.state_dict()}, file)
     ours = backbones.build(f"{library}/resnet18", 3, (64, 64), str(file)).eval()
     theirs.fc = torch.nn.Identity()
     x = torch.randn(2, 3, 64, 64)
@@ -46,12 +52,15 @@ def test_pretrained_weights_give_the_librarys_own_features(tmp_path, library, su
     assert not any("num_batches" in name or "fc" in name for name in ours.state_dict())
 
 
-@pytest.mark.parametrize("name, channels, side, features", [
-    ("timm/vit_tiny_patch16_224", 3, 32, 192),
-    ("timm/mobilenetv3_small_050", 1, 32, 1024),  # its features are not what timm calls num_features
-    ("torchvision/vit_b_32", 3, 64, 768),
-    ("torchvision/efficientnet_b0", 3, 32, 1280),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, channels, side, features",
+    [
+        ("timm/vit_tiny_patch16_224", 3, 32, 192),
+        ("timm/mobilenetv3_small_050", 1, 32, 1024),  # timm's num_features is another number
+        ("torchvision/vit_b_32", 3, 64, 768),
+        ("torchvision/efficientnet_b0", 3, 32, 1280),
+    ],
+)
 def test_checkpoints_of_other_networks_come_back(tmp_path, name, channels, side, features):
     model = CilModel(name, channels, [3, 2], size=(side, side)).eval()
     assert model.backbone.features == features
@@ -82,40 +91,45 @@ class Evil:
         return (print, ("this ran",))
 
 
-def test_what_is_no_backbone_and_no_weights_is_said(tmp_path, capsys):
-    def refused(message: str, name: str, channels=3, side=32, **options):
-        with pytest.raises(UserError, match=message) as error:
-            backbones.build(name, channels, (side, side), **options)
-        assert "\n" not in str(error.value)
+def refused(message: str, name: str, channels: int = 3, side: int = 32, pretrained="") -> None:
+    """build() must raise an error of one line with this message."""
+    with pytest.raises(UserError, match=message) as error:
+        backbones.build(name, channels, (side, side), str(pretrained))
+    assert "\n" not in str(error.value)
 
+
+def test_names_that_are_not_backbones():
     refused("timm has no model 'resnt18'; did you mean .*timm/resnet18", "timm/resnt18")
-    refused(
-        "torchvision has no model 'resnet19'; did you mean .*torchvision/resnet18",
-        "torchvision/resnet19",
-    )
+    message = "torchvision has no model 'resnet19'; did you mean .*torchvision/resnet18"
+    refused(message, "torchvision/resnet19")
+    names = ("timm/hf_hub:x", "timm/../x", "resnet19", "timm/", None, "keras/resnet18")
+    assert not any(backbones.is_name(name) for name in names)
+
+
+def test_images_that_a_backbone_cannot_take():
     refused("torchvision's must take images of 3 channels", "torchvision/resnet18", 1)
-    refused(
-        "vit_tiny_patch16_224 cannot take images of 3 x 8 x 8", "timm/vit_tiny_patch16_224", side=8
-    )
-    refused("none.pth is not there", "resnet8", pretrained=str(tmp_path / "none.pth"))
+    message = "vit_tiny_patch16_224 cannot take images of 3 x 8 x 8"
+    refused(message, "timm/vit_tiny_patch16_224", side=8)
+
+
+def test_files_that_are_not_weights(tmp_path, capsys):
+    refused("none.pth does not exist", "resnet8", pretrained=tmp_path / "none.pth")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"weight": Evil()}, 2))
-    refused("evil.pth cannot be read as weights", "resnet8", pretrained=str(tmp_path / "evil.pth"))
+    refused("evil.pth cannot be read as weights", "resnet8", pretrained=tmp_path / "evil.pth")
     assert "this ran" not in capsys.readouterr().out
     torch.save([1, 2], tmp_path / "list.pth")
-    refused("holds no state dict", "resnet8", pretrained=str(tmp_path / "list.pth"))
-    for name in ("timm/resnet18", "torchvision/resnet18", "resnet8"):
-        torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-        refused(f"other.pth does not fit {name}", name, pretrained=str(tmp_path / "other.pth"))
-    assert not any(
-        map(
-            backbones.is_name,
-            ("timm/hf_hub:x", "timm/../x", "resnet19", "timm/", None, "keras/resnet18"),
-        )
-    )
+    refused("does not hold a state dict", "resnet8", pretrained=tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18", "resnet8"])
+def test_weights_of_another_network(tmp_path, name):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    refused(f"other.pth does not fit {name}", name, pretrained=tmp_path / "other.pth")
 
 
 def test_the_libraries_are_imported_only_where_they_are_asked_for():
-    code = "import sys, wa.models.backbones as b; b.build('resnet8', 3); print(*(name in sys.modules for name in ('timm', 'torchvision')))"
+    code = "import sys, wa.models.backbones as b; b.build('resnet8', 3)"
+    code += "; print('timm' in sys.modules, 'torchvision' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout.split() == ["False", "False"], run.stderr
 

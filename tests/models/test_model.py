@@ -1,4 +1,7 @@
-"""The ResNets against their published sizes and a naive forward pass; the growing classifier; checkpoints that do not fit."""
+"""The model: the ResNets, the classifier that grows, and checkpoints that do not fit.
+
+The ResNets are compared with their published sizes, a naive forward pass, and torchvision.
+"""
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from wa.checkpoint import write_checkpoint
 from wa.errors import UserError
 from wa.models.backbones import build
 from wa.models.model import CilClassifier, CilModel, load_model, load_tensors
+from wa.models.resnet import BasicBlock
 
 SIZES = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
@@ -33,47 +37,48 @@ def naive_conv(x, w, stride):
 
 
 def naive_norm(x, state, name):
-    s = {
-        k: state[f"{name}.{k}"].astype(float)[:, None, None]
-        for k in ("weight", "bias", "running_mean", "running_var")
-    }
-    return (x - s["running_mean"]) / np.sqrt(s["running_var"] + 1e-5) * s["weight"] + s["bias"]
+    """Batch norm in evaluation mode, by its definition."""
+    keys = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, var = (state[f"{name}.{k}"].astype(float)[:, None, None] for k in keys)
+    return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+
+
+def naive_resnet20(images, state):
+    """float (B, 3, H, W) to features (B, 64), as section 4.2 of the paper describes it."""
+
+    def convolve_and_norm(x, convolution, norm, stride=1):
+        return naive_norm(naive_conv(x, state[f"{convolution}.weight"], stride), state, norm)
+
+    x = np.maximum(convolve_and_norm(images, "conv1", "bn1"), 0)
+    for stage, channels in ((1, 16), (2, 32), (3, 64)):
+        for block in range(3):
+            at = f"layer{stage}.{block}"
+            stride = 2 if stage > 1 and block == 0 else 1
+            out = np.maximum(convolve_and_norm(x, f"{at}.conv1", f"{at}.bn1", stride), 0)
+            out = convolve_and_norm(out, f"{at}.conv2", f"{at}.bn2")
+            shortcut = x[:, :, ::stride, ::stride]  # option A: every second pixel, zero channels
+            zeros = np.zeros((len(x), channels - shortcut.shape[1], *shortcut.shape[2:]))
+            x = np.maximum(out + np.concatenate([shortcut, zeros], axis=1), 0)
+    return x.mean(axis=(2, 3))
 
 
 def test_forward_pass_against_a_naive_one():
     torch.manual_seed(0)
     net = build("resnet20", 3)
-    for module in net.modules():  # statistics that matter
-        if isinstance(module, torch.nn.BatchNorm2d):
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics that change the output
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     net.eval()
     state = {k: v.numpy() for k, v in net.state_dict().items()}
     images = torch.randn(2, 3, 8, 8)
-    x = np.maximum(
-        naive_norm(
-            naive_conv(images.numpy().astype(float), state["conv1.weight"], 1), state, "bn1"
-        ),
-        0,
-    )
-    for stage, channels in ((1, 16), (2, 32), (3, 64)):
-        for block in range(3):
-            at = f"layer{stage}.{block}"
-            stride = 2 if stage > 1 and block == 0 else 1
-            out = np.maximum(
-                naive_norm(naive_conv(x, state[f"{at}.conv1.weight"], stride), state, f"{at}.bn1"),
-                0,
-            )
-            out = naive_norm(naive_conv(out, state[f"{at}.conv2.weight"], 1), state, f"{at}.bn2")
-            shortcut = x[:, :, ::stride, ::stride]  # option A: subsample, then zero channels
-            zeros = np.zeros((len(x), channels - shortcut.shape[1], *shortcut.shape[2:]))
-            x = np.maximum(out + np.concatenate([shortcut, zeros], axis=1), 0)
+    expected = naive_resnet20(images.numpy().astype(float), state)
     with torch.no_grad():
-        np.testing.assert_allclose(net(images).numpy(), x.mean(axis=(2, 3)), atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(net(images).numpy(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_resnet18_is_torchvisions_but_for_its_beginning():
-    """3x3 at first and no pooling, then the same; its blocks start as the identity."""
+def test_resnet18_is_torchvisions_with_another_beginning():
+    """It begins with a convolution of 3 x 3 and does not pool. Its blocks start as the identity."""
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
@@ -84,14 +89,15 @@ def test_resnet18_is_torchvisions_but_for_its_beginning():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1)
             module.running_mean.normal_()
-    assert ours.features == 512 and all(
-        (b.bn2.weight == 0).all() for b in ours.modules() if hasattr(b, "bn2")
-    )
-    state = {
-        k.replace("downsample.0", "conv3").replace("downsample.1", "bn3"): v
-        for k, v in theirs.state_dict().items()
-    }
-    load_tensors(ours, {k: v.numpy() for k, v in state.items() if "num_batches" not in k}, "")
+    assert ours.features == 512
+    blocks = [module for module in ours.modules() if isinstance(module, BasicBlock)]
+    assert len(blocks) == 8 and all((block.bn2.weight == 0).all() for block in blocks)
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        name = name.replace("downsample.0", "conv3").replace("downsample.1", "bn3")
+        if "num_batches" not in name:
+            state[name] = tensor.numpy()
+    load_tensors(ours, state, "")
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
@@ -115,19 +121,16 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     again, read = load_model(tmp_path / "m.safetensors")
     assert read.pop("content_sha256")
     assert read == facts
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+    state = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(state[name], tensor), name
 
 
 def test_a_checkpoint_that_does_not_fit_names_both_shapes():
-    with pytest.raises(
-        UserError, match=r"heads.0.bias is \(4,\) in the file and \(5,\) in the model"
-    ):
-        load_tensors(
-            CilModel("resnet8", 1, [5]), CilModel("resnet8", 1, [4]).tensors(), "some.safetensors"
-        )
+    five, four = CilModel("resnet8", 1, [5]), CilModel("resnet8", 1, [4])
+    message = r"heads.0.bias is \(4,\) in the file and \(5,\) in the model"
+    with pytest.raises(UserError, match=message):
+        load_tensors(five, four.tensors(), "some.safetensors")
 
 
 def test_a_torn_checkpoint_is_refused_by_name(tmp_path):
@@ -139,22 +142,22 @@ def test_a_torn_checkpoint_is_refused_by_name(tmp_path):
 
 
 def test_new_rows_as_pycil_draws_them():
-    """convs/linears.py of PyCIL: kaiming_uniform(nonlinearity="linear") has the bound sqrt(3 / d); biases are zero."""
+    """convs/linears.py of PyCIL: kaiming_uniform(nonlinearity="linear"), and biases of zero.
+
+    The bound of the weights is sqrt(3 / d).
+    """
     torch.manual_seed(0)
     kaiming, plain = CilClassifier(64, init="kaiming"), CilClassifier(64)
     kaiming.grow(1000)
     plain.grow(1000)
-    assert (
-        kaiming.heads[0].weight.abs().max().item() == pytest.approx((3 / 64) ** 0.5, rel=1e-3)
-        and not kaiming.heads[0].bias.any()
-    )
-    assert (
-        plain.heads[0].weight.abs().max().item() == pytest.approx(1 / 8, rel=1e-3)
-        and plain.heads[0].bias.any()
-    )
-    kaiming.heads[0].bias.data.fill_(1)
+    head = kaiming.heads[0]
+    assert head.weight.abs().max().item() == pytest.approx((3 / 64) ** 0.5, rel=1e-3)
+    assert not head.bias.any()
+    assert plain.heads[0].weight.abs().max().item() == pytest.approx(1 / 8, rel=1e-3)
+    assert plain.heads[0].bias.any()
+    head.bias.data.fill_(1)
     kaiming.redraw()
-    assert not kaiming.heads[0].bias.any() and kaiming.heads[0].weight.abs().max() > 1 / 8
+    assert not head.bias.any() and head.weight.abs().max() > 1 / 8
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -176,7 +176,7 @@ def test_an_order_that_is_no_permutation(config, tmp_path):
     config |= {"orders": ["mine"], "class_orders": {"mine": [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]}}
     with pytest.raises(
         UserError,
-        match=r"class_orders.mine is no permutation of the 10 classes 0 to 9: missing \[9\]",
+        match=r"class_orders.mine must hold each of the 10 classes 0 to 9 once. Missing: \[9\]",
     ):
         Study(config, str(tmp_path))
 

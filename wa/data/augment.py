@@ -1,41 +1,46 @@
-"""Random augmentation of whole batches on the device, drawn per image as torchvision and timm draw it with Pillow.
+"""Random augmentation of whole batches on the device, as timm and torchvision do it with Pillow.
 
     augment = Augment(["crop-4", "flip", "rand-m9-mstd0.5-inc1", "erase-0.25"])
-    images = augment(images, key, index)                # uint8 in, uint8 out
-    inputs = normalize(images, mean, std)               # float
-    inputs = augment.erase(inputs, key, index)          # timm erases what is normalised; without erase-P: nothing
+    images = augment(images, key, index)        # uint8 in, uint8 out
+    inputs = normalize(images, mean, std)       # float
+    inputs = augment.erase(inputs, key, index)  # timm, too, erases after it has normalised
 
-What is drawn for an image is a function of (key, index), see wa/randomness.py: neither its place in the batch nor the
-other images matter. Every transformation owns a fixed range of the image's uniform numbers. Names and
-their meaning are in wa/data/augmentations.py. What acts is:
+What is drawn for an image is a function of (key, index): see wa/randomness.py. Its place in the
+batch and the other images do not matter. Each transformation owns a fixed range of the image's
+uniform numbers. These are the names (wa/data/augmentations.py) and what they do:
 
-    resized-crop-S    a box of 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3, resized to S x S
-                      (bilinear, antialiased); models are then evaluated on `center(images, S)`
+    resized-crop-S    A box of 8 to 100 % of the area, with an aspect ratio of 3/4 to 4/3, resized
+                      to S x S (bilinear, antialiased). Models are evaluated on `center(images, S)`.
     crop-P            torchvision's RandomCrop(size, padding=P)
-    flip              with probability .5
-    brightness-B      torchvision's ColorJitter(brightness=B) on PIL images: a factor from [max(0, 1-B), 1+B]
-    jitter-B-C-S      torchvision's ColorJitter(brightness=B, contrast=C, saturation=S) on PIL images
-    rand-m9-...       timm's RandAugment; bicubic, and timm's mean where there is no image
-    erase-P[-const]   timm's RandomErasing: normal noise ("pixel"), with -const zeros
+    flip              a horizontal flip with probability 0.5
+    brightness-B      torchvision's ColorJitter(brightness=B) of PIL images.
+                      The factor is from [max(0, 1-B), 1+B].
+    jitter-B-C-S      the same with ColorJitter(brightness=B, contrast=C, saturation=S)
+    rand-m9-...       timm's RandAugment, bicubic. Where there is no image, it puts timm's mean.
+    erase-P[-const]   timm's RandomErasing with normal noise ("pixel"), or with zeros (-const)
 
-On a CPU an operation works on its own images only. On a GPU it works on all and a mask selects: static shapes and no
-synchronisation, for CUDA graphs (call once before capturing; key must be on the GPU). Not tried on a GPU yet.
+On a CPU, each operation works only on the images that drew it. On a GPU, it works on all images,
+and a mask selects. So shapes are static and nothing is read back, as a CUDA graph needs it. The key
+must be on the GPU, and the first call must come before the capture. Nobody has run it on a GPU yet.
 
-A resized crop is Pillow's but for one grey level in up to 2 % of the values and two levels in 6 of a million (400 images of
-Tiny-ImageNet, to 32, 56 and 64 pixels): on a CPU it is torch's resampling of bytes, whose weights have fewer bits than Pillow's,
-on a GPU two matrix products in float32, each rounded.
+Evidence (pillow 12.3, timm 1.0.31; tests/data/test_augment.py):
 
-Evidence (pillow 12.3, timm 1.0.31): all 21 operations of the standard and the increasing set give the same bytes as
-timm's on 2,000 CIFAR-100 images each (2 million pixels, magnitudes 0 to 10), and what is drawn passes chi-square and
-Kolmogorov-Smirnov tests against timm's draws: tests/test_augment.py. Speed, crop-4, flip, rand-m9-mstd0.5-inc1 and
-normalising on one thread of a busy 2-core Xeon at 2.8 GHz: 8,000 images/s, timm with Pillow 2,000; 3.7 to 4.2 times
-as fast (medians of 9 rounds, 5 runs): python benchmarks/augment.py --data ../shared/data/cifar100.tar
+- All 21 operations of RandAugment give timm's bytes. Each was compared on 2,000 images of CIFAR-100
+  (2 million pixels), with magnitudes 0 to 10.
+- What is drawn passes chi-square and Kolmogorov-Smirnov tests against timm's draws.
+- A resized crop differs from Pillow's by one grey level in up to 2 % of the values, and by two
+  levels in 6 of a million. Measured on 400 images of Tiny-ImageNet, to 32, 56 and 64 pixels. A CPU
+  resamples bytes with torch, whose weights have fewer bits than Pillow's. A GPU computes two matrix
+  products in float32 and rounds each.
+- Speed of crop-4, flip, rand-m9-mstd0.5-inc1 and normalising: 8,000 images/s, and timm with Pillow
+  2,000. That is 3.7 to 4.2 times as fast (medians of 9 rounds, 5 runs), on one thread of a busy
+  2-core Xeon at 2.8 GHz: python benchmarks/augment.py --data cifar100.tar
 """
 
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import permutations
+from itertools import chain, permutations
 from typing import NamedTuple
 
 import torch
@@ -45,51 +50,60 @@ from torch import Tensor
 from wa.data.augmentations import Policy, output_size, parse
 from wa.randomness import uniform
 
-CACHED = (
-    2**17
-)  # values whose images a CPU works on at once: what is computed with them stays in its cache
-FILL = (124, 116, 104)  # timm's img_mean: what an affine operation puts where there is no image
+# A CPU works on images of so many values at once, because they and what is computed from them stay
+# in its cache.
+CACHED = 2**17
+FILL = (124, 116, 104)  # timm's img_mean: what an affine operation puts outside of the image
+ORDERS = tuple(chain.from_iterable(permutations(range(3))))  # in which three factors can act
 
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float64, copied to the device once: a CUDA graph may not capture a copy from the host."""
+    """The values as float64 on the device.
+
+    They are copied once. A CUDA graph cannot capture a copy from the host.
+    """
     return torch.tensor(values, dtype=torch.float64, device=device)
 
 
 def _steps(size: int, images: Tensor) -> Tensor:
+    """0, 1, ..., size - 1: float64 (size,) on the device of the images."""
     return torch.arange(size, dtype=torch.float64, device=images.device)
 
 
 def _per_image(argument: Tensor, dtype: torch.dtype) -> Tensor:
+    """One number for each image, (B,), in a shape that fits images: (B, 1, 1, 1)."""
     return argument.to(dtype).view(-1, 1, 1, 1)
 
 
 def _truncated(values: Tensor) -> Tensor:
-    """Floats to bytes: clipped, in place, and their fraction cut off, as Pillow does it."""
+    """Floats as bytes: clipped in place, then without their fraction, as Pillow does it."""
     values.clamp_(0, 255)
-    return (values.int() if values.device.type == "cpu" else values).to(
-        torch.uint8
-    )  # which takes a CPU a third of the time
+    if values.device.type == "cpu":
+        values = values.int()  # a CPU takes three times as long from floats to bytes directly
+    return values.to(torch.uint8)
 
 
-# The operations of RandAugment, by timm's names: images uint8 (B, 3, H, W), argument float64 (B,) -> images alike.
+# The operations of RandAugment, by timm's names.
+# They take images, uint8 (B, 3, H, W), and an argument for each image, float64 (B,).
+# They return new images of the same shape and type.
 
 
 def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
-    """ImageOps.autocontrast: stretch every channel to 0..255, in double precision as Python does."""
-    low, high = (
-        extreme(images, (2, 3), keepdim=True).double() for extreme in (torch.amin, torch.amax)
-    )
-    scale = torch.full_like(low, 255.0) / (
-        high - low
-    )  # 255 / tensor would be a product with the reciprocal
+    """ImageOps.autocontrast: stretch each channel to 0..255, in double precision as Python does."""
+    low = images.amin((2, 3), keepdim=True).double()
+    high = images.amax((2, 3), keepdim=True).double()
+    # torch computes 255 / tensor as a product with the reciprocal, which rounds differently.
+    scale = torch.full_like(low, 255.0) / (high - low)
     stretched = (images * scale).sub_(low * scale)
     return torch.where(high > low, _truncated(stretched), images)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """ImageOps.equalize: a table per channel from its histogram; the last occupied bin is not counted in the step."""
+    """ImageOps.equalize: each channel's histogram gives the table that maps its values.
+
+    The step of the table does not count the last occupied bin.
+    """
     pixels = images.flatten(2).long()
     histogram = torch.zeros(*pixels.shape[:2], 256, dtype=torch.int64, device=images.device)
     histogram.scatter_add_(2, pixels, torch.ones_like(pixels))
@@ -101,52 +115,63 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
 
 
 def invert(images: Tensor, _: Tensor) -> Tensor:
+    """ImageOps.invert."""
     return 255 - images
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """ImageOps.posterize: keep the highest bits of each value. None are kept if `bits` is 0."""
     return images & _per_image(0xFF << (8 - bits.clamp(0, 8)).int(), torch.uint8)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """ImageOps.solarize: invert the values from the threshold on."""
     return torch.where(images.short() < _per_image(threshold, torch.int16), images, 255 - images)
 
 
 def solarize_add(images: Tensor, add: Tensor) -> Tensor:
-    brighter = torch.minimum(images, _per_image(255 - add, torch.uint8)) + _per_image(
-        add, torch.uint8
-    )
+    """timm's solarize_add: add to the values below 128, up to 255."""
+    largest = _per_image(255 - add, torch.uint8)
+    brighter = torch.minimum(images, largest) + _per_image(add, torch.uint8)
     return torch.where(images < 128, brighter, images)
 
 
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """Image.blend: float32, clipped, truncated. `degenerate` is float32 and broadcasts against the images."""
-    return _truncated(
-        (images.float() - degenerate).mul_(_per_image(factor, torch.float32)).add_(degenerate)
-    )
+    """Image.blend in float32, clipped and truncated. Factor 1 gives the images.
+
+    degenerate: float32, of a shape that broadcasts to that of the images.
+    """
+    difference = images.float() - degenerate
+    return _truncated(difference.mul_(_per_image(factor, torch.float32)).add_(degenerate))
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Image.convert("L"): fixed point with 16 bits of fraction. Returns int32 (B, 1, H, W)."""
+    """Image.convert("L"), in fixed point with 16 bits of fraction: int32 (B, 1, H, W)."""
     red, green, blue = images.int().split(1, 1)
     return (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000) >> 16
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
+    """ImageEnhance.Color: factor 0 gives the grey image."""
     return _blend(_grey(images).float(), images, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """ImageEnhance.Contrast: factor 0 gives the mean of the grey image, rounded."""
     mean = (_grey(images).double().mean((1, 2, 3), keepdim=True) + 0.5).floor()
     return _blend(mean.float(), images, factor)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """ImageEnhance.Brightness: factor 0 gives black."""
     return _truncated(images.float().mul_(_per_image(factor, torch.float32)))
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """The degenerate image is ImageFilter.SMOOTH, which leaves the border as it is: (box + 4 center) / 13, rounded."""
+    """ImageEnhance.Sharpness: factor 0 gives ImageFilter.SMOOTH.
+
+    That filter is (sum of 3 x 3 pixels + 4 * centre) / 13, rounded. It leaves the border as it is.
+    """
     pixels = images.short()
     rows = pixels[..., :-2] + pixels[..., 1:-1] + pixels[..., 2:]
     center = pixels[..., 1:-1, 1:-1]
@@ -157,16 +182,21 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _taps(position: Tensor) -> tuple[Tensor, Tensor]:
-    """The first of the four pixels (int64) round a position, and how far it lies between the second and the third."""
+    """The four pixels around a position.
+
+    Returns the first of them, int64, and how far the position is from the second to the third.
+    """
     position = position - 0.5
     whole = position.floor()
     return whole.long() - 1, position - whole
 
 
 def _cubic(p: Tensor, q: Tensor, r: Tensor, s: Tensor, d: Tensor) -> Tensor:
-    """Pillow's BICUBIC (a = -1), its order of operations, in double precision: the result is truncated, so ties matter.
+    """Pillow's BICUBIC (a = -1) in double precision.
 
-    p, q, r, s: four neighbours, int16 or float64; d: float64, how far from q to r. Differences of int16 are exact.
+    The order of operations is Pillow's, because the result is truncated and ties matter.
+    p, q, r, s: four neighbours, int16 or float64. Differences of int16 are exact.
+    d: float64, how far the position is from q to r.
     """
     pq, rs = p - q, r - s
     value = (pq + rs) * -d
@@ -174,33 +204,40 @@ def _cubic(p: Tensor, q: Tensor, r: Tensor, s: Tensor, d: Tensor) -> Tensor:
 
 
 def _filled(values: Tensor, inside: Tensor, images: Tensor) -> Tensor:
+    """The values as bytes in the shape of the images, and FILL where a pixel is not inside."""
     fill = _constant(FILL, images.device).view(-1, 1, 1).to(torch.uint8)
     return torch.where(inside, _truncated(values).view_as(images), fill)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Image.rotate, bicubic: anticlockwise about the centre, in a picture of the same size."""
     batch, channels, height, width = images.shape
     angle = torch.deg2rad(-degrees).view(-1, 1, 1)
     cos, sin = angle.cos(), angle.sin()
-    x, y = (
-        _steps(width, images) + (0.5 - width / 2),
-        _steps(height, images)[:, None] + (0.5 - height / 2),
-    )
-    x, y = cos * x + sin * y + width / 2, cos * y - sin * x + height / 2
+    right = _steps(width, images) + (0.5 - width / 2)  # of the centre
+    down = _steps(height, images)[:, None] + (0.5 - height / 2)
+    # Where each pixel of the result comes from.
+    x = cos * right + sin * down + width / 2
+    y = cos * down - sin * right + height / 2
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    (left, dx), (top, dy) = _taps(x.view(batch, 1, 1, 1, -1)), _taps(y.view(batch, 1, 1, 1, -1))
-    near = torch.arange(4, device=images.device).view(4, 1, 1)
-    index = (left + near).clamp_(0, width - 1) + (top + near.view(1, 4, 1)).clamp_(
-        0, height - 1
-    ) * width
-    taps = images.flatten(2).gather(2, index.view(batch, 1, -1).expand(-1, channels, -1))
+    # The 4 x 4 pixels around it: axis 2 goes to the right, axis 3 down.
+    left, dx = _taps(x.view(batch, 1, 1, 1, -1))
+    top, dy = _taps(y.view(batch, 1, 1, 1, -1))
+    near = torch.arange(4, device=images.device)
+    column = (left + near.view(4, 1, 1)).clamp_(0, width - 1)
+    row = (top + near.view(1, 4, 1)).clamp_(0, height - 1)
+    index = (column + row * width).view(batch, 1, -1).expand(-1, channels, -1)
+    taps = images.flatten(2).gather(2, index)
     columns = taps.view(batch, channels, 4, 4, -1).short().unbind(2)
     rows = _cubic(*columns, dx[:, 0]).unbind(2)
     return _filled(_cubic(*rows, dy[:, 0, 0]), inside[:, None], images)
 
 
 def _shift_rows(images: Tensor, offset: Tensor) -> Tensor:
-    """Move row y to the left by offset[:, y] pixels. offset: float64 (B, H) or (B, 1), one for all rows."""
+    """Move row y to the left by offset[:, y] pixels.
+
+    offset: float64 (B, H), or (B, 1) if all rows move alike.
+    """
     batch, channels, height, width = images.shape
     offset = offset.view(batch, 1, -1, 1)
     steps = _steps(width, images)
@@ -213,6 +250,7 @@ def _shift_rows(images: Tensor, offset: Tensor) -> Tensor:
 
 
 def shear_x(images: Tensor, factor: Tensor) -> Tensor:
+    """Move each row to the left by factor * its distance from the top."""
     return _shift_rows(images, factor[:, None] * (_steps(images.shape[2], images) + 0.5))
 
 
@@ -221,6 +259,7 @@ def shear_y(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def translate_x_rel(images: Tensor, fraction: Tensor) -> Tensor:
+    """Move the image to the left by a fraction of its width."""
     return _shift_rows(images, fraction[:, None] * images.shape[3])
 
 
@@ -229,7 +268,10 @@ def translate_y_rel(images: Tensor, fraction: Tensor) -> Tensor:
 
 
 class Operation(NamedTuple):
-    """value = level / 10 * scale, negated at random if `signed`; apply(images, value)."""
+    """An operation of RandAugment, as apply(images, value).
+
+    value: level / 10 * scale, negated at random if `signed`. float64 (B,).
+    """
 
     apply: Callable[[Tensor, Tensor], Tensor]
     scale: float = 0.0
@@ -283,7 +325,7 @@ INCREASING = COMMON | {
 
 def _need_colours(what: str, images: Tensor) -> None:
     if images.shape[1] != 3:
-        raise ValueError(f"{what} needs images of 3 channels, these have {images.shape[1]}")
+        raise ValueError(f"{what} needs images of 3 channels, but these have {images.shape[1]}")
 
 
 class RandAugment(Policy):
@@ -293,27 +335,34 @@ class RandAugment(Policy):
     def operations(self) -> dict[str, Operation]:
         return INCREASING if self.inc else STANDARD
 
+    def draw_level(self, noise: Tensor) -> Tensor:
+        """Uniform numbers, float64 (B,), as magnitudes, float64 (B,)."""
+        if self.mstd > 100:  # in timm this means uniform
+            level = noise * self.m
+        else:
+            # The draws are multiples of 2^-24, and 0 is one of them.
+            normal = torch.special.ndtri(noise + 2.0**-25)
+            level = self.m + self.mstd * normal
+        return level.clamp(0, self.mmax)
+
     def choose(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """draws: float64 (B, 4) -> which operation, int64 (B,), their number for none, and its value, float64 (B,)."""
+        """The operation of each image and its value. draws: float64 (B, 4).
+
+        Returns the position in `operations`, int64 (B,), and the value, float64 (B,). The position
+        is the number of operations if none is applied.
+        """
         choice, applied, noise, sign = draws.unbind(1)
         operations = self.operations.values()
         operation = (choice * len(operations)).long()
-        normal = torch.special.ndtri(noise + 2.0**-25)  # draws are multiples of 2^-24, and 0 is one
-        level = (
-            noise * self.m if self.mstd > 100 else self.m + self.mstd * normal
-        )  # timm: mstd > 100 means uniform
-        level = level.clamp(0, self.mmax)
+        level = self.draw_level(noise)
         scale = _constant(tuple(o.scale for o in operations), draws.device)[operation]
-        negative = (
-            _constant(tuple(float(o.signed) for o in operations), draws.device)[operation] * 0.5
-            > sign
-        )
-        value = level / torch.full_like(level, 10.0) * scale
-        return operation.masked_fill(applied >= self.p, len(operations)), torch.where(
-            negative, -value, value
-        )
+        value = level / torch.full_like(level, 10.0) * scale  # full_like: as in auto_contrast
+        probability = _constant(tuple(0.5 * o.signed for o in operations), draws.device)[operation]
+        value = torch.where(sign < probability, -value, value)
+        return operation.masked_fill(applied >= self.p, len(operations)), value
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The augmented images. draws: float64 (B, 4 * n)."""
         _need_colours("RandAugment", images)
         layer = apply_sparsely if images.device.type == "cpu" else apply_densely
         for draw in draws.split(4, 1):
@@ -324,199 +373,243 @@ class RandAugment(Policy):
 def apply_densely(
     operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor
 ) -> Tensor:
-    """Every operation on every image: static shapes and no synchronisation, so that a CUDA graph can capture it."""
+    """Apply one operation to each image: compute every operation on all images, then select.
+
+    Shapes are static and nothing is read back, so a CUDA graph can capture it.
+    operation, value: as RandAugment.choose returns them.
+    """
     for k, candidate in enumerate(operations):
-        images = torch.where(
-            _per_image(operation == k, torch.bool), candidate.apply(images, value), images
-        )
+        chosen = _per_image(operation == k, torch.bool)
+        images = torch.where(chosen, candidate.apply(images, value), images)
     return images
 
 
 def apply_sparsely(
     operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor
 ) -> Tensor:
-    """Every operation on its images only, a few at a time: sort them by operation, so that each has a contiguous part."""
+    """Apply one operation to each image: compute each operation on its own images, a few at a time.
+
+    The images are sorted by operation, so that those of one operation are contiguous.
+    operation, value: as RandAugment.choose returns them.
+    """
     order = operation.argsort()
     sizes = operation.bincount(minlength=len(operations) + 1).tolist()
-    result = images.index_select(0, order)  # copies whole images, [order] bytes
+    result = images.index_select(0, order)  # it copies whole images, and images[order] copies bytes
     *parts, _ = result.split(sizes)
+    arguments = value[order].split(sizes)
     few = max(1, CACHED // images[0].numel())
-    for o, part, argument in zip(operations, parts, value[order].split(sizes), strict=False):
-        for some, v in zip(part.split(few), argument.split(few), strict=True):
-            if len(some):  # an empty part is split into one that is empty
-                some.copy_(o.apply(some, v))
+    for candidate, part, argument in zip(operations, parts, arguments, strict=False):
+        for some, some_values in zip(part.split(few), argument.split(few), strict=True):
+            if len(some):  # an empty part is split into one empty part
+                some.copy_(candidate.apply(some, some_values))
     return result.index_select(0, order.argsort())
 
 
-# The other transformations: images, draws float64 (B, as many as the transformation needs) -> images.
+# The other transformations. They take images, uint8 (B, C, H, W), and draws, float64 (B, n), where
+# n is what the transformation needs. They return images.
 
 
 def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
+    """torchvision's RandomCrop(size, padding), padded with zeros. draws: (B, 2)."""
     batch, channels, height, width = images.shape
-    top, left = (draws * (2 * padding + 1)).long().view(batch, 2, 1, 1).unbind(1)
-    y, x = (torch.arange(size, device=images.device) for size in (height, width))
-    index = (
-        ((top + y[:, None]) * (width + 2 * padding) + left + x)
-        .view(batch, 1, -1)
-        .expand(-1, channels, -1)
-    )
-    return F.pad(images, [padding] * 4).flatten(2).gather(2, index).view_as(images)
+    corner = (draws * (2 * padding + 1)).long()
+    top, left = corner.view(batch, 2, 1, 1).unbind(1)
+    row = top + torch.arange(height, device=images.device)[:, None]
+    column = left + torch.arange(width, device=images.device)
+    index = (row * (width + 2 * padding) + column).view(batch, 1, -1).expand(-1, channels, -1)
+    padded = F.pad(images, [padding] * 4)
+    return padded.flatten(2).gather(2, index).view_as(images)
 
 
 def flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Flip half of the images horizontally. draws: (B, 1)."""
+    flipped = draws[:, 0] < 0.5
     if images.device.type == "cpu":
-        flipped = images.clone()
-        for row in (draws[:, 0] < 0.5).nonzero().flatten().tolist():
-            flipped[row] = images[row].flip(2)
-        return flipped
+        result = images.clone()
+        for row in flipped.nonzero().flatten().tolist():
+            result[row] = images[row].flip(2)
+        return result
     both = torch.cat([images, images.flip(3)])
-    return both.index_select(
-        0, torch.arange(len(images), device=images.device) + (draws[:, 0] < 0.5) * len(images)
-    )
+    row = torch.arange(len(images), device=images.device) + flipped * len(images)
+    return both.index_select(0, row)
 
 
 def jitter_brightness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """torchvision's ColorJitter(brightness=strength). draws: (B, 1)."""
     low, high = max(0.0, 1 - strength), 1 + strength
     return brightness(images, low + draws.squeeze(1) * (high - low))
 
 
+def _first_that_fits(fits: Tensor, heights: Tensor, widths: Tensor) -> tuple[Tensor, ...]:
+    """The first of several shapes that fits. All arguments are (B, attempts).
+
+    Returns its height, its width, and whether any fits, each (B, 1).
+    """
+    first = fits.int().argmax(1, keepdim=True)  # argmax takes the first of equal ones
+    return heights.gather(1, first), widths.gather(1, first), fits.gather(1, first)
+
+
 class ResizedCrop(NamedTuple):
-    """torchvision's RandomResizedCrop with its defaults."""
+    """torchvision's RandomResizedCrop(size) with its defaults."""
 
     size: int
 
-    DRAWS = 22  # ten attempts at a shape, top, left
+    DRAWS = 22  # ten attempts at a shape (area and aspect ratio), top, left
 
     def box(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """draws: float64 (B, 22) -> top, left, height and width of what is cut out, int64 (B, 4)."""
+        """What is cut out of images of height x width. draws: float64 (B, 22).
+
+        Returns top, left, height and width in pixels, int64 (B, 4).
+        """
         area, ratio, top, left = draws.split([10, 10, 1, 1], 1)
         area = (0.08 + area * (1 - 0.08)) * (height * width)
         ratio = ((2 * ratio - 1) * math.log(4 / 3)).exp()
         widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
         fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
-        first = fits.int().argmax(1, keepdim=True)  # of equal ones argmax takes the first
-        h, w = heights.gather(1, first), widths.gather(1, first)
-        drawn = torch.cat(
-            [(top * (height - h + 1)).floor(), (left * (width - w + 1)).floor(), h, w], 1
-        )
-        # After ten attempts, the centre with the aspect ratio that is allowed and nearest.
+        h, w, any_fits = _first_that_fits(fits, heights, widths)
+        top, left = (top * (height - h + 1)).floor(), (left * (width - w + 1)).floor()
+        drawn = torch.cat([top, left, h, w], 1)
+        # If none fits: the centre, with the nearest aspect ratio that is allowed.
         h, w = min(height, round(width / (3 / 4))), min(width, round(height * (4 / 3)))
         center = _constant(((height - h) // 2, (width - w) // 2, h, w), draws.device)
-        return torch.where(fits.gather(1, first), drawn, center).long()
+        return torch.where(any_fits, drawn, center).long()
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images, uint8 (B, C, H, W), to uint8 (B, C, size, size)."""
         resize = resize_each if images.device.type == "cpu" else resize_densely
         return resize(images, self.box(draws, *images.shape[2:]), self.size)
 
 
 def resize_each(images: Tensor, box: Tensor, size: int) -> Tensor:
-    """The boxes of the images (B, 4), see ResizedCrop.box, resized to uint8 (B, C, size, size); image by image."""
-    layout = torch.channels_last  # the data's, and the one that torch resamples fastest
+    """Resize the boxes of the images, one image after the other.
+
+    images: uint8 (B, C, H, W). box: int64 (B, 4), see ResizedCrop.box.
+    Returns uint8 (B, C, size, size).
+    """
+    layout = torch.channels_last  # of the packed images, and what torch resamples fastest
     resized = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8, memory_format=layout)
     for image, (top, left, height, width), out in zip(images, box.tolist(), resized, strict=True):
-        cut = image[None, :, top : top + height, left : left + width].contiguous(
-            memory_format=layout
-        )
+        cut = image[None, :, top : top + height, left : left + width]
+        cut = cut.contiguous(memory_format=layout)
         out.copy_(F.interpolate(cut, size=(size, size), mode="bilinear", antialias=True)[0])
     return resized
 
 
+def _resizing(first: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+    """How much each pixel of a side counts in each pixel of the result.
+
+    first, length: where the box begins and how long it is, (B,). side: pixels of the whole side.
+    Returns float32 (B, 1, size, side). The weights are a triangle, as in Pillow's BILINEAR.
+    """
+    scale = (length / size).view(-1, 1, 1)
+    pixel = _steps(side, first) - first.view(-1, 1, 1)  # from the beginning of the box
+    middle = (_steps(size, first)[:, None] + 0.5) * scale
+    distance = (pixel + 0.5 - middle) / scale.clamp(min=1)
+    in_box = (pixel >= 0) & (pixel < length.view(-1, 1, 1))
+    weight = (1 - distance.abs()).clamp(min=0) * in_box
+    return (weight / weight.sum(2, keepdim=True)).float()[:, None]
+
+
 def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
-    """The same as two matrix products for the whole batch: no value is read back, and no shape depends on one."""
+    """As resize_each, by two matrix products for the whole batch.
 
-    def weights(first: Tensor, length: Tensor, side: int) -> Tensor:
-        """Of the pixels of a side for each pixel of the result: float32 (B, 1, size, side); a triangle, as Pillow's BILINEAR."""
-        scale = (length / size).view(-1, 1, 1)
-        pixel = _steps(side, images) - first.view(-1, 1, 1)  # from where the box begins
-        distance = (pixel + 0.5 - (_steps(size, images)[:, None] + 0.5) * scale) / scale.clamp(
-            min=1
-        )
-        weight = (1 - distance.abs()).clamp(min=0) * (
-            (pixel >= 0) & (pixel < length.view(-1, 1, 1))
-        )
-        return (weight / weight.sum(2, keepdim=True)).float()[:, None]
-
+    Shapes are static and nothing is read back, so a CUDA graph can capture it.
+    """
     top, left, height, width = box.unbind(1)
-    rows = torch.matmul(images.float(), weights(left, width, images.shape[3]).mT).add_(0.5).floor_()
-    return _truncated(torch.matmul(weights(top, height, images.shape[2]), rows).add_(0.5))
+    across = _resizing(left, width, images.shape[3], size)
+    down = _resizing(top, height, images.shape[2], size)
+    rows = torch.matmul(images.float(), across.mT).add_(0.5).floor_()
+    return _truncated(torch.matmul(down, rows).add_(0.5))
 
 
 def center(images: Tensor, size: int) -> Tensor:
-    """Images as they are evaluated after training on resized-crop-SIZE: uint8 (B, C, H, W) to (B, C, size, size).
+    """The images as a model sees them in evaluation, after it was trained on resized-crop-SIZE.
 
-    Where the shorter side is longer than size / .875 it is resized to that (bilinear, antialiased), and where it is shorter
-    than `size`, to `size`; then the centre is cut out: of squares of 256 pixels the centre of 224, as is the field's custom.
+    Of 256 x 256 pixels, the centre of 224 x 224 is cut out, as is usual. In general, the shorter
+    side is first resized to size / 0.875 if it is longer, or to `size` if it is shorter than that.
+    images: uint8 (B, C, H, W). Returns uint8 (B, C, size, size).
     """
     sides = images.shape[2:]
-    short = min(max(min(sides), size), round(size / 0.875))
-    if short != min(sides):
-        resized = [
-            short if side == min(sides) else int(short * side / min(sides)) for side in sides
-        ]
+    shortest = min(sides)
+    wanted = min(max(shortest, size), round(size / 0.875))
+    if wanted != shortest:
+        shape = [wanted if side == shortest else int(wanted * side / shortest) for side in sides]
         pixels = images if images.device.type == "cpu" else images.float()
-        pixels = F.interpolate(pixels, size=resized, mode="bilinear", antialias=True)
+        pixels = F.interpolate(pixels, size=shape, mode="bilinear", antialias=True)
         images = pixels if pixels.dtype == torch.uint8 else _truncated(pixels.add_(0.5))
     top, left = (round((side - size) / 2) for side in images.shape[2:])
     return images[..., top : top + size, left : left + size]
 
 
 class Jitter(NamedTuple):
-    """torchvision's ColorJitter without a hue: three factors, applied in an order drawn for each image."""
+    """torchvision's ColorJitter without a hue: three factors, in an order drawn for each image."""
 
-    strengths: tuple[float, ...]  # of brightness, contrast, saturation
+    strengths: tuple[float, ...]  # of brightness, contrast and saturation
 
-    DRAWS = 4  # three factors, an order
+    DRAWS = 4  # three factors, and the order
     OPERATIONS = tuple(map(Operation, (brightness, contrast, color)))
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The augmented images. draws: float64 (B, 4)."""
         _need_colours("jitter", images)
         strength = _constant(self.strengths, images.device)
         low = (1 - strength).clamp(min=0)
-        factor = low + draws[:, :3] * (1 + strength - low)
-        orders = (
-            _constant(tuple(k for order in permutations(range(3)) for k in order), images.device)
-            .long()
-            .view(6, 3)
-        )
+        factors = low + draws[:, :3] * (1 + strength - low)
+        orders = _constant(ORDERS, images.device).long().view(6, 3)
+        order = orders[(draws[:, 3] * 6).long()]
         layer = apply_sparsely if images.device.type == "cpu" else apply_densely
-        for operation in orders[(draws[:, 3] * 6).long()].unbind(1):
-            images = layer(
-                self.OPERATIONS, images, operation, factor.gather(1, operation[:, None]).squeeze(1)
-            )
+        for operation in order.unbind(1):
+            factor = factors.gather(1, operation[:, None]).squeeze(1)
+            images = layer(self.OPERATIONS, images, operation, factor)
         return images
 
 
 class Erase(NamedTuple):
-    """timm's RandomErasing with its defaults: one rectangle of 2 % to a third of the area, aspect from .3 to 1/.3."""
+    """timm's RandomErasing with its defaults: one rectangle of each chosen image.
+
+    Its area is 2 % to a third of the image's, and its aspect ratio 0.3 to 1 / 0.3.
+    """
 
     probability: float
     const: bool = False
 
-    DRAWS = 23  # whether, ten attempts at a shape, top, left; after them the noise
+    DRAWS = 23  # whether to erase, ten attempts at a shape, top, left. The noise comes after them.
 
     def mask(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """draws: float64 (B, 23) -> bool (B, H, W), what is erased."""
+        """What is erased of images of height x width: bool (B, H, W). draws: float64 (B, 23)."""
         applied, area, aspect, top, left = draws.split([1, 10, 10, 1, 1], 1)
         area = (0.02 + area * (1 / 3 - 0.02)) * (height * width)
         aspect = ((2 * aspect - 1) * -math.log(0.3)).exp()
         heights, widths = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
         fits = (heights < height) & (widths < width)
-        first = fits.int().argmax(1, keepdim=True)  # of equal ones argmax takes the first
-        h, w = heights.gather(1, first), widths.gather(1, first)
+        h, w, any_fits = _first_that_fits(fits, heights, widths)
         top, left = (top * (height - h + 1)).floor(), (left * (width - w + 1)).floor()
         y, x = _steps(height, draws), _steps(width, draws)
-        in_y, in_x = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
-        erased = (applied < self.probability) & fits.gather(1, first)
-        return erased[:, :, None] & in_y[:, :, None] & in_x[:, None, :]
+        in_rows, in_columns = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
+        erased = (applied < self.probability) & any_fits
+        return erased[:, :, None] & in_rows[:, :, None] & in_columns[:, None, :]
 
 
 def _touched(mask: Tensor) -> Tensor:
-    """Which images to work on: those of the mask on a CPU, all on a GPU, where shapes must not depend on the draws."""
-    return (
-        mask.nonzero().squeeze(1)
-        if mask.device.type == "cpu"
-        else torch.arange(len(mask), device=mask.device)
-    )
+    """Which images to work on: on a CPU those of the mask, bool (B,).
+
+    On a GPU it is all images, because shapes must not depend on what is drawn.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero().squeeze(1)
+    return torch.arange(len(mask), device=mask.device)
+
+
+def _normal(key: Tensor, index: Tensor, first: int, count: int) -> Tensor:
+    """Normal numbers by Box and Muller: float32 (B, count).
+
+    They are made of the uniform numbers of each image from number `first` on.
+    """
+    uniforms = uniform(key, index, first + count + count % 2)[:, first:]
+    radius, angle = uniforms.chunk(2, 1)
+    radius = (-2 * torch.log1p(-radius)).sqrt()
+    angle = angle * (2 * math.pi)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]
 
 
 def make_resized_crop(size: int) -> tuple[Callable, int]:
@@ -544,8 +637,8 @@ def make_rand(*policy: float) -> tuple[Callable, int]:
     return transform, 4 * transform.n
 
 
-# kind of step -> its values -> the transformation, and how many uniform numbers it needs for each
-# image. Erasing is not here: it acts later, on normalised images.
+# For each kind of step, a function of its values. It returns the transformation, and how many
+# uniform numbers an image needs. Erasing is not here: it acts later, on normalised images.
 TRANSFORMS = {
     "resized": make_resized_crop,
     "crop": make_crop,
@@ -559,7 +652,7 @@ TRANSFORMS = {
 class Augment:
     """A list of transformations by name, in the order in which they act.
 
-    size: the side of the images that come out of a resized crop. None: as they come in.
+    size: the side of the images that come out, in pixels. None: as large as they come in.
     Raises UserError for names that wa.data.augmentations.parse refuses.
     """
 
@@ -571,22 +664,27 @@ class Augment:
         self.draws = sum(count for _, count in self.steps)
 
     def __call__(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
-        """images: uint8 (B, C, H, W), any memory format; key: int64 scalar; index: int64 (B,), which image of the data
-        set each is; all on one device. Returns uint8 (B, C, H, W), any memory format; the images given are not changed.
+        """New images, augmented: uint8 (B, C, H, W).
+
+        images: uint8 (B, C, H, W). They are not changed.
+        key: int64 scalar, see wa.randomness.key.
+        index: int64 (B,), the index of each image in the data set.
+        All three are on one device. Any memory format goes in, and any may come out.
         """
-        if (
-            self.size is None
-        ):  # else images are cut out one by one, of which each is then contiguous
+        if self.size is None:  # a resized crop copies each image anyway
             images = images.contiguous()
-        draws = (
-            uniform(key, index, self.draws).double().split([count for _, count in self.steps], 1)
-        )
+        counts = [count for _, count in self.steps]
+        draws = uniform(key, index, self.draws).double().split(counts, 1)
         for (step, _), draw in zip(self.steps, draws, strict=True):
             images = step(images, draw)
         return images
 
     def erase(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
-        """Random erasing of normalised images, float (B, C, H, W); the same images if no erase-P was asked for."""
+        """Random erasing of normalised images, float (B, C, H, W).
+
+        Without erase-P among the names, it returns the images that it was given. key, index: as in
+        a call.
+        """
         if self.eraser is None:
             return images
         first = self.draws + Erase.DRAWS
@@ -595,32 +693,27 @@ class Augment:
         if self.eraser.const:
             return images.masked_fill(mask, 0)
         rows = _touched(draws[:, 0] < self.eraser.probability)
-        size = images[0].numel()
-        radius, angle = uniform(key, index[rows], first + size + size % 2)[:, first:].chunk(2, 1)
-        radius, angle = (
-            (-2 * torch.log1p(-radius)).sqrt(),
-            angle * (2 * math.pi),
-        )  # Box and Muller: two normal numbers
-        noise = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :size]
         before = images.index_select(0, rows)
-        erased = torch.where(
-            mask.index_select(0, rows), noise.view_as(before).to(images.dtype), before
-        )
+        noise = _normal(key, index[rows], first, images[0].numel())
+        noise = noise.view_as(before).to(images.dtype)
+        erased = torch.where(mask.index_select(0, rows), noise, before)
         return images.index_copy(0, rows, erased)
 
 
 def normalize(
     images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """(images / 255 - mean) / std. images: uint8 (B, C, H, W); mean, std: float (C,), in units of [0, 1].
+    """(images / 255 - mean) / std, computed in float32.
 
-    Returns `dtype` (B, C, H, W) in the images' memory format; computed in float32.
+    images: uint8 (B, C, H, W). mean, std: float (C,), in units of [0, 1].
+    Returns `dtype` (B, C, H, W) in the memory format of the images.
     """
     scale, shift = 1 / (255 * std), mean / std
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     if images.device.type != "cpu" or not channels_last or torch.compiler.is_compiling():
         return (images * scale.view(-1, 1, 1)).sub_(shift.view(-1, 1, 1)).to(dtype)
-    # The same in long rows, of which a few stay in the cache: loops of three channels, one pixel each, take ten times as long.
+    # The same in long rows, a few at a time, which stay in the cache. Loops over the three channels
+    # of one pixel take ten times as long.
     batch, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).reshape(-1, width * channels)
     result = torch.empty(rows.shape, dtype=dtype)

@@ -1,14 +1,15 @@
-"""The images of a task, on the device, by the batch.
+"""The images of a task, on the device, batch by batch.
 
-On a CPU the packed array is mapped into memory and batches are gathered from it. On a GPU the images of a
-task lie in its memory as bytes. Images that would take more than half of the free memory are streamed: a
-thread gathers the next batches from the mapped file into pinned memory while the GPU computes.
+On a CPU, the packed array is mapped into memory and batches are gathered from it. On a GPU, the
+images of a task lie in its memory as bytes. If they would take more than half of the free memory,
+they are streamed: a thread gathers the next batches from the mapped file while the GPU computes.
 """
 
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,22 @@ AHEAD = 3  # batches that are gathered while the GPU computes
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes of images may lie in the device's memory: half of what is free, for training needs some, too."""
+    """Whether `size` bytes of images may lie in the memory of a GPU.
+
+    They may take half of the free memory, because training needs some too.
+    """
     return size <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 class Images:
-    """Some images of a packed data set: uint8 in channels-last memory, and on the device their labels as class positions."""
+    """Some images of a packed data set.
+
+    folder, split: which array. index: int64 (n,), which of its images. label: int64 (n,), the
+    position of each image's class in the class order.
+
+    `index` and `label` are tensors on the device. `pixels` are uint8 (N, H, W, C): all images of
+    the array if they are mapped, else only those of the index.
+    """
 
     def __init__(
         self, folder: Path, split: str, index: np.ndarray, label: np.ndarray, device: torch.device
@@ -35,50 +46,56 @@ class Images:
         self.label = torch.from_numpy(label).to(device)
         self.mapped = device.type == "cpu" or not fits(packed[:1].nbytes * len(index), device)
         self.streamed = self.mapped and device.type != "cpu"
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # torch has no tensors that are read only, and says so
-            self.pixels = torch.from_numpy(packed if self.mapped else packed[index]).to(
-                "cpu" if self.mapped else device
-            )
+        pixels = packed if self.mapped else packed[index]
+        # torch warns that the array is read-only. Nothing here writes to it.
+        with warnings.catch_warnings(action="ignore"):
+            self.pixels = torch.from_numpy(pixels).to("cpu" if self.mapped else device)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), channels last, of rows on the device; not of streamed images."""
+        """Some images, uint8 (B, C, H, W), channels last, on the device.
+
+        rows: int64 (B,), positions in `index`, on the device. The images must not be streamed.
+        """
         where = self.index[rows] if self.mapped else rows
         return self.pixels.index_select(0, where).permute(0, 3, 1, 2)
 
-    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """As `batch`, of each of some batches of rows, which are on the CPU, whether images are streamed or not."""
-        yield from (
-            self.stream(rows)
-            if self.streamed
-            else (self.batch(some.to(self.device)) for some in rows)
+    def batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Several batches of images, each as `batch` returns it. They may be streamed.
+
+        batches: the rows of each batch, on the CPU.
+        """
+        if self.streamed:
+            yield from self.stream(batches)
+        else:
+            for rows in batches:
+                yield self.batch(rows.to(self.device))
+
+    def gather(self, index: Tensor, rows: Tensor) -> Tensor:
+        """The mapped images of index[rows], uint8 (B, H, W, C), in pinned memory for a GPU."""
+        pinned = torch.empty(
+            len(rows),
+            *self.pixels.shape[1:],
+            dtype=torch.uint8,
+            pin_memory=self.device.type == "cuda",
         )
+        return torch.index_select(self.pixels, 0, index[rows], out=pinned)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        index = self.index.cpu()
-
-        def gather(rows: Tensor) -> Tensor:
-            pinned = torch.empty(
-                len(rows),
-                *self.pixels.shape[1:],
-                dtype=torch.uint8,
-                pin_memory=self.device.type == "cuda",
-            )
-            return torch.index_select(self.pixels, 0, index[rows], out=pinned)
-
-        waiting: deque = deque()
+        """As `batches`, with images that a thread gathers ahead."""
+        gather = partial(self.gather, self.index.cpu())
+        waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as thread:
-            for rows in [*batches, *[None] * AHEAD]:
-                if rows is not None:
-                    waiting.append(thread.submit(gather, rows))
-                if waiting and (rows is None or len(waiting) > AHEAD):
-                    yield (
-                        waiting.popleft()
-                        .result()
-                        .to(self.device, non_blocking=True)
-                        .permute(0, 3, 1, 2)
-                    )
+            for rows in batches:
+                waiting.append(thread.submit(gather, rows))
+                if len(waiting) > AHEAD:
+                    yield self.on_device(waiting.popleft())
+            while waiting:
+                yield self.on_device(waiting.popleft())
+
+    def on_device(self, gathered: "Future[Tensor]") -> Tensor:
+        """A gathered batch, uint8 (B, C, H, W), channels last, on the device."""
+        images = gathered.result().to(self.device, non_blocking=True)
+        return images.permute(0, 3, 1, 2)

@@ -1,7 +1,8 @@
 """Folders of images: which classes and which files they hold. No image is opened here.
 
-A folder is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`). Classes and images are in the order of
-their names. A `val` without class folders is read by its annotation file.
+A folder of images is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`). Classes and images are
+in the order of their names. A `val` without a folder for each class needs an annotation file, which
+says the class of each image.
 """
 
 import os
@@ -10,79 +11,93 @@ from pathlib import Path
 
 from wa.errors import UserError
 
-IMAGENET = {"imagenet100": 100, "imagenet1000": 1000}  # folders of images: number of classes
+IMAGENET = {"imagenet100": 100, "imagenet1000": 1000}  # the number of classes
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
 DEVKIT = "ILSVRC2012_devkit_t12"
 Files = dict[str, list[str]]  # class -> its images
 
 
 def is_folder(path: str | Path) -> bool:
+    """Whether a path is meant to be a folder of images."""
     return (Path(path) / "train").is_dir()
 
 
 def splits(path: str | Path) -> tuple[Path, Path]:
-    """The folders of the training and the test images."""
+    """The folders of the training and the test images. Raises UserError if one does not exist."""
     train, test = Path(path, "train"), Path(path, "test")
-    test = test if test.is_dir() else Path(path, "val")
+    if not test.is_dir():
+        test = Path(path, "val")
     if not train.is_dir() or not test.is_dir():
         raise UserError(
-            f"{path} has no folders train/ and test/ (or val/), each with a folder of images a class"
+            f"{path} has no folders train/ and test/ (or val/). Each must hold a folder of images"
+            " for each class"
         )
     return train, test
 
 
 def class_folders(split: Path) -> list[str]:
+    """The names of the classes. Raises UserError if there are none."""
     folders = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if not folders:
-        raise UserError(f"{split} is empty: it must hold a folder of images a class")
+        raise UserError(f"{split} is empty: it must hold a folder of images for each class")
     return folders
 
 
 def images_in(folder: Path) -> list[str]:
-    return sorted(
-        e.path for e in os.scandir(folder) if os.path.splitext(e.name)[1].lower() in SUFFIXES
-    )
+    """The paths of the images that lie in a folder itself."""
+    paths = [entry.path for entry in os.scandir(folder)]
+    return sorted(path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES)
 
 
 def loose_images(folder: Path) -> list[str]:
-    """The images in a folder or, as Tiny-ImageNet has them, in its folder `images`."""
-    return images_in(folder) or (
-        images_in(folder / "images") if (folder / "images").is_dir() else []
-    )
+    """The images in a folder, or in its folder `images`, where Tiny-ImageNet has them."""
+    inner = folder / "images"
+    return images_in(folder) or (images_in(inner) if inner.is_dir() else [])
 
 
 def image_files(folder: Path) -> list[str]:
+    """The images of a class. Raises UserError if there are none."""
     files = loose_images(folder)
     if not files:
         raise UserError(
-            f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): add some, or remove the class"
+            f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the"
+            " class"
         )
     return files
 
 
 def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | None) -> list[str]:
-    """The classes to read, of those that are there.
+    """The classes to read. have: those in the folder. wanted: those that the config lists, if any.
 
-    The field's ImageNet-100 is the first 100 classes of ImageNet in alphabetical order, n01440764 to n01855672 (Rebuffi et
-    al., iCaRL, CVPR 2017; imagenet_split/ of arthurdouillard/incremental_learning.pytorch, which PODNet, DER and others use).
-    LUCIR drew another hundred (numpy.random.seed(1993), then choice).
+    ImageNet-100 is usually the first 100 classes of ImageNet in alphabetical order, n01440764 to
+    n01855672 (Rebuffi et al., iCaRL, CVPR 2017). PODNet, DER and others use them, see
+    imagenet_split/ of arthurdouillard/incremental_learning.pytorch. LUCIR drew another hundred
+    (numpy.random.seed(1993), then choice).
+
+    Raises UserError if classes are missing.
     """
     if wanted:
-        if missing := sorted(set(wanted) - set(have)):
+        missing = sorted(set(wanted) - set(have))
+        if missing:
             raise UserError(
-                f"{path}/train lacks {len(missing)} of the classes that the config lists: {missing[:5]}"
+                f"{path}/train lacks {len(missing)} of the classes that the config lists:"
+                f" {missing[:5]}"
             )
         return wanted
     if dataset in IMAGENET and len(have) not in (IMAGENET[dataset], 1000):
         possible = "1000" if dataset == "imagenet1000" else "100 or 1000"
         raise UserError(
-            f"{path}/train holds {len(have)} classes; {dataset} needs {possible}, or a list of `classes` in the config"
+            f"{path}/train holds {len(have)} classes, but {dataset} needs {possible}. List the"
+            " `classes` in the config to use others"
         )
     return have[: IMAGENET.get(dataset)]
 
 
 def devkit(folder: Path) -> dict[str, str]:
-    """The class of each validation image of ImageNet by the devkit's numbers: name without suffix -> class."""
+    """The class of each validation image of ImageNet, by the name of its file without suffix.
+
+    folder: `data` of ImageNet's devkit. It numbers the classes.
+    """
     from scipy.io import loadmat
 
     synsets = loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
@@ -91,52 +106,71 @@ def devkit(folder: Path) -> dict[str, str]:
     return {f"ILSVRC2012_val_{i:08d}": wnid[int(number)] for i, number in enumerate(numbers, 1)}
 
 
-def annotations(path: Path, val: Path) -> tuple[Path, dict[str, str]]:
-    """The file that names the classes of the images in a flat folder, and what it says: name without suffix -> class.
+def read_annotations(file: Path) -> dict[str, str]:
+    """The class of each image, by the name of its file without suffix.
 
-    Known are the devkit of ImageNet, Kaggle's LOC_val_solution.csv, and Tiny-ImageNet's val_annotations.txt.
+    Each line begins with the image and its class, divided by a comma or white space.
+    """
+    classes = {}
+    for line in file.read_text().splitlines():
+        if line:
+            image, label = re.split(r"[\s,]+", line)[:2]
+            classes[os.path.splitext(image)[0]] = label
+    return classes
+
+
+def annotations(path: Path, val: Path) -> tuple[Path, dict[str, str]]:
+    """The annotation file of a flat folder, and what it says, as read_annotations returns it.
+
+    Known are ImageNet's devkit, Kaggle's LOC_val_solution.csv, and Tiny-ImageNet's
+    val_annotations.txt. Raises UserError if none of them is there.
     """
     if (path / DEVKIT / "data/meta.mat").exists():
         return path / DEVKIT, devkit(path / DEVKIT / "data")
-    for file in (
-        folder / name
-        for folder in (val, path)
-        for name in ("val_annotations.txt", "LOC_val_solution.csv")
-    ):
-        if file.exists():
-            pairs = (
-                re.split(r"[\s,]+", line)[:2] for line in file.read_text().splitlines() if line
-            )
-            return file, {os.path.splitext(name)[0]: label for name, label in pairs}
+    for folder in (val, path):
+        for name in ("val_annotations.txt", "LOC_val_solution.csv"):
+            if (folder / name).exists():
+                return folder / name, read_annotations(folder / name)
     raise UserError(
-        f"{val} has no folders of classes: put {DEVKIT}/, LOC_val_solution.csv or val_annotations.txt (IMAGE CLASS a line) into"
-        f" {path}, or sort its images: cd {val} && wget -qO- https://raw.githubusercontent.com/soumith/imagenetloader.torch/"
-        "master/valprep.sh | bash"
+        f"{val} has no folder for each class. Put {DEVKIT}/, LOC_val_solution.csv or"
+        f" val_annotations.txt (in each line: IMAGE CLASS) into {path}, or sort its images:"
+        f" cd {val} && wget -qO- https://raw.githubusercontent.com/soumith/"
+        "imagenetloader.torch/master/valprep.sh | bash"
     )
 
 
 def annotated(path: Path, val: Path, names: list[str]) -> Files:
-    """The images of a flat folder by class."""
+    """The images of a flat folder by class.
+
+    Raises UserError if an image has no class, or if a class has no images.
+    """
     file, label = annotations(path, val)
     found: Files = {name: [] for name in names}
     unknown = []
     for image in loose_images(val):
-        said = label.get(os.path.splitext(os.path.basename(image))[0])
-        if said is None:
+        name = label.get(os.path.splitext(os.path.basename(image))[0])
+        if name is None:
             unknown.append(image)
-        elif said in found:
-            found[said].append(image)
+        elif name in found:
+            found[name].append(image)
     if unknown:
         raise UserError(
             f"{file} does not say the class of {len(unknown)} images, for instance {unknown[0]}"
         )
-    if empty := [name for name, images in found.items() if not images]:
-        raise UserError(f"{val} holds no image of {len(empty)} classes, by {file}: {empty[:5]}")
+    empty = [name for name, images in found.items() if not images]
+    if empty:
+        raise UserError(
+            f"{val} holds no images of {len(empty)} classes, as {file} says: {empty[:5]}"
+        )
     return found
 
 
 def listing(dataset: str, path: str | Path, wanted: list[str] | None = None) -> tuple[Files, Files]:
-    """The training and the test images of a folder of images, without opening one."""
+    """The training and the test images of a folder of images, by class. No image is opened.
+
+    wanted: the classes to read, in this order. None: all.
+    Raises UserError if the folder is not laid out as this module says.
+    """
     train, test = splits(path)
     have = class_folders(train)
     names = choose(dataset, path, have, wanted)
@@ -144,8 +178,12 @@ def listing(dataset: str, path: str | Path, wanted: list[str] | None = None) -> 
     if not any((test / name).is_dir() for name in names) and loose_images(test):
         return trained, annotated(Path(path), test, names)
     tested = set(class_folders(test))
-    if differing := set(names) - tested or (tested - set(have) if names == have else set()):
+    differing = set(names) - tested
+    if not differing and names == have:  # if classes were chosen, the others may be there too
+        differing = tested - set(have)
+    if differing:
         raise UserError(
-            f"{train} and {test} hold different classes: only one of them has {sorted(differing)[:5]}"
+            f"{train} and {test} hold different classes: only one of them has"
+            f" {sorted(differing)[:5]}"
         )
     return trained, {name: image_files(test / name) for name in names}

@@ -6,7 +6,10 @@ from wa.errors import UserError
 
 
 def cut_square(picture, size: int):
-    """The shorter side resized to `size` pixels (bilinear, antialiased), then the centre: torchvision's Resize, CenterCrop."""
+    """The centre of a PIL image, size x size pixels: torchvision's Resize, then CenterCrop.
+
+    The shorter side is first resized to `size` (bilinear, antialiased).
+    """
     from PIL import Image
 
     short, long = sorted(picture.size)
@@ -18,46 +21,68 @@ def cut_square(picture, size: int):
     return picture.crop((left, top, left + size, top + size))
 
 
+def open_upright(image, square: int | None):
+    """A path or a PIL image as a PIL image, turned upright as its EXIF entry says.
+
+    A JPEG that is much larger than a square is decoded at a half, a quarter or an eighth of its
+    size. At least twice the square is left, as in Pillow's thumbnail.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(image)
+    picture = Image.open(image)
+    if square:
+        picture.draft(None, (2 * square, 2 * square))
+    ImageOps.exif_transpose(picture, in_place=True)
+    return picture
+
+
+def to_bytes(picture, channels: int):
+    """A PIL image of any mode in mode L (1 channel) or RGB (3 channels).
+
+    16-bit grey loses its low byte. Where an image is transparent, it becomes white. Raises
+    ValueError for pixels whose range is not known.
+    """
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise ValueError(
+            f"pixels of mode {picture.mode} have no known range. Save the image with 8 or 16 bits"
+            " per channel"
+        )
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
 def read_image(
     image, channels: int, size: tuple[int, int] | None = None, square: int | None = None
 ) -> np.ndarray:
-    """A path or a PIL image as uint8 (H, W, channels), channels 1 (grey) or 3 (RGB). Training and prediction read alike.
+    """A path or a PIL image as uint8 (H, W, channels).
 
-    It is turned upright as its EXIF entry says; palettes and CMYK are converted, 16-bit grey loses its low byte, what is
-    transparent becomes white, and of several frames the first counts. size: (width, height) to which the whole image is
-    resized if it has another (bilinear over all pixels that fall together, aspect ratio not kept). square: keep the centre,
-    see cut_square; a JPEG of four times as many pixels or more a side is decoded at a half, a quarter or an eighth, by
-    libjpeg, as long as at least twice as many are left (what Pillow's thumbnail does).
+    channels: 1 (grey) or 3 (RGB). The image is turned upright and converted, see open_upright and
+    to_bytes. If it has several frames, the first counts.
+    size: (width, height). The whole image is resized to it (bilinear, antialiased). Its aspect
+    ratio is not kept.
+    square: the side of a square. The centre is kept, see cut_square.
+
+    Raises UserError if the image cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        if isinstance(image, Image.Image):
-            picture = ImageOps.exif_transpose(image)
-        else:
-            picture = Image.open(image)
-            if square:
-                picture.draft(None, (2 * square, 2 * square))
-            ImageOps.exif_transpose(picture, in_place=True)
-        if picture.mode.startswith("I;16"):
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        elif picture.mode in ("I", "F"):
-            raise ValueError(
-                f"pixels of mode {picture.mode} have no known range: save it with 8 or 16 bits a channel"
-            )
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        picture = picture.convert("L" if channels == 1 else "RGB")
+        picture = to_bytes(open_upright(image, square), channels)
         if square:
             picture = cut_square(picture, square)
         elif size and picture.size != size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
         return np.asarray(picture).reshape(picture.height, picture.width, channels)
+    except UnidentifiedImageError:
+        reason = "it is not an image"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = (
-            "no image"
-            if isinstance(error, UnidentifiedImageError)
-            else getattr(error, "strerror", None) or error
-        )
-        raise UserError(f"{image}: cannot be read ({reason})") from None
+        reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{image}: cannot be read ({reason})")

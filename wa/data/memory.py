@@ -18,7 +18,10 @@ KNOWN = "use a total such as 2000, a number for each class such as 20/class, all
 
 @dataclass(frozen=True)
 class Memory:
-    """At most one of the three is set. If none is, there is no memory."""
+    """At most one of the three is set. If none is set, there is no memory.
+
+    total: exemplars in all. each: exemplars of each class. is_all: every image is kept.
+    """
 
     total: int = 0
     each: int = 0
@@ -36,7 +39,7 @@ class Memory:
             return cls(total=int(text))
         if match := re.fullmatch(r"([1-9][0-9]{0,8})/class", text):
             return cls(each=int(match[1]))
-        raise UserError(f"memory: {value!r} is not a memory; {KNOWN}")
+        raise UserError(f"memory: {value!r} is not a memory: {KNOWN}")
 
     @property
     def is_none(self) -> bool:

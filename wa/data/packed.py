@@ -1,6 +1,6 @@
-"""A packed data set: what dataset.json says of it, and whether its arrays are the ones described there.
+"""A packed data set: what dataset.json says, and whether the arrays are the ones it describes.
 
-Needs numpy only, so programs that do not train can use it.
+It needs numpy only, so programs that do not train can use it.
 """
 
 import math
@@ -12,98 +12,103 @@ import numpy as np
 from wa.errors import UserError
 from wa.files import check, damaged, is_count, read_json, sha256
 
+# Arrays of fewer bytes are verified by their SHA-256 in each task. Of larger ones, only the shape
+# is verified, because hashing them takes minutes. `wa show` verifies all of them.
+HASHED = 2**31
+
 
 def are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
 
 def are_numbers(values: object, least: float) -> bool:
+    """Whether it is a list of finite numbers above `least`."""
     return isinstance(values, list) and all(
         type(v) in (int, float) and math.isfinite(v) and v > least for v in values
     )
 
 
-# What a program must know of images, from dataset.json or from the header of a checkpoint.
+def is_shape(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(is_count(side) and side <= 4096 for side in value)
+    )
+
+
+def is_folder_name(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", value, re.A))
+
+
+# What a program must know of images. dataset.json and the header of a checkpoint say it.
 IMAGES = {
     "classes": (are_names, "a list of names"),
-    "image_shape": (
-        lambda v: isinstance(v, list) and len(v) == 3 and all(is_count(n) and n <= 4096 for n in v),
-        "height, width and channels",
-    ),
-    "mean": (lambda v: are_numbers(v, -math.inf), "a number a channel"),
-    "std": (lambda v: are_numbers(v, 0), "a number above 0 a channel"),
+    "image_shape": (is_shape, "height, width and channels"),
+    "mean": (lambda v: are_numbers(v, -math.inf), "one number for each channel"),
+    "std": (lambda v: are_numbers(v, 0), "one number above 0 for each channel"),
 }
-# It becomes a folder's name.
-NAME = {
-    "dataset": (
-        lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.A),
-        "a name",
-    )
-}
+# It becomes the name of a folder.
+NAME = {"dataset": (is_folder_name, "a name")}
 
 
 def hashes(dataset: dict) -> dict[str, str]:
-    """The SHA-256 of each packed array: what makes two packed data sets the same data."""
+    """The SHA-256 of each packed array. Two packed data sets with the same hashes are the same."""
     return {key: value for key, value in dataset.items() if key.endswith("_sha256")}
 
 
 def check_same_data(path: str | Path, header: dict, dataset: dict, folder: str | Path) -> None:
-    """Raise a UserError unless a result was made from the data that are packed in `folder`."""
+    """Raise UserError unless a result was made from the data that are packed in `folder`.
+
+    header: of the result in the file `path`. dataset: dataset.json of the folder.
+    """
     if header.get("data_sha256") != hashes(dataset):
         raise UserError(
-            f"{path} was made from other data than {folder} holds now. Run the study again: it makes anew"
-            " what depends on the data"
+            f"{path} was made from other data than {folder} holds now. Run the study again: it"
+            " computes again what depends on the data"
         )
 
 
 def read_dataset(path: str | Path) -> dict:
-    """dataset.json of a packed data set."""
+    """dataset.json of a packed data set. Raises UserError if it is damaged."""
     dataset = read_json(path, IMAGES | NAME)
-    channels = dataset["image_shape"][2]
-    check(
-        dataset,
-        {
-            "train_counts": (
-                lambda v: are_numbers(v, -1) and len(v) == len(dataset["classes"]) > 0,
-                "a number of images a class",
-            ),
-            "mean": (lambda v: len(v) == channels, "a number a channel"),
-            "std": (lambda v: len(v) == channels, "a number a channel"),
-        },
-        path,
-    )
+    n_classes, channels = len(dataset["classes"]), dataset["image_shape"][2]
+
+    def are_counts(value: object) -> bool:
+        return are_numbers(value, -1) and len(value) == n_classes > 0
+
+    rules = {
+        "train_counts": (are_counts, "the number of images of each class"),
+        "mean": (lambda v: len(v) == channels, "one number for each channel"),
+        "std": (lambda v: len(v) == channels, "one number for each channel"),
+    }
+    check(dataset, rules, path)
     return dataset
 
 
-HASHED = (
-    2**31
-)  # bytes; of larger arrays only the shape is verified (and all by `wa show`): to hash them costs minutes a task
+def verify_array(file: Path, dtype: type, shape: list[int], sha: str | None) -> np.ndarray:
+    """A packed array, mapped into memory. Raises UserError unless it is as described.
+
+    shape: of one entry. sha: the SHA-256 of the file.
+    """
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise damaged(file, error) from None
+    if array.dtype != dtype or not array.ndim or list(array.shape[1:]) != shape or not len(array):
+        raise damaged(file, "it does not hold what dataset.json says")
+    if file.stat().st_size < HASHED and sha256(file) != sha:
+        raise damaged(file, "its SHA-256 is not that in dataset.json")
+    return array
 
 
 def verify(folder: Path, dataset: dict) -> None:
-    """Raise a UserError unless the packed arrays are those that dataset.json describes."""
+    """Raise UserError unless the packed arrays are those that dataset.json describes."""
     for split in ("train", "test"):
-        lengths = set()
-        for name, dtype, shape in (
-            ("images", np.uint8, dataset["image_shape"]),
-            ("labels", np.int64, []),
-        ):
-            file = folder / f"{split}_{name}.npy"
-            try:
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (ValueError, OverflowError, TypeError) as error:
-                raise damaged(file, error) from None
-            lengths.add(len(array) if array.ndim else 0)
-            if (
-                array.dtype != dtype
-                or list(array.shape[1:]) != shape
-                or len(lengths) > 1
-                or 0 in lengths
-            ):
-                raise damaged(file, "it does not hold what dataset.json says")
-            if file.stat().st_size < HASHED and sha256(file) != dataset.get(
-                f"{split}_{name}_sha256"
-            ):
-                raise damaged(file, "its SHA-256 is not that in dataset.json")
-        if array.min() < 0 or array.max() >= len(dataset["classes"]):
-            raise damaged(file, "it holds classes that dataset.json lacks")
+        file = {what: folder / f"{split}_{what}.npy" for what in ("images", "labels")}
+        sha = {what: dataset.get(f"{split}_{what}_sha256") for what in file}
+        images = verify_array(file["images"], np.uint8, dataset["image_shape"], sha["images"])
+        labels = verify_array(file["labels"], np.int64, [], sha["labels"])
+        if len(images) != len(labels):
+            raise damaged(file["labels"], "it does not hold one label for each image")
+        if labels.min() < 0 or labels.max() >= len(dataset["classes"]):
+            raise damaged(file["labels"], "it holds classes that dataset.json lacks")

@@ -1,9 +1,9 @@
 """Which classes a task holds: class orders and protocols.
 
-    python -m wa.data.scenario --order 1993 --dataset results/data/cifar100/dataset.json --output order.json
+    python -m wa.data.scenario --order 1993 --dataset dataset.json --output order.json
 
-The splits are those of continuum's ClassIncremental (tests/test_scenario.py holds the two against each other); they
-are computed here because continuum takes 7 s to import and each job would pay for it.
+The tasks are those of continuum's ClassIncremental: tests/data/test_scenario.py compares the two.
+They are computed here, because continuum takes 7 s to import.
 """
 
 import argparse
@@ -18,22 +18,23 @@ from wa.files import read_json, write_json
 
 
 def read_order(path: str | Path, classes: list[str]) -> dict:
-    """order.json of a data set of these classes: `order`, position -> class, and `names`, position -> name."""
+    """order.json of a data set with these classes. Raises UserError if it is of another one.
+
+    Returns `order`, position -> class, and `names`, position -> name.
+    """
+
+    def is_order(value: object) -> bool:
+        whole = are_numbers(value, -1) and all(type(c) is int for c in value)
+        return whole and sorted(value) == list(range(len(classes)))
+
     rules = {
-        "order": (
-            lambda v: (
-                are_numbers(v, -1)
-                and sorted(v) == list(range(len(classes)))
-                and {*map(type, v)} == {int}
-            ),
-            "each class of the data set once",
-        ),
+        "order": (is_order, "each class of the data set once"),
         "names": (are_names, "a list of names"),
     }
     order = read_json(path, rules)
     if order["names"] != [classes[c] for c in order["order"]]:
         raise UserError(
-            f"{path} is of another data set: its classes have other names; delete it and run again"
+            f"{path} is of another data set: its classes have other names. Delete it, and run again"
         )
     return order
 
@@ -41,8 +42,9 @@ def read_order(path: str | Path, classes: list[str]) -> dict:
 def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = None) -> list[int]:
     """The classes in the order in which they are learned: position -> class.
 
-    name: `natural` (0, 1, 2, ...), a number (the field's convention: numpy.random.seed(number), then a permutation;
-    1993 is iCaRL's), or a key of `named`, explicit lists.
+    `natural` is 0, 1, 2, ... A number n is the usual order: numpy.random.seed(n), then a
+    permutation. 1993 is iCaRL's. Any other name is a key of `named`, which holds explicit lists.
+    Raises UserError for an unknown name, and for a list that is not a permutation.
     """
     if named and name in named:
         order = list(named[name])
@@ -50,26 +52,33 @@ def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = 
             missing = sorted(set(range(n_classes)) - set(order))
             wrong = sorted({c for c in order if order.count(c) > 1 or c not in range(n_classes)})
             raise UserError(
-                f"class_orders.{name} is no permutation of the {n_classes} classes 0 to {n_classes - 1}:"
-                f" missing {missing[:10]}, repeated or out of range {wrong[:10]}"
+                f"class_orders.{name} must hold each of the {n_classes} classes 0 to"
+                f" {n_classes - 1} once. Missing: {missing[:10]}. Repeated or out of range:"
+                f" {wrong[:10]}"
             )
         return order
     if name == "natural":
         return list(range(n_classes))
     if not re.fullmatch("[0-9]{1,10}", name) or int(name) >= 2**32:
         raise UserError(
-            f"orders: {name!r} is neither a seed (0 to 2^32 - 1), nor `natural`, nor named in class_orders"
+            f"orders: {name!r} is neither a seed (0 to 2^32 - 1), nor `natural`, nor named in"
+            " class_orders"
         )
     return np.random.RandomState(int(name)).permutation(n_classes).tolist()
 
 
 def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
-    """The number of classes of each task; the last may be smaller. A base of 0 is the field's B0: all tasks alike."""
+    """The number of classes of each task. The last task may be smaller.
+
+    A base of 0 means that task 0 is like the others (the usual name is B0).
+    Raises UserError if they do not fit the number of classes.
+    """
     base = base or increment
     if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
         raise UserError(
-            f"protocols: base {base} + increment {increment} do not fit {n_classes} classes:"
-            f" base must be 0 to {n_classes} and, unless it is all classes, base + increment at most {n_classes}"
+            f"protocols: base {base} + increment {increment} do not fit {n_classes} classes. The"
+            f" base must be 0 to {n_classes}. Unless it is {n_classes}, base + increment must be"
+            f" at most {n_classes}"
         )
     full, rest = divmod(n_classes - base, increment)
     return [base] + [increment] * full + [rest] * (rest > 0)
@@ -77,13 +86,13 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Write a class order: for each position, the class and its name."
+        description="Write a class order: the class at each position, and its name."
     )
     parser.add_argument(
-        "--order", required=True, help="a numpy seed, `natural`, or a comma-separated permutation"
+        "--order", required=True, help="a seed of numpy, `natural`, or the classes with commas"
     )
     parser.add_argument("--dataset", required=True, help="dataset.json of the packed data set")
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, help="the file order.json to write")
     args = parser.parse_args()
     classes = read_dataset(args.dataset)["classes"]
     named = {args.order: [int(c) for c in args.order.split(",")]} if "," in args.order else None

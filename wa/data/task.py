@@ -1,6 +1,7 @@
-"""The images of a task: which ones it trains on, and which ones it is tested on."""
+"""Which images a task trains on, and which images it is tested on."""
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,28 +22,38 @@ def hold_out(
 ) -> np.ndarray:
     """Which images to keep from a training, so that a bias can be fitted on them: bool (n,).
 
-    index, label: int64 (n,); draw: a key. A fraction of an old class's exemplars, at least one, and as many of every class,
-    old and new (Wu et al., BiC, CVPR 2019), chosen by a number that depends on (draw, image) alone.
+    They are equally many of each class: a fraction of the exemplars of an old class, but at least
+    one (Wu et al., BiC, CVPR 2019). A number that depends on (draw, image) alone chooses them.
+
+    index, label: int64 (n,). draw: a key. Raises UserError if an old class has too few exemplars.
     """
     counts = np.bincount(label)
-    if counts[:n_old].min() < 2:
+    least = counts[:n_old].min()
+    if least < 2:
         raise UserError(
-            "held_out needs a memory of at least 2 exemplars a class: one to train on, one to hold out"
+            "held_out needs a memory of at least 2 exemplars for each class: one to train on, and"
+            " one to hold out"
         )
+    per_class = max(1, int(fraction * least))
     chosen = np.zeros(len(index), bool)
     number = uniform(draw, torch.from_numpy(index), 1).flatten().numpy()
     for c in range(len(counts)):
         rows = np.flatnonzero(label == c)
-        chosen[
-            rows[
-                number[rows].argsort(kind="stable")[: max(1, int(fraction * counts[:n_old].min()))]
-            ]
-        ] = True
+        first = number[rows].argsort(kind="stable")[:per_class]
+        chosen[rows[first]] = True
     return chosen
 
 
 class Task:
-    """The images of a task: `images`, those of the new classes and the memory, of which it trains on `train`, and `test`."""
+    """The images of a task.
+
+    images: those of the new classes and of the memory.
+    train: those of `images` that it trains on. held_out: bool, which of `images` it does not.
+    test: the test images of all classes seen so far.
+    originals: with `input: timm`, the image files that it trains on. Otherwise None.
+
+    Raises UserError if the data, the order and the ranking do not fit together.
+    """
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
         self.dataset = read_dataset(args.data / layout.DATASET)
@@ -52,38 +63,52 @@ class Task:
         self.n_seen = sum(self.sizes)
         self.n_old = self.n_seen - self.sizes[-1]
 
-        position = np.argsort(self.order["order"])  # class -> position
-        label = {
-            s: position[np.load(args.data / f"{s}_labels.npy", allow_pickle=False)]
-            for s in ("train", "test")
-        }
-        wanted = (label["train"] >= self.n_old) & (label["train"] < self.n_seen)
-        if args.memory.is_all:
-            wanted = label["train"] < self.n_seen
-        elif self.n_old and args.memory.keeps:
-            if not args.ranking:
-                raise UserError(
-                    "--memory needs --ranking, the ranking of the images of the earlier tasks"
-                )
-            herding = read_ranking(args.ranking)
-            header = read_arrays_header(args.ranking)
-            check_same_data(args.ranking, header, self.dataset, args.data)
-            if len(herding["counts"]) != self.n_old:
-                raise UserError(
-                    f"{args.ranking} ranks {len(herding['counts'])} classes, but there are {self.n_old} old ones"
-                )
-            wanted[exemplars(herding, args.memory.per_class(self.n_old))] = True
-        index, test = np.flatnonzero(wanted), np.flatnonzero(label["test"] < self.n_seen)
-        self.images = self.train = Images(args.data, "train", index, label["train"][index], device)
+        label = self.labels(args.data, "train")
+        index = np.flatnonzero(self.wanted(args, label))
+        self.images = self.train = Images(args.data, "train", index, label[index], device)
         self.held_out = np.zeros(len(index), bool)
         if args.held_out and self.n_old:
             draw = key(args.seed, len(self.sizes), HOLD_OUT)
-            self.held_out = hold_out(index, label["train"][index], self.n_old, args.held_out, draw)
+            self.held_out = hold_out(index, label[index], self.n_old, args.held_out, draw)
             train = index[~self.held_out]
-            self.train = Images(args.data, "train", train, label["train"][train], device)
-        self.test = Images(args.data, "test", test, label["test"][test], device)
-        self.originals = None  # where the images are trained on that `train` names
+            self.train = Images(args.data, "train", train, label[train], device)
+
+        label = self.labels(args.data, "test")
+        test = np.flatnonzero(label < self.n_seen)
+        self.test = Images(args.data, "test", test, label[test], device)
+
+        self.originals = None
         if args.input == "timm":
             from wa.data.timm_input import Originals
 
             self.originals = Originals(self.dataset, args.path, args.augmentation)
+
+    def labels(self, data: Path, split: str) -> np.ndarray:
+        """The position in the class order of each image of a split: int64 (n,)."""
+        position = np.argsort(self.order["order"])  # class -> position
+        return position[np.load(data / f"{split}_labels.npy", allow_pickle=False)]
+
+    def wanted(self, args: argparse.Namespace, label: np.ndarray) -> np.ndarray:
+        """Which training images are of the new classes or in the memory: bool (n,)."""
+        if args.memory.is_all:
+            return label < self.n_seen
+        wanted = (label >= self.n_old) & (label < self.n_seen)
+        if self.n_old and args.memory.keeps:
+            herding = self.ranking(args)
+            wanted[exemplars(herding, args.memory.per_class(self.n_old))] = True
+        return wanted
+
+    def ranking(self, args: argparse.Namespace) -> dict[str, np.ndarray]:
+        """The ranking of the images of the old classes, see read_ranking."""
+        if not args.ranking:
+            raise UserError(
+                "--memory needs --ranking, the ranking of the images of the earlier tasks"
+            )
+        herding = read_ranking(args.ranking)
+        check_same_data(args.ranking, read_arrays_header(args.ranking), self.dataset, args.data)
+        n_ranked = len(herding["counts"])
+        if n_ranked != self.n_old:
+            raise UserError(
+                f"{args.ranking} ranks {n_ranked} classes, but there are {self.n_old} old classes"
+            )
+        return herding

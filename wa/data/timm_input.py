@@ -1,13 +1,15 @@
 """`input: timm`: the original image files through timm's transforms, comparable with other code.
 
-By default a task trains on the packed squares (wa/data/task.py), which is several times as fast
-(benchmarks/input.py). Here each image file is decoded whole in each epoch, and
-timm.data.create_transform cuts, augments and normalises it with Pillow. Features and evaluation still come from the packed
-squares. Their centre is what torchvision's Resize and CenterCrop give. A training has as many
-DataLoader workers as threads (snakemake --set-threads train=8).
+By default, a task trains on the packed squares (wa/data/task.py). That is several times as fast:
+see benchmarks/input.py. Here, each file is decoded whole in each epoch. timm.data.create_transform
+then cuts, augments and normalises the image with Pillow.
+
+Features and evaluation still come from the packed squares, whose centre is what torchvision's
+Resize and CenterCrop give. A training has as many DataLoader workers as threads
+(snakemake --set-threads train=8).
 
 timm draws from the global generators of Python, numpy and torch. They are seeded for each image by
-(seed, task, epoch, image). So a resumed training ends with the same bits, whatever the number of
+(seed, task, epoch, image). So a resumed training ends with the same bits, with any number of
 workers.
 """
 
@@ -28,7 +30,10 @@ from wa.randomness import uniform
 
 
 def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
-    """timm's transform for our names: a PIL image to a normalised float32 (3, S, S)."""
+    """timm's transform for our names: a PIL image to a normalised one, float32 (3, S, S).
+
+    mean, std: of each channel, in units of [0, 1]. Raises UserError for names that timm cannot do.
+    """
     from timm.data import create_transform
 
     steps = parse_for_timm(augmentation)
@@ -48,17 +53,21 @@ def transform(augmentation: Sequence[str], mean: list[float], std: list[float]):
 
 
 class Originals(Dataset):
-    """The training files of a data set: (index, seed) -> a normalised image, float32 (3, S, S)."""
+    """The training files of a data set: (index, seed) -> a normalised image, float32 (3, S, S).
+
+    dataset: dataset.json. path: the folder of images. Raises UserError if they do not fit together.
+    """
 
     def __init__(self, dataset: dict, path: str | None, augmentation: Sequence[str]):
         if not path or not is_folder(path):
             raise UserError(
-                f"`input: timm` reads the original files, but path {path!r} is no folder of images"
+                f"`input: timm` reads the original files, but path {path!r} is not a folder of"
+                " images"
             )
-        by_class = listing(dataset["dataset"], path, dataset["classes"])[0]
+        by_class, _ = listing(dataset["dataset"], path, dataset["classes"])
         if [len(files) for files in by_class.values()] != dataset["train_counts"]:
             raise UserError(
-                f"{path} holds other numbers of images than were packed: delete the packed arrays,"
+                f"{path} holds other numbers of images than were packed. Delete the packed arrays,"
                 " and run again"
             )
         self.files = [file for files in by_class.values() for file in files]
@@ -74,17 +83,21 @@ class Originals(Dataset):
     def batches(
         self, key: Tensor, index: Sequence[Tensor], device: torch.device
     ) -> Iterator[Tensor]:
-        """The images of each batch of indices, on the device.
+        """The images of each batch, float32 (B, 3, S, S), on the device.
 
-        key: of the epoch's augmentation, on the CPU.
+        key: of the augmentation of the epoch. index: the images of each batch, int64 (B,). Both are
+        on the CPU.
         """
-        seeds = [(uniform(key, some, 1).flatten() * 2**24).long().tolist() for some in index]
-        batches = [
-            list(zip(some.tolist(), seed, strict=True))
-            for some, seed in zip(index, seeds, strict=True)
-        ]
-        workers, pin = torch.get_num_threads(), device.type == "cuda"
-        for images in DataLoader(
-            self, batch_sampler=batches, num_workers=workers, pin_memory=pin, collate_fn=torch.stack
-        ):
+        batches = []
+        for some in index:
+            seeds = (uniform(key, some, 1).flatten() * 2**24).long().tolist()
+            batches.append(list(zip(some.tolist(), seeds, strict=True)))
+        loader = DataLoader(
+            self,
+            batch_sampler=batches,
+            num_workers=torch.get_num_threads(),
+            pin_memory=device.type == "cuda",
+            collate_fn=torch.stack,
+        )
+        for images in loader:
             yield images.to(device, non_blocking=True)

@@ -1,7 +1,11 @@
-"""Backbones by name: the ResNets for small images of wa/models/resnet.py, any of timm (`timm/resnet18`) and of torchvision's.
+"""Backbones by name: those of wa/models/resnet.py, and any network of timm or torchvision.
 
-`timm/vit_tiny_patch16_224`, `torchvision/resnet18`: without classifier, with new weights or those of a local file. timm and
-torchvision are imported here and only where they are asked for; nothing is ever downloaded.
+    build("resnet32", 3)
+    build("timm/vit_tiny_patch16_224", 3, (224, 224))
+    build("torchvision/resnet18", 3, (64, 64), pretrained="weights.pth")
+
+A network of timm or torchvision comes without its classifier. Its weights are new, or those of a
+local file: nothing is ever downloaded. Both libraries are imported only if they are asked for.
 """
 
 from pathlib import Path
@@ -29,11 +33,16 @@ BACKBONES = {
 
 
 def is_name(name: object) -> bool:
+    """Whether it can be the name of a backbone. The libraries are not asked."""
     return isinstance(name, str) and (name in BACKBONES or FOREIGN.fullmatch(name) is not None)
 
 
 class Foreign(nn.Module):
-    """Another library's network without its classifier: float (B, C, H, W) to features (B, features)."""
+    """Another library's network without its classifier.
+
+    Images, float (B, C, H, W), to features, float (B, features). size: (height, width).
+    Raises UserError if the network does not take such images, or returns something else.
+    """
 
     def __init__(self, name: str, net: nn.Module, in_channels: int, size: tuple[int, int]):
         super().__init__()
@@ -47,11 +56,13 @@ class Foreign(nn.Module):
                 shape = net.eval()(torch.zeros(1, in_channels, *size)).shape
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(
-                f"backbone {name} cannot take images of {in_channels} x {size[0]} x {size[1]}: {error}"
+                f"backbone {name} cannot take images of"
+                f" {in_channels} x {size[0]} x {size[1]}: {error}"
             ) from None
         if len(shape) != 2:
             raise UserError(
-                f"backbone {name} gives no vector of features, but {tuple(shape)}: choose another"
+                f"backbone {name} must give a vector of features for each image, but its output"
+                f" has the shape {tuple(shape)}. Choose another backbone"
             )
         net.train(training)
         self.features = shape[1]
@@ -61,7 +72,10 @@ class Foreign(nn.Module):
 
 
 def read_weights(file: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of one of torch's, whose pickle may hold nothing but tensors."""
+    """The tensors of a file: .safetensors, or what torch.save wrote.
+
+    A pickle is refused if it holds anything but tensors. Raises UserError.
+    """
     try:
         if Path(file).suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -69,75 +83,76 @@ def read_weights(file: str) -> dict[str, Tensor]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"pretrained: {file} is not there") from None
-    except Exception as error:  # of either library, whatever a broken file provokes
+        raise UserError(f"pretrained: {file} does not exist") from None
+    except Exception as error:  # a broken file can raise anything in either library
         raise UserError(
             f"pretrained: {file} cannot be read as weights ({str(error).splitlines()[0]:.100})"
         ) from None
     for key in ("state_dict", "model"):
-        state = state.get(key, state) if isinstance(state, dict) else state
+        if isinstance(state, dict):
+            state = state.get(key, state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"pretrained: {file} holds no state dict")
+        raise UserError(f"pretrained: {file} does not hold a state dict")
     return state
 
 
 def load(net: nn.Module, state: dict[str, Tensor]) -> None:
-    wrong = [
-        k
-        for keys in net.load_state_dict(state, strict=False)
-        for k in keys
-        if not k.endswith("num_batches_tracked")
-    ]
+    """Load weights. Raises RuntimeError if the names of the tensors are not those of `net`."""
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    names = [*missing, *unexpected]
+    wrong = [name for name in names if not name.endswith("num_batches_tracked")]
     if wrong:
-        raise RuntimeError(f"{len(wrong)} names are of one side only, for instance {wrong[:3]}")
+        raise RuntimeError(
+            f"{len(wrong)} tensors are only in one of the two, for instance {wrong[:3]}"
+        )
 
 
 def from_timm(
     name: str, in_channels: int, size: tuple[int, int], state: dict[str, Tensor] | None
 ) -> nn.Module:
+    """A network of timm without its classifier. Raises UserError if timm does not have it."""
     import timm
 
     model = name.split("/")[1]
     if not timm.is_model(model):
         raise unknown(name)
+    options = {}
     config = timm.get_pretrained_cfg(model)
-    options = (
-        {"img_size": size}
-        if config and config.fixed_input_size and config.input_size[1:] != size
-        else {}
-    )
-    if (
-        state is not None
-    ):  # timm adapts them: first convolutions to grey images, position embeddings to their number
-        options |= {
-            "pretrained": True,
-            "pretrained_cfg_overlay": {"state_dict": state, "custom_load": False},
-        }
+    if config and config.fixed_input_size and config.input_size[1:] != size:
+        options["img_size"] = size
+    if state is not None:
+        # timm loads them itself: it adapts the first convolution to grey images, and the position
+        # embeddings to the size of the images.
+        options["pretrained"] = True
+        options["pretrained_cfg_overlay"] = {"state_dict": state, "custom_load": False}
     net = timm.create_model(model, num_classes=0, in_chans=in_channels, **options)
-    if state is not None and (
-        missing := [k for k in net.state_dict() if k not in state and "num_batches" not in k]
-    ):
-        raise RuntimeError(
-            f"it lacks {len(missing)} tensors, for instance {missing[:3]}"
-        )  # of which timm says nothing
+    if state is not None:
+        names = [name for name in net.state_dict() if "num_batches" not in name]
+        missing = [name for name in names if name not in state]
+        if missing:  # timm does not say so
+            raise RuntimeError(f"it lacks {len(missing)} tensors, for instance {missing[:3]}")
     return net
 
 
 def from_torchvision(
     name: str, in_channels: int, size: tuple[int, int], state: dict[str, Tensor] | None
 ) -> nn.Module:
+    """A network of torchvision without its last linear layer.
+
+    Raises UserError if torchvision does not have it, or if it cannot be used.
+    """
     from torchvision import models
 
     model = name.split("/")[1]
     if model not in models.list_models(models):
         raise unknown(name)
-    net = models.get_model(
-        model, weights=None, **({"image_size": size[0]} if model.startswith("vit_") else {})
-    )
+    options = {"image_size": size[0]} if model.startswith("vit_") else {}
+    net = models.get_model(model, weights=None, **options)
     linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear)]
     if in_channels != 3 or not linear or getattr(net, "aux_logits", False):
         raise UserError(
-            f"backbone {name}: torchvision's must take images of 3 channels and end in one linear layer; try timm's"
+            f"backbone {name}: torchvision's must take images of 3 channels and end in one linear"
+            " layer. Try a network of timm"
         )
     net.set_submodule(linear[-1], nn.Identity())
     if state is not None:
@@ -148,14 +163,19 @@ def from_torchvision(
 def build(
     name: str, in_channels: int, size: tuple[int, int] | None = None, pretrained: str = ""
 ) -> nn.Module:
-    """A backbone for images of `size` (height, width); ours take any. pretrained: a file of weights."""
+    """A backbone: images, float (B, in_channels, H, W), to features, float (B, features).
+
+    size: (height, width) of the images. The backbones of this project take any.
+    pretrained: a file of weights.
+
+    Raises UserError if the library does not have it, or if it does not fit the images or weights.
+    """
     state = read_weights(pretrained) if pretrained else None
+    match = FOREIGN.fullmatch(name)
     try:
-        if match := FOREIGN.fullmatch(name):
-            net = {"timm": from_timm, "torchvision": from_torchvision}[match[1]](
-                name, in_channels, size, state
-            )
-            return Foreign(name, net, in_channels, size)
+        if match:
+            make = {"timm": from_timm, "torchvision": from_torchvision}[match[1]]
+            return Foreign(name, make(name, in_channels, size, state), in_channels, size)
         net = BACKBONES[name](in_channels)
         if state is not None:
             load(net, state)
@@ -163,6 +183,5 @@ def build(
     except RuntimeError as error:
         if state is None:
             raise
-        raise UserError(
-            f"pretrained: {pretrained} does not fit {name}: {' '.join(str(error).split())[:300]}"
-        ) from None
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"pretrained: {pretrained} does not fit {name}: {reason}") from None

@@ -1,4 +1,4 @@
-"""The model: a backbone and a classifier that grows by a head a task."""
+"""The model: a backbone, and a classifier that gets one new head per task."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -14,7 +14,10 @@ from wa.models import backbones
 
 
 class CilClassifier(nn.Module):
-    """One linear head a task; together they give one score for every class seen so far."""
+    """One linear head for each task. Together they give a logit for each class seen so far.
+
+    features: their number, d. init: how new weights are drawn, see new_head.
+    """
 
     def __init__(self, features: int, bias: bool = True, init: str = "torch"):
         super().__init__()
@@ -24,8 +27,9 @@ class CilClassifier(nn.Module):
     def new_head(self, classes: int) -> nn.Linear:
         """A linear layer, drawn from torch's generator on the CPU.
 
-        init `torch`: nn.Linear's own, weights and biases from U(-1/sqrt(d), 1/sqrt(d)). `kaiming`: weights from
-        U(-sqrt(3/d), sqrt(3/d)), biases zero (PyCIL, convs/linears.py, SimpleLinear).
+        init `torch`: as in nn.Linear, weights and biases are from U(-1/sqrt(d), 1/sqrt(d)).
+        init `kaiming`: weights are from U(-sqrt(3/d), sqrt(3/d)), and biases are zero (PyCIL,
+        convs/linears.py, SimpleLinear).
         """
         head = nn.Linear(self.features, classes, self.bias)
         if self.init == "kaiming":
@@ -35,30 +39,34 @@ class CilClassifier(nn.Module):
         return head
 
     def grow(self, classes: int) -> None:
-        """Add a head for the classes of a new task; the old heads stay as they are."""
+        """Add a head for the classes of a new task. The old heads stay as they are."""
         self.heads.append(self.new_head(classes))
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Set negative weights to 0, after a step (Zhao et al., CVPR 2020)."""
+        """Set negative weights to 0. Training does it after each step (Zhao et al., CVPR 2020)."""
         for head in self.heads:
             head.weight.clamp_(min=0)
 
     @torch.no_grad()
     def redraw(self) -> None:
-        """New weights for all heads, drawn on the CPU from torch's generator, in place."""
+        """Draw new weights for all heads, in place, from torch's generator on the CPU."""
         for head in self.heads:
             fresh = self.new_head(head.out_features)
             for p, new in zip(head.parameters(), fresh.parameters(), strict=True):
                 p.copy_(new)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, d) to logits (B, classes), in the order in which the classes were learned."""
+        """Features (B, d) to logits (B, classes), in the order in which classes were learned."""
         return torch.cat([head(x) for head in self.heads], dim=1)
 
 
 class CilModel(nn.Module):
-    """Images, normalised float (B, C, H, W), to logits (B, classes)."""
+    """Images, normalised float (B, C, H, W), to logits, float (B, classes).
+
+    backbone, in_channels, size, pretrained: see wa.models.backbones.build.
+    task_sizes: the number of classes of each task. bias, init: see CilClassifier.
+    """
 
     def __init__(
         self,
@@ -80,7 +88,7 @@ class CilModel(nn.Module):
         return self.classifier(self.backbone(x))
 
     def train(self, mode: bool = True) -> "CilModel":
-        """As in torch, save that the batch norm of a frozen backbone keeps its statistics."""
+        """As in torch. But the batch norm of a frozen backbone keeps its statistics."""
         super().train(mode)
         self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
         return self
@@ -97,19 +105,23 @@ class CilModel(nn.Module):
         return super().load_state_dict(state, *args, **options)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The parameters and buffers as numpy arrays, to be written to a checkpoint."""
+        """The parameters and buffers as numpy arrays, as a checkpoint holds them."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, np.ndarray], path: str) -> None:
-    """Load arrays into a module; if they do not fit, say which and name both shapes."""
+    """Load arrays into a module, in place. path: where they are from.
+
+    Raises UserError if they do not fit. It names the first array that does not, and both shapes.
+    """
     state = module.state_dict()
     for name in sorted(state.keys() | tensors.keys()):
         here = tuple(state[name].shape) if name in state else "absent"
         there = tensors[name].shape if name in tensors else "absent"
         if here != there:
             raise UserError(
-                f"{path} does not fit the model: {name} is {there} in the file and {here} in the model"
+                f"{path} does not fit the model: {name} is {there} in the file and {here} in the"
+                " model"
             )
     for name, array in tensors.items():
         state[name].copy_(torch.from_numpy(array))
@@ -123,7 +135,7 @@ def are_sides(value: object) -> bool:
     )
 
 
-# What a header must say for a model to be built from it.
+# What the header of a checkpoint must say, so that a model can be built from it.
 HEADER = {
     "backbone": (
         backbones.is_name,
@@ -139,12 +151,14 @@ HEADER = {
 
 
 def load_model(path: str) -> tuple[CilModel, dict]:
-    """The model in a checkpoint, on the CPU, and the header of its header."""
+    """The model in a checkpoint, on the CPU, and the header of the checkpoint.
+
+    Raises UserError if the file is damaged or does not hold such a model.
+    """
     tensors, header = read_checkpoint(path)
-    check(
-        {"input_size": None} | header, HEADER, path
-    )  # earlier checkpoints say no size: their backbones take any
-    classifier(tensors, header, path)  # its shapes are what the header says
+    # Old checkpoints have no size. Their backbones take any.
+    check({"input_size": None} | header, HEADER, path)
+    classifier(tensors, header, path)  # it checks that the heads have the shapes of the header
     size = tuple(header.get("input_size") or (32, 32))
     model = CilModel(
         header["backbone"], header["in_channels"], header["task_sizes"], header["bias"], size

@@ -1,10 +1,15 @@
-"""The ResNets for small images: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""The ResNets for small images.
 
-`resnet20` to `resnet110` are section 4.2's for CIFAR, of depth 6n + 2: a 3x3 convolution, three stages of n blocks with 16, 32
-and 64 channels, the mean over the image. Where the size changes, the shortcut takes every second pixel and pads the channels
-with zeros (option A): no parameters. `resnet18` is section 4.1's for ImageNet as the field uses it on CIFAR (DER: Yan et al.,
-CVPR 2021): four stages of 2 blocks with 64 to 512 channels and 1x1 convolutions as shortcuts (option B), but a first
-convolution of 3x3 and no pooling after it.
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+
+`resnet20` to `resnet110` are those of section 4.2 for CIFAR. Their depth is 6n + 2: a convolution
+of 3 x 3, then three stages of n blocks with 16, 32 and 64 channels, then the mean over the image.
+Where the size changes, the shortcut takes every second pixel and adds channels of zeros (option A).
+It has no parameters.
+
+`resnet18` is that of section 4.1 for ImageNet, as it is usually changed for CIFAR (DER: Yan et al.,
+CVPR 2021). It has four stages of 2 blocks with 64 to 512 channels. Its shortcuts are convolutions
+of 1 x 1 (option B). The first convolution is 3 x 3, and there is no pooling after it.
 """
 
 import torch
@@ -14,6 +19,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class BasicBlock(nn.Module):
+    """Two convolutions of 3 x 3 and a shortcut.
+
+    float (B, in_channels, H, W) to float (B, channels, H / stride, W / stride), rounded up.
+    project: take option B where the shortcut cannot be the identity.
+    """
+
     def __init__(self, in_channels: int, channels: int, stride: int, project: bool = False):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
@@ -38,7 +49,10 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Images, float (B, in_channels, H, W), to features, float (B, features)."""
+    """Images, float (B, in_channels, H, W), to features, float (B, features).
+
+    channels: of each stage. blocks: the number of blocks of each stage. project: see BasicBlock.
+    """
 
     def __init__(
         self, channels: tuple[int, ...], blocks: int, in_channels: int = 3, project: bool = False
@@ -47,23 +61,21 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.features, self.stages = channels[-1], len(channels)
-        for stage, (before, wide) in enumerate(
-            zip((channels[0], *channels), channels, strict=False), 1
-        ):
+        before = channels[0]
+        for stage, wide in enumerate(channels, 1):
             first = BasicBlock(before, wide, 1 if stage == 1 else 2, project)
-            self.add_module(
-                f"layer{stage}",
-                nn.Sequential(first, *(BasicBlock(wide, wide, 1) for _ in range(blocks - 1))),
-            )
+            rest = [BasicBlock(wide, wide, 1) for _ in range(blocks - 1)]
+            self.add_module(f"layer{stage}", nn.Sequential(first, *rest))
+            before = wide
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
             elif project and isinstance(m, BasicBlock):
-                nn.init.zeros_(
-                    m.bn2.weight
-                )  # blocks start as the identity (Goyal et al., 2017), as in DER's code
+                # Blocks start as the identity (Goyal et al., 2017), as in DER's code.
+                nn.init.zeros_(m.bn2.weight)
             elif isinstance(m, nn.BatchNorm2d):
-                m.num_batches_tracked = None  # only a momentum of None reads it, and counting is a kernel a layer and step
+                # Only a momentum of None reads the counter. Counting costs a kernel per layer.
+                m.num_batches_tracked = None
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -72,15 +84,18 @@ class CifarResNet(nn.Module):
         return torch.mean(x, dim=(2, 3))
 
     def fold_batch_norm(self) -> None:
-        """Put each batch-norm into the convolution before it: the same function in evaluation mode, in half the passes."""
+        """Put each batch norm into the convolution before it, in place.
+
+        In evaluation mode, the function is the same, with half as many passes over the features.
+        """
         self.eval()
         for module in list(self.modules()):
-            for bn in [
-                name for name, child in module.named_children() if isinstance(child, nn.BatchNorm2d)
-            ]:
-                conv = bn.replace("bn", "conv")
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, bn)))
-                setattr(module, bn, nn.Identity())
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.BatchNorm2d):
+                    convolution = name.replace("bn", "conv")
+                    fused = fuse_conv_bn_eval(getattr(module, convolution), child)
+                    setattr(module, convolution, fused)
+                    setattr(module, name, nn.Identity())
 
 
 def resnet8(in_channels: int) -> CifarResNet:
