@@ -310,6 +310,19 @@ def test_imagenet_100_is_the_first_hundred_classes(tmp_path):
         survey("imagenet1000", tmp_path)
 
 
+def test_imagenet_100_of_seed_1993_is_drawn_from_the_thousand(tmp_path):
+    path = imagenet(tmp_path / "imagenet", 1000)
+    train, val = listing("imagenet100-1993", path)
+    np.random.seed(1993)
+    expected = [f"n{c:08d}" for c in sorted(np.random.permutation(1000)[:100])]
+    assert list(train) == list(val) == expected and survey("imagenet100-1993", path) == (100, 1)
+    assert len(set(expected) & {f"n{c:08d}" for c in range(100)}) == 9
+
+    # A folder of a hundred classes is taken for them.
+    path = imagenet(tmp_path / "hundred", 100)
+    assert len(listing("imagenet100-1993", path)[0]) == 100
+
+
 def test_a_flat_val_is_read_by_its_annotations(tmp_path):
     from scipy.io import savemat
 

@@ -286,3 +286,14 @@ def test_recipes_of_base_and_increments(config, tmp_path):
     assert study.settings(None).flags() == (
         "--backbone resnet8 --epochs 7 --batch-size 64 --lr 0.05 --weight-decay 0.001 --augmentation crop-1"
     )
+
+
+def test_methods_that_differ_after_task_0_only_share_it(tmp_path):
+    alone = {"redraw_classifier": "start", "divide_weight_decay": True}
+    methods = {"plain": {}, "other": {"training": alone}, "both": {"start": "trained"}}
+    methods["warm"] = {"training": {"warmup": 1, "redraw_classifier": "after-warmup"}}
+    config = small_study() | {"methods": methods}
+    made = Study(config, str(tmp_path))
+    assert made.bases["plain"] == made.bases["other"] == made.bases["both"] == ""
+    assert made.bases["warm"] == "-warmup-1-redraw_classifier-after-warmup"
+    assert made.settings("other").divide_weight_decay

@@ -9,9 +9,13 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from wa.errors import UserError
 
-IMAGENET = {"imagenet100": 100, "imagenet1000": 1000}  # the number of classes
+# Data sets of ImageNet: the number of classes.
+IMAGENET = {"imagenet100": 100, "imagenet100-1993": 100, "imagenet1000": 1000}
+DRAWN = "imagenet100-1993"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
 DEVKIT = "ILSVRC2012_devkit_t12"
 Files = dict[str, list[str]]  # class -> its images
@@ -71,8 +75,9 @@ def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | 
 
     ImageNet-100 is usually the first 100 classes of ImageNet in alphabetical order, n01440764 to
     n01855672 (Rebuffi et al., iCaRL, CVPR 2017). PODNet, DER and others use them, see
-    imagenet_split/ of arthurdouillard/incremental_learning.pytorch. LUCIR drew another hundred
-    (numpy.random.seed(1993), then choice).
+    imagenet_split/ of arthurdouillard/incremental_learning.pytorch. LUCIR drew another hundred, as
+    PyCIL and FOSTER do: `imagenet100-1993`. Only 9 classes are in both. They are read in
+    alphabetical order too, as PyCIL's ImageFolder reads them.
 
     Raises UserError if classes are missing.
     """
@@ -90,6 +95,9 @@ def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | 
             f"{path}/train holds {len(have)} classes, but {dataset} needs {possible}. List the"
             " `classes` in the config to use others"
         )
+    if dataset == DRAWN and len(have) == 1000:
+        drawn = np.random.RandomState(1993).permutation(1000)[:100]
+        return [have[c] for c in sorted(drawn)]
     return have[: IMAGENET.get(dataset)]
 
 

@@ -92,7 +92,8 @@ STUDY = {
 DATA = {
     "dataset": Key(
         REQUIRED,
-        "`digits`, `cifar10`, `cifar100`, `imagenet100`, `imagenet1000`, or any name of yours for "
+        "`digits`, `cifar10`, `cifar100`, `imagenet100` (the first hundred classes), "
+        "`imagenet100-1993` (the hundred of PyCIL), `imagenet1000`, or any name of yours for "
         "the folder of images at `path`. The packed arrays are in `results/data/<dataset>/`, or "
         "in `results/data/<dataset>-<cache_size>/`. All studies with the same dataset and "
         "cache_size share them.",

@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import shlex
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from wa.data import augmentations
 from wa.errors import UserError
@@ -282,6 +282,14 @@ class Settings:
             )
         if list(self.milestones) != sorted(set(self.milestones)):
             raise UserError(f"milestones: {list(self.milestones)} do not rise; put them in order")
+
+    def of_task_0(self) -> "Settings":
+        """The same settings for task 0, without those that say nothing there.
+
+        So methods that differ in them only share task 0.
+        """
+        redraw = "never" if self.redraw_classifier == "start" else self.redraw_classifier
+        return replace(self, redraw_classifier=redraw, divide_weight_decay=False)
 
     def canonical(self) -> str:
         """All values, defaults included, as JSON. Equal settings give equal texts."""

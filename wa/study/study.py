@@ -229,7 +229,8 @@ class Study:
             if choices["start"] != "scratch":
                 more = training
             more = more | {name: choices[name] for name in METHOD_KEYS}
-        return Settings(**(training | more))
+        settings = Settings(**(training | more))
+        return settings.of_task_0() if base or not method else settings
 
     def base_names(self) -> dict[str, str]:
         """For each method, the suffix of the folder of its task 0.
@@ -263,7 +264,7 @@ class Study:
         own = self.config["methods"][method]["recipe"]
         if own not in ("study", self.config["recipe"]):
             written = plain(self.written.get("training", {}))
-            start = Settings(**merged([PUBLISHED[own]["training"], written])["base"])
+            start = Settings(**merged([PUBLISHED[own]["training"], written])["base"]).of_task_0()
             suffix = f"-{own}"
         theirs = self.settings(method, base=True)
         names = [f.name for f in fields(Settings)]
