@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from helpers import small_study
 
 from wa.errors import UserError
 from wa.study.config import SCHEMA
