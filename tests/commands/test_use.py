@@ -141,7 +141,7 @@ def test_predict_names_what_is_no_image_and_predicts_the_others(checkpoint, imag
     assert run.returncode == 1
     for name, why in (
         ("absent.png", "No such file"),
-        ("text.png", "no image"),
+        ("text.png", "not an image"),
         ("torn.png", "truncated"),
         ("", "Is a directory"),
     ):
