@@ -65,10 +65,12 @@ if DRAFT:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
 
 # The report's front page shows the config, recipes and defaults in it, and this.
-config.update(STUDY.config)
-config["written"] = STUDY.written
-config["versions"] = {name: version(name) for name in ("snakemake", "torch", "numpy")}
-config["missing"] = MISSING if DRAFT else []
+# It is a new dict: the one that a `module` statement gives belongs to the other workflow.
+config = STUDY.config | {
+    "written": STUDY.written,
+    "versions": {name: version(name) for name in ("snakemake", "torch", "numpy")},
+    "missing": MISSING if DRAFT else [],
+}
 
 
 # One Snakemake per study. Its own lock would outlive a kill and stop the same command from going on (profiles/default).

@@ -1,28 +1,40 @@
-rule prepare:
-    input:
-        tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
-    output:
-        [f"{DATA}/{array}" for array in layout.ARRAYS],
-        dataset=f"{DATA}/dataset.json",
-    log:
-        f"{DATA}/prepare.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 64  # as many as there are
-    resources:
-        python=PYTHON,
-        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
-    params:
-        dataset=STUDY.config["dataset"],
-        options=STUDY.packing(),
-        code=RESULTS.packing_code(),
-    message:
-        "prepare {output.dataset}"
-    shell:
-        "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
-        " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
-        " --code {params.code} > {log:q} 2>&1"
+# Two studies in one workflow are two modules. If they use the same packed data, the first module packs them.
+# Different options for one folder stay two rules, and Snakemake refuses them.
+def packed_elsewhere():
+    dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
+    for rule in workflow.rules:
+        if dataset in rule.output and rule.params.get("options") == STUDY.packing():
+            return True
+    return False
+
+
+if not packed_elsewhere():
+
+    rule prepare:
+        input:
+            tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
+        output:
+            [f"{DATA}/{array}" for array in layout.ARRAYS],
+            dataset=f"{DATA}/dataset.json",
+        log:
+            f"{DATA}/prepare.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        threads: 64  # as many as there are
+        resources:
+            python=PYTHON,
+            path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
+        params:
+            dataset=STUDY.config["dataset"],
+            options=STUDY.packing(),
+            code=RESULTS.packing_code(),
+        message:
+            "prepare {output.dataset}"
+        shell:
+            "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
+            " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
+            " --code {params.code} > {log:q} 2>&1"
 
 
 rule order:
