@@ -151,6 +151,18 @@ def force(output, why):
     FORCED.add(output)
 
 
+def packed_elsewhere():
+    """Whether another module of the same workflow has the rule that packs this study's data.
+
+    Different options for one folder stay two rules, and Snakemake refuses them.
+    """
+    dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
+    for rule in workflow.rules:
+        if dataset in rule.output and rule.params.get("options") == STUDY.packing():
+            return True
+    return False
+
+
 def trained(files):
     return tracked(
         lambda wildcards: RESULTS.trained(f"{ROOT}/{wildcards.task}"),

@@ -1,13 +1,3 @@
-# Two studies in one workflow are two modules. If they use the same packed data, the first module packs them.
-# Different options for one folder stay two rules, and Snakemake refuses them.
-def packed_elsewhere():
-    dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
-    for rule in workflow.rules:
-        if dataset in rule.output and rule.params.get("options") == STUDY.packing():
-            return True
-    return False
-
-
 if not packed_elsewhere():
 
     rule prepare:
