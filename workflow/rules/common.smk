@@ -157,8 +157,8 @@ def packed_elsewhere():
     Different options for one folder stay two rules, and Snakemake refuses them.
     """
     dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
-    for rule in workflow.rules:
-        if dataset in rule.output and rule.params.get("options") == STUDY.packing():
+    for other in workflow.rules:
+        if dataset in other.output and other.params.get("options") == STUDY.packing():
             return True
     return False
 
