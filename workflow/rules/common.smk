@@ -65,10 +65,12 @@ if DRAFT:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
 
 # The report's front page shows the config, recipes and defaults in it, and this.
-config.update(STUDY.config)
-config["written"] = STUDY.written
-config["versions"] = {name: version(name) for name in ("snakemake", "torch", "numpy")}
-config["missing"] = MISSING if DRAFT else []
+# It is a new dict: the one that a `module` statement gives belongs to the other workflow.
+config = STUDY.config | {
+    "written": STUDY.written,
+    "versions": {name: version(name) for name in ("snakemake", "torch", "numpy")},
+    "missing": MISSING if DRAFT else [],
+}
 
 
 # One Snakemake per study. Its own lock would outlive a kill and stop the same command from going on (profiles/default).
@@ -147,6 +149,18 @@ def force(output, why):
     elif len(FORCED) == 5:
         logger.info("... and more.")
     FORCED.add(output)
+
+
+def packed_elsewhere():
+    """Whether another module of the same workflow has the rule that packs this study's data.
+
+    Different options for one folder stay two rules, and Snakemake refuses them.
+    """
+    dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
+    for other in workflow.rules:
+        if dataset in other.output and other.params.get("options") == STUDY.packing():
+            return True
+    return False
 
 
 def trained(files):

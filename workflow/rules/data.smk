@@ -1,28 +1,30 @@
-rule prepare:
-    input:
-        tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
-    output:
-        [f"{DATA}/{array}" for array in layout.ARRAYS],
-        dataset=f"{DATA}/dataset.json",
-    log:
-        f"{DATA}/prepare.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 64  # as many as there are
-    resources:
-        python=PYTHON,
-        path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
-    params:
-        dataset=STUDY.config["dataset"],
-        options=STUDY.packing(),
-        code=RESULTS.packing_code(),
-    message:
-        "prepare {output.dataset}"
-    shell:
-        "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
-        " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
-        " --code {params.code} > {log:q} 2>&1"
+if not packed_elsewhere():
+
+    rule prepare:
+        input:
+            tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
+        output:
+            [f"{DATA}/{array}" for array in layout.ARRAYS],
+            dataset=f"{DATA}/dataset.json",
+        log:
+            f"{DATA}/prepare.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        threads: 64  # as many as there are
+        resources:
+            python=PYTHON,
+            path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
+        params:
+            dataset=STUDY.config["dataset"],
+            options=STUDY.packing(),
+            code=RESULTS.packing_code(),
+        message:
+            "prepare {output.dataset}"
+        shell:
+            "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
+            " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
+            " --code {params.code} > {log:q} 2>&1"
 
 
 rule order:
