@@ -93,6 +93,11 @@ def test_what_is_generated_is_what_is_committed():
     assert reference.PAGE.read_text() == reference.page()
 
 
+def test_the_config_at_the_top_of_the_page_is_valid(tmp_path):
+    example = reference.INTRODUCTION.split("```yaml\n")[1].split("```")[0]
+    Study(yaml.safe_load(example), str(tmp_path))
+
+
 def test_names_come_from_their_tables():
     method = SCHEMA_NOW["properties"]["methods"]["additionalProperties"]["properties"]
     assert method["classification_loss"]["enum"] == list(CLASSIFICATION)

@@ -227,9 +227,8 @@ RUN = {
 METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
 TRAINING_MEANING = "How to train: the settings of every training of the study."
 BASE_MEANING = (
-    "The settings that differ for task 0, and for trainings from scratch. The keys of `training`, "
-    "but"
-    f"not {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
+    "The settings that differ for task 0, and for trainings from scratch. Its keys are those of "
+    f"`training` without {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
 )
 METHOD_TRAINING_MEANING = (
     "The settings of `training` that differ for this method. A method whose task 0 differs from "
