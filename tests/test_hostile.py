@@ -72,7 +72,7 @@ def test_an_archive_that_lies(tmp_path, make):
     make(tmp_path / "a.npz")
     with pytest.raises(
         UserError,
-        match=r"^\S*a.npz is damaged, or of another kind \(.*\); if a run made it, delete it and run again$",
+        match=r"^\S*a.npz is damaged, or of another kind \(.*\)\. If a run made it, delete it and run again\.$",
     ):
         read_arrays(tmp_path / "a.npz")
 

@@ -70,6 +70,19 @@ def test_each_command_explains_itself(name):
     assert help_of.split("\n")[0] in run.stdout
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_imports_no_torch(name):
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "wa", name, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == 0, run.stderr
+    imported = {line.split("|")[-1].strip() for line in run.stderr.splitlines()}
+    assert "argparse" in imported and "torch" not in imported
+
+
 def test_a_command_that_does_not_exist_is_refused():
     run = command("prdict")
     assert run.returncode == 2 and "invalid choice: 'prdict'" in run.stdout
@@ -167,16 +180,16 @@ def header(checkpoint: Path, **changes: object):
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        ({"backbone": "vgg16"}, "backbone = 'vgg16'; it must be one of resnet8"),
+        ({"backbone": "vgg16"}, "backbone = 'vgg16', which must be one of resnet8"),
         ({"backbone": ["resnet8"]}, "backbone ="),
         ({"in_channels": 10**12}, "in_channels ="),
         ({"in_channels": 3}, "does not fit the model"),
-        ({"task_sizes": [10**9]}, "its classifier differs"),
+        ({"task_sizes": [10**9]}, "its classifier has others"),
         ({"task_sizes": [6, 2, 10**30]}, "task_sizes ="),
         ({"task_sizes": [6, 2, -2, 4]}, "task_sizes ="),
         ({"task_sizes": [6.0, 2, 2]}, "task_sizes ="),
         ({"task_sizes": {"a": 1}}, "task_sizes ="),
-        ({"task_sizes": [1] * 10**5}, "its classifier differs"),
+        ({"task_sizes": [1] * 10**5}, "its classifier has others"),
         ({"bias": "yes"}, "bias ="),
         ({"bias": False}, "does not fit the model"),
         ({"classes": [1, 2]}, "classes ="),
@@ -490,7 +503,7 @@ def test_export_asks_for_a_folder_that_exists(checkpoint, tmp_path):
 def test_a_folder_is_no_checkpoint(checkpoint):
     run = command("predict", checkpoint.parents[1], "image.png")
     named = run.stdout.strip().removeprefix(
-        f"error: {checkpoint.parents[1]} is a folder: name a checkpoint in it, for instance "
+        f"error: {checkpoint.parents[1]} is a folder. Name a checkpoint in it, for instance "
     )
     assert run.returncode == 1 and Path(named).is_file(), run.stdout
 

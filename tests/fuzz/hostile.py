@@ -35,12 +35,12 @@ from hypothesis import strategies as st
 from wa.analysis import evaluate
 from wa.analysis.aggregate import read_metrics
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.commands.predict import Classifier
 from wa.data.packed import read_dataset
 from wa.data.scenario import read_order
 from wa.errors import UserError
 from wa.files import content_sha256, write_arrays, write_json
 from wa.methods import alignment, selection
+from wa.models.classifier import Classifier
 from wa.study.config import read_config
 from wa.study.study import Study
 

@@ -154,9 +154,9 @@ def test_what_does_not_fit_is_said(digits, base, tmp_path):
         and "was trained with backbone resnet8, but this task needs resnet20" in run.stdout
     )
     run = program("wa.training.train", *task_options(digits, tmp_path), "--batch-size", "5000")
-    assert run.returncode == 1 and "too few for a batch" in run.stdout
+    assert run.returncode == 1 and "one batch has too few images" in run.stdout
     run = program("wa.training.train", *task_options(digits, tmp_path, 4, 7))
-    assert run.returncode == 1 and "--tasks [4, 7]: these are not tasks of 10 classes" in run.stdout
+    assert run.returncode == 1 and "--tasks [4, 7]: each task needs a class" in run.stdout
 
 
 def test_the_step_is_the_papers_loss(digits, base, tmp_path):

@@ -8,10 +8,6 @@ import json
 import warnings
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from wa.commands.predict import Classifier
 from wa.errors import UserError
 from wa.files import sha256, writing
 
@@ -34,23 +30,13 @@ nothing.
 """
 
 
-class Served(nn.Module):
-    """Pixels, uint8 (B, H, W, C), to probabilities, float32 (B, classes)."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.classifier(self.classifier.normalize(image.permute(0, 3, 1, 2))).softmax(dim=1)
-
-
-def difference(model: Served, file: Path, shape: tuple[int, ...]) -> float:
+def difference(model, file: Path, shape: tuple[int, ...]) -> float:
     """The largest difference between the file's probabilities and the model's, on random images.
 
-    shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
+    model: a Served. shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
     """
     import onnxruntime
+    import torch
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
@@ -82,8 +68,13 @@ def export(path: str, output: str) -> None:
         raise UserError(f"{output} does not end in .onnx: name a file *.onnx to write to")
     if not Path(output).absolute().parent.is_dir():
         raise UserError(f"{output} is in a folder that does not exist: make the folder first")
+    import torch
+
+    from wa.models.classifier import Classifier, Served
+
     classifier = Classifier(path)
-    model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
+    model = Served(classifier).eval()
+    shape = (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals
         program = torch.onnx.export(
             model,
