@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable) -> Path:
-    """The folder `name`, shared by all pytest-xdist workers. The first that asks calls make(folder).
+    """The folder `name`, shared by all pytest-xdist workers. The first one calls make(folder).
 
     The others wait for it. If make fails, the next worker begins anew. Do not change what is in it.
     """

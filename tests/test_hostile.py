@@ -1,4 +1,4 @@
-"""Files made to do harm, and files that a disk has damaged: refused in one clear line, before they cost memory."""
+"""Files that do harm, and damaged files, are refused in one clear line before they cost memory."""
 
 import io
 import re
@@ -72,7 +72,8 @@ def test_an_archive_that_lies(tmp_path, make):
     make(tmp_path / "a.npz")
     with pytest.raises(
         UserError,
-        match=r"^\S*a.npz is damaged, or of another kind \(.*\)\. If a run made it, delete it and run again\.$",
+        match=r"^\S*a.npz is damaged, or of another kind \(.*\)\."
+        r" If a run made it, delete it and run again\.$",
     ):
         read_arrays(tmp_path / "a.npz")
 
@@ -92,7 +93,7 @@ def test_what_is_wanted_is_there(tmp_path):
     [
         ("!!python/object/apply:os.system ['exit']", "is not valid YAML"),
         ("experiment: 2020-99-99", "is not valid YAML"),
-        ("experiment: 2020-01-01", "is a date to YAML; put it in quotes"),
+        ("experiment: 2020-01-01", "is a date to YAML. Put it in quotes"),
         ("experiment: ../elsewhere", "experiment: '../elsewhere' is not a valid name"),
         ("experiment: 'name\n\n'", "cannot be printed"),
         (
@@ -139,7 +140,7 @@ def test_a_file_of_text_that_is_too_large(tmp_path):
 @pytest.mark.parametrize("order", [[2, 0, 1.0], [2, 0, True], [0, 1, 1], [0, 1], 3])
 def test_a_class_order_that_is_none(tmp_path, order):
     write_json(tmp_path / "order.json", {"order": order, "names": ["c", "a", "b"]})
-    with pytest.raises(UserError, match="it must be each class of the data set once"):
+    with pytest.raises(UserError, match="must be each class of the data set once"):
         read_order(tmp_path / "order.json", ["a", "b", "c"])
 
 

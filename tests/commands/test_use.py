@@ -396,7 +396,10 @@ def test_show_finds_what_was_changed_or_lost(study, tmp_path, file, line):
 
 
 def test_show_finds_a_model_made_again(study, tmp_path):
-    """Task 1's checkpoint with another header: not what task 2 started from; with another backbone: not as trained."""
+    """Task 1's checkpoint gets another header, then another backbone. Show finds both.
+
+    With the header it is not what task 2 started from. With the backbone it is not as trained.
+    """
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     path = copy / RUN / "task-1" / "model.safetensors"

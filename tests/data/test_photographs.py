@@ -137,7 +137,7 @@ def test_studies_share_what_was_packed(tmp_path):
     chosen = first | {"experiment": "fourth", "classes": ["dog", "cat"]}
     said = snakemake(tmp_path, "-n", config=chosen).stdout
     assert (
-        "results/data/pets-24 was packed from another list of classes; name the dataset otherwise"
+        "results/data/pets-24 was packed from another list of classes. Give the dataset another name"
         in said
     )
 

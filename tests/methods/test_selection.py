@@ -27,7 +27,7 @@ def test_as_defined(seed):
 
 
 def test_as_continuum_as_long_as_continuum_takes_no_image_twice():
-    """continuum takes an image again when that is best; from there on its ranking is another (ours takes each once)."""
+    """The rankings agree until continuum takes an image again. Ours takes each image once."""
     from continuum.rehearsal import herd_closest_to_barycenter
 
     compared = 0

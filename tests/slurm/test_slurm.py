@@ -1,4 +1,7 @@
-"""The workflow on a Slurm cluster of two emulated nodes: `make test-slurm`, as root, with Debian's slurm-wlm and munge."""
+"""The workflow on a Slurm cluster of two emulated nodes.
+
+Run by `make test-slurm`, as root, with Debian's slurm-wlm and munge.
+"""
 
 import re
 import subprocess
@@ -11,18 +14,12 @@ from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.checkpoint import read_checkpoint
 
-# As a user starts it, but for the size of the nodes and for the patience with which a real cluster is asked.
+# As a user starts it, but for smaller jobs, and asking the cluster more often.
 SLURM = [
-    *(
-        "--profile",
-        str(ROOT / "profiles/slurm"),
-        "--slurm-status-command",
-        "squeue",
-        "--latency-wait",
-        "10",
-    ),
-    *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
-    *("--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"),
+    *("--profile", str(ROOT / "profiles/slurm")),
+    *["--slurm-status-command", "squeue", "--latency-wait", "10"],
+    *["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"],
+    *["--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"],
 ]
 BASE = "results/tiny/order-1993/seed-0/base-6"
 

@@ -197,7 +197,7 @@ def test_different_bases_have_different_names(config, tmp_path):
 
 def test_a_name_that_is_too_long_is_refused(config, tmp_path):
     training = {"schedule": "step", "milestones": list(range(1, 200))}
-    with pytest.raises(UserError, match=r"methods.m.training: its task 0 differs .* in so much"):
+    with pytest.raises(UserError, match=r"methods.m.training: its task 0 differs .* in too many"):
         bases(config, tmp_path, m={"training": training})
 
 

@@ -1,4 +1,7 @@
-"""Leases of GPUs, with processes in place of GPUs: never two trainings on one slot, never a slot lost, whatever is killed."""
+"""Leases of GPUs: two trainings never share a slot, and no slot is lost when one is killed.
+
+No GPU is needed: the names are made up.
+"""
 
 import os
 import random
@@ -16,7 +19,8 @@ from helpers import ROOT, program, task_options
 from wa.errors import UserError
 from wa.training.gpu_lease import gpus, lease
 
-# A launcher and its worker, a process in a session of its own as torchrun starts them. It notes when it begins and ends.
+# A launcher and its worker. The worker has a session of its own, as torchrun's workers have. It
+# notes when it begins and ends.
 JOB = """
 import os, subprocess, sys
 from wa.training.launch import use_gpus
@@ -24,8 +28,9 @@ use_gpus(int(sys.argv[1]), int(sys.argv[2]))
 subprocess.run([sys.executable, "-S", "-c", '''
 import os, sys, time
 def note(what):
-    line = f"{what} {os.getpid()} {os.getppid()} {time.monotonic()} {os.environ['CUDA_VISIBLE_DEVICES']}\\\\n"
-    os.write(events, line.encode())
+    names = os.environ["CUDA_VISIBLE_DEVICES"]
+    words = (what, os.getpid(), os.getppid(), time.monotonic(), names)
+    os.write(events, (" ".join(map(str, words)) + "\\\\n").encode())
 events = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 note("begin")
 time.sleep(float(sys.argv[2]))

@@ -1,6 +1,7 @@
-"""A training that is hindered: killed, on a full disk, in a folder that may not be written to. More of it: make faults.
+"""A training that is killed, has a full disk, or may not write to its folder.
 
-What each test has seen is a row of the table that tests/faults.py prints: the fault, what was seen, how it ended.
+Each test is a row of the table that tests/faults.py prints (make faults): the fault, what was seen,
+and how it ended.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The training loop: the same bits twice and after a kill, the same batches for one process and two, guards."""
+"""The training loop: the same bits twice and after a kill, for one process and two, and guards."""
 
 import os
 import shutil
@@ -76,7 +76,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun(digits, base, tmp_path):
-    """Two processes see one process's batches. Batch norm sees half of each, so the weights are close, not the same."""
+    """Two processes see the batches of one.
+
+    Batch norm sees half of each batch, so the weights are close, but not the same.
+    """
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.training.train"]
     run = program("torch.distributed.run", *torchrun, *second_task(digits, base, tmp_path / "two"))
     assert run.returncode == 0, run.stdout

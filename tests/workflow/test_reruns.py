@@ -1,6 +1,7 @@
-"""What runs again after a change, and what does not: the two promises about reruns, one dry run for each change.
+"""What runs again after a change, and what does not.
 
-The checkout and a finished study are copied, something is changed, and the jobs of a dry run are counted.
+For each change, the checkout and a finished study are copied. Something is changed in the copy, and
+the jobs of a dry run are counted.
 """
 
 import copy
@@ -115,7 +116,7 @@ def work(finished, tmp_path) -> Workplace:
 
 
 def downstream(*steps: str, **jobs: int) -> dict[str, int]:
-    """The planned jobs: those given, and after them the table and the figures, or those of `steps`."""
+    """The planned jobs: those given, and then the table and the figures, or those of `steps`."""
     return jobs | dict.fromkeys(steps or ("aggregate", "gamma", "accuracy", "final"), 1)
 
 
@@ -140,8 +141,8 @@ CODE = {
     "herding": (
         (
             "wa/methods/selection.py",
-            "best = ranking[:, k] = score.argmax",
-            "best = ranking[:, k] = score.argmin",
+            "best = score.argmax",
+            "best = score.argmin",
         ),
         downstream(train=1, align=1, herd=2, evaluate=2),  # wa: its task 1 reads the ranking
     ),
@@ -295,7 +296,8 @@ SAME = {
     "a preset": (
         "wa/study/published.py",
         '    "none": {"training": {}, "method": {}},\n',
-        '    "none": {"training": {}, "method": {}},\n    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
+        '    "none": {"training": {}, "method": {}},\n'
+        '    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
     ),
     "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
 }

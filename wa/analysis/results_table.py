@@ -17,7 +17,7 @@ import yaml
 from wa.analysis.figures.table import FINAL, PROTOCOL, at_the_end, mean_and_deviation, read_own
 from wa.errors import program
 from wa.files import writing
-from wa.study.layout import RunTable
+from wa.study.layout import add_study_option
 
 COLUMNS = [
     "average_incremental_accuracy",
@@ -71,12 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Write a study's results beside published numbers, as Markdown."
     )
-    parser.add_argument(
-        "--study",
-        type=RunTable.from_json,
-        required=True,
-        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
-    )
+    add_study_option(parser)
     parser.add_argument("--metrics", required=True, help="metrics.csv of the study")
     parser.add_argument("--dataset", required=True, help="as docs/published.yaml names it")
     parser.add_argument(
