@@ -78,13 +78,13 @@ def wait_for(condition, process: subprocess.Popen):
 
 
 def errors(output: str) -> list[str]:
-    """What the programs of wa/ complain of, each once."""
+    """The errors of the programs of wa/, each once."""
     assert "Traceback" not in output, output
     return list(dict.fromkeys(re.findall(r"^\s*error: (.*)", output, re.M)))
 
 
 def assert_same(folder: Path, undisturbed: Path) -> None:
-    """Everything that a study leaves, but for how long it took, is the same to the bit."""
+    """Everything that a study leaves has the same bits, except for times."""
     kinds, times = (".safetensors", ".npz", ".npy", ".json", ".csv"), ("history.csv",)
     files = [
         p.relative_to(undisturbed)
@@ -96,7 +96,7 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
 
 
 def finish(folder: Path, config: dict, undisturbed: Path) -> None:
-    """The same command, once more, ends well, and in the same bits."""
+    """The same command, run again, succeeds and gives the same bits."""
     run = snakemake(folder, "metrics", config=config)
     assert run.returncode == 0, run.stdout
     assert_same(folder, undisturbed)
@@ -199,7 +199,7 @@ def test_a_truncated_text(undisturbed, config, done, name, record_property):
 
 
 def test_the_clock_set_back(undisturbed, config, tmp_path, record_property):
-    """By a day, in the middle of a study; that is, what was made before is of tomorrow."""
+    """The clock goes back by a day in a study, so earlier results have a date of tomorrow."""
     run = snakemake(tmp_path, f"{BASE}/model.safetensors", f"{BASE}/herding.npz", config=config)
     assert run.returncode == 0, run.stdout
     before = {

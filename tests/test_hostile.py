@@ -20,7 +20,7 @@ from wa.study.study import Study
 
 @pytest.mark.slow
 def test_a_thousand_hostile_inputs():
-    """The rest of them: make fuzz."""
+    """A small part of `make fuzz`."""
     command = [
         sys.executable,
         ROOT / "tests/fuzz/hostile.py",
@@ -40,7 +40,7 @@ def test_a_thousand_hostile_inputs():
 
 
 def member(shape: tuple, descr: str = "<f8") -> bytes:
-    """An npy file that says it holds so much, and holds nothing."""
+    """An npy file whose header says that it holds so much. It holds nothing."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         stream, {"descr": descr, "fortran_order": False, "shape": shape}
@@ -49,7 +49,7 @@ def member(shape: tuple, descr: str = "<f8") -> bytes:
 
 
 def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED, size: int | None = None) -> None:
-    """An archive of one array, whose directory may lie about its size there."""
+    """An archive of one array, whose directory may lie about the size of the array."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a.npy", data, compression)
         file.infolist()[0].compress_size = size or file.infolist()[0].compress_size
@@ -145,7 +145,7 @@ def test_a_class_order_that_is_none(tmp_path, order):
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
-    """Or it changes nothing that is read."""
+    """A changed file is refused, unless the change is in bytes that nobody reads."""
     draw = np.random.default_rng(0)
     tensors = {"a": draw.normal(size=(7, 5)), "b": draw.normal(size=3).astype("f2")}
     write_checkpoint(

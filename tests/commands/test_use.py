@@ -437,9 +437,8 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
     assert run.returncode == 0 and "8 of 10 classes learned" in run.stdout, run.stdout
     rows = [line.split() for line in run.stdout.splitlines()]
     assert ["2", "-", "-", "-", "-"] in rows and not any(r[:1] == ["average"] for r in rows)
-    (
-        copy / RUN / "task-1" / "model.safetensors"
-    ).unlink()  # tasks from new weights may be trained in any order
+    # Tasks from new weights may be trained in any order.
+    (copy / RUN / "task-1" / "model.safetensors").unlink()
     shutil.copytree(study / RUN / "task-2", copy / RUN / "task-2", dirs_exist_ok=True)
     run = command("show", copy / RUN)
     assert (
@@ -466,11 +465,8 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     said = session.get_modelmeta().custom_metadata_map
     model = wa.load(checkpoint)
-    assert json.loads(said["classes"]) == model.classes and json.loads(said["image_shape"]) == [
-        8,
-        8,
-        1,
-    ]
+    assert json.loads(said["classes"]) == model.classes
+    assert json.loads(said["image_shape"]) == [8, 8, 1]
     assert said["checkpoint_sha256"] == sha256(checkpoint) and said["dataset"] == "digits"
     images = np.load(study / "results/data/digits/test_images.npy")
     for batch in (1, 3, 100):
@@ -482,9 +478,8 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
             torch.testing.assert_close(
                 torch.from_numpy(served), model(x).softmax(dim=1), atol=1e-5, rtol=1e-4
             )
-    assert (
-        str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
-    )  # no paths of this machine
+    # No paths of this machine.
+    assert str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
 
 
 def test_export_overwrites_no_checkpoint(checkpoint):

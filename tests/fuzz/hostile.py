@@ -47,9 +47,9 @@ from wa.models.classifier import Classifier
 from wa.study.config import read_config
 from wa.study.study import Study
 
-MEMORY = 2**29  # bytes that reading one input may take, and that no valid one here comes near
+MEMORY = 2**29  # bytes that reading one input may take. A valid one needs far less.
 CLASSES, TASKS = 4, [2, 2]
-FOLDER = Path()  # where the inputs lie; nothing may be written elsewhere
+FOLDER = Path()  # where the inputs lie. Nothing may be written elsewhere.
 guarded = False
 
 
@@ -382,9 +382,8 @@ def safetensors(draw, name: str) -> bytes:
     header, tensors = json.loads(valid[8 : 8 + size]), valid[8 + size :]
     if draw(st.booleans()):
         facts = draw(changed_value(FACTS))
-        header["__metadata__"] = {
-            "wa": json.dumps(facts)
-        }  # without a SHA-256, which would have it refused for that
+        # Without a SHA-256, which would be the reason to refuse it.
+        header["__metadata__"] = {"wa": json.dumps(facts)}
         if draw(st.integers(0, 30)) == 0:
             header["__metadata__"] = {
                 "wa": draw(st.sampled_from(("[" * 10**5, "{}", "[1]", "nul", "9" * 5000)))

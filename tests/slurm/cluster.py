@@ -91,7 +91,7 @@ def up() -> None:
         for node in NODES
     ]
     (ETC / "gres.conf").write_text(MARK + "".join(gres))
-    for device in DEVICES:  # a GPU must be a character device; this is another /dev/null
+    for device in DEVICES:  # a GPU must be a character device, such as a copy of /dev/null
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     if not (MUNGE / "munge.socket.2").exists():
         MUNGE.mkdir(exist_ok=True)

@@ -88,7 +88,7 @@ def test_the_command_line_is_checked_as_a_config_is(options, message):
 
 
 def test_what_is_generated_is_what_is_committed():
-    """If this fails: python -m wa.study.reference"""
+    """If this fails, run python -m wa.study.reference."""
     assert SCHEMA.read_text() == reference.schema_text()
     assert reference.PAGE.read_text() == reference.page()
 
@@ -148,7 +148,7 @@ def test_a_config_with_a_network_of_ours_is_checked_without_torch(tmp_path):
     assert run.returncode == 0 and not run.stdout.split(), run.stdout + run.stderr
 
 
-# The folder of task 0 of a method that trains it otherwise.
+# The folder of task 0, for a method that trains task 0 in another way.
 
 
 def bases(config: dict, folder, **methods: dict) -> dict[str, str]:

@@ -253,7 +253,7 @@ def test_equal_bases_are_shared_and_others_named_after_what_differs(config, tmp_
 
 
 def test_what_is_default_is_not_passed_on(config, tmp_path):
-    """Else a new key would run everything again."""
+    """Otherwise a new key would run everything again."""
     plain = Study(config, str(tmp_path))
     config["methods"]["wa"] |= {
         "selection": "herding",

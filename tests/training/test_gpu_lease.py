@@ -93,9 +93,8 @@ def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
     began = {line[1]: float(line[3]) for line in lines if line[0] == "begin"}
     end = {line[1]: float(line[3]) for line in lines if line[0] == "end"} | killed
     assert began.keys() == end.keys()
-    assert (
-        len(began) + sum(p.returncode == -signal.SIGKILL for p in processes) >= 40
-    )  # nobody waited for ever
+    launchers_killed = sum(p.returncode == -signal.SIGKILL for p in processes)
+    assert len(began) + launchers_killed >= 40  # nobody waited for ever
     for name in names:
         holders = sorted(
             (began[line[1]], end[line[1]])
@@ -122,18 +121,12 @@ def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
 
 
 def test_too_few_gpus_is_one_error(names, digits, tmp_path):
-    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but 4 can be seen"):
+    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but only 4 can be seen"):
         lease(names, 5, 1, tmp_path)
-    run = program(
-        "wa.training.launch",
-        "--processes",
-        2,
-        "--",
-        *task_options(digits, tmp_path),
-        CUDA_VISIBLE_DEVICES="0",
-    )
+    options = ["--processes", 2, "--", *task_options(digits, tmp_path)]
+    run = program("wa.training.launch", *options, CUDA_VISIBLE_DEVICES="0")
     assert run.returncode == 1 and run.stdout.startswith(
-        "error: a training of 2 processes needs 2 GPUs, but 1"
+        "error: a training of 2 processes needs 2 GPUs, but only 1"
     )
 
 

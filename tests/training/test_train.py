@@ -31,9 +31,8 @@ def test_the_same_bits_twice(digits, base, tmp_path):
     tensors, dataset = read_checkpoint(tmp_path / "a" / "trained.safetensors")
     assert dataset["task_sizes"] == [4, 2] and dataset["classes"] == ["4", "2", "7", "6", "0", "3"]
     features = read_arrays(tmp_path / "a" / "features.npz")
-    assert (
-        np.bincount(features["label"])[:4].tolist() == [5] * 4
-    )  # 20 exemplars over the 4 old classes
+    # 20 exemplars of the 4 old classes.
+    assert np.bincount(features["label"])[:4].tolist() == [5] * 4
     assert set(features["test_label"]) == set(range(6)) and features["features"].shape[1] == 64
     before, _ = read_checkpoint(base / "model.safetensors")
     assert (tensors["backbone.conv1.weight"] != before["backbone.conv1.weight"]).any()
@@ -67,9 +66,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path):
         assert run.returncode == 0, run.stdout
         said[name], bits[name] = run.stdout, (tmp_path / name / "trained.safetensors").read_bytes()
     before, after = said["killed"].split("going on after epoch")
-    assert (
-        "epoch 1/12" in before and "epoch 1/12" not in after
-    )  # the log is whole, and the epoch was not trained again
+    # The log is whole, and the epoch was not trained again.
+    assert "epoch 1/12" in before and "epoch 1/12" not in after
     assert "starting anew" in said["torn"] and "starting anew" in said["other"]
     assert bits["killed"] == bits["whole"] == bits["torn"] != bits["other"]
 

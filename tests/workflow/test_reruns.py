@@ -109,7 +109,7 @@ def finished(tmp_path_factory) -> Workplace:
 
 @pytest.fixture
 def work(finished, tmp_path) -> Workplace:
-    """A copy of it that a test may change."""
+    """A copy of the finished study that a test may change."""
     checkout = copy_checkout(tmp_path / "checkout")
     shutil.copytree(finished.folder, tmp_path / "folder")
     return Workplace(checkout, tmp_path / "folder", finished.config)
@@ -257,9 +257,8 @@ def test_a_label_in_a_packed_array_is_noticed(work):
     before = contents(work.folder, "trained.safetensors")
     said = work.snakemake("metrics")
     assert "train_labels.npy is not the array that was packed" in said
-    assert (
-        contents(work.folder, "trained.safetensors") == before
-    )  # packed anew to the same bytes: kept
+    # The data were packed again to the same bytes, so the trainings stay.
+    assert contents(work.folder, "trained.safetensors") == before
     assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("train.log")} == {
         "exactly this training is finished: its results are kept"
     }
@@ -323,12 +322,8 @@ def test_other_words_for_the_same_config_run_nothing_again(work):
     work.config = {key: work.config[key] for key in reversed(work.config)}
     work.config["methods"] = dict(reversed(work.config["methods"].items()))
     planned = work.planned()
-    assert not set(planned) & {
-        "train",
-        *EVERYTHING,
-        "prepare",
-        "order",
-    }  # colours follow the order of the methods
+    # Only figures: their colours follow the order of the methods.
+    assert not set(planned) & {"train", *EVERYTHING, "prepare", "order"}
     work.config["methods"] = dict(reversed(work.config["methods"].items()))
     work.config["training"] |= {
         "lr": 0.05,
@@ -410,7 +405,7 @@ def test_deleted_arrays_are_packed_again(work):
 
 
 def test_a_ranking_of_other_data_is_refused(work):
-    """Else exemplars would be taken by row number from arrays in which other images lie there."""
+    """Otherwise row numbers of exemplars would mean other images in the new arrays."""
     data, base = (
         work.folder / "results/data/digits",
         work.folder / "results/tiny/order-1993/seed-0/base-6",

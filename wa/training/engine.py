@@ -9,7 +9,7 @@ longer to launch one by one than to run. The eager step is the reference.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
@@ -266,6 +266,28 @@ class Trainer:
             for b in order.split(self.settings.batch_size)
         ]
 
+    def pixels(self, shares: list[Tensor]) -> Iterable[Tensor | None]:
+        """The images of each share, or None where all images are on the device anyway.
+
+        shares: the rows of each share, on the CPU.
+        """
+        train, originals = self.task.train, self.task.originals
+        if originals:
+            index = train.index.cpu()
+            return originals.batches(self.draw.cpu(), [index[rows] for rows in shares], self.device)
+        return train.stream(shares) if train.streamed else [None] * len(shares)
+
+    def check_finite(self, epoch: int, rate: float) -> None:
+        """Raise UserError if the loss of a step of this epoch, in any process, is not finite."""
+        if self.processes.size > 1:
+            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
+        first_bad = self.first_bad.item()
+        if first_bad < NEVER:
+            raise UserError(
+                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1},"
+                f" learning rate {rate:g}. Use a lower lr."
+            )
+
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch. Returns the row of the history.
 
@@ -281,14 +303,8 @@ class Trainer:
         self.totals.fill_(0)
         self.model.train()
         sizes = [len(batch) for batch in order.split(self.settings.batch_size)]
-        here, there = self.shares(order), self.shares(order.to(self.device))
-        train, originals = self.task.train, self.task.originals
-        if originals:
-            index = train.index.cpu()
-            pixels = originals.batches(self.draw.cpu(), [index[rows] for rows in here], self.device)
-        else:
-            pixels = train.stream(here) if train.streamed else [None] * len(sizes)
-        steps = zip(sizes, there, pixels, strict=True)
+        pixels = self.pixels(self.shares(order))
+        steps = zip(sizes, self.shares(order.to(self.device)), pixels, strict=True)
         bar = tqdm(
             steps,
             f"epoch {epoch + 1}/{self.settings.epochs}",
@@ -300,24 +316,15 @@ class Trainer:
         for size, rows, some in bar:
             self.run(size, rows, *([] if some is None else [some]))
         self.processes.sum(self.totals)
-        if self.processes.size > 1:
-            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
-        first_bad = self.first_bad.item()
-        if first_bad < NEVER:
-            raise UserError(
-                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1},"
-                f" learning rate {rate:g}. Use a lower lr."
-            )
+        self.check_finite(epoch, rate)
         loss, ce, kd, right = (self.totals / n).tolist()
         seconds = time.perf_counter() - started
-        row = {
+        return {
             "epoch": epoch + 1,
             "lr": rate,
             "loss": loss,
             "cross_entropy": ce,
             "distillation": kd,
-        }
-        return row | {
             "train_accuracy": 100 * right,
             "images_per_second": n / seconds,
             "seconds": seconds,

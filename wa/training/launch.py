@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from wa.errors import UserError, program
 from wa.locks import lock
@@ -76,7 +77,7 @@ def torchrun(arguments: list[str]) -> None:
     sys.exit(status if status >= 0 else 128 - status)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--nodes", type=int, default=1, help="machines of a Slurm job (default: 1)")
     parser.add_argument(
@@ -96,7 +97,46 @@ def main() -> None:
         "--in-step", action="store_true", help="for srun: this process is one of the machines"
     )
     parser.add_argument("options", nargs="+", help="options of wa.training.train, after --")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def run_on_nodes(args: argparse.Namespace) -> NoReturn:
+    """Become srun, which starts this module on each node of the Slurm job. Raises UserError."""
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError(
+            f"nodes: {args.nodes} needs Slurm. Run the study with `--profile profiles/slurm`,"
+            " or set nodes: 1."
+        )
+    srun = [
+        "srun",
+        f"--nodes={args.nodes}",
+        f"--ntasks={args.nodes}",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit",
+        f"--cpus-per-task={args.threads}",
+    ]
+    this = [sys.executable, "-m", "wa.training.launch", "--in-step", *sys.argv[1:]]
+    os.execvp("srun", [*srun, *this])
+
+
+def rendezvous(nodes: int) -> list[str]:
+    """The options of torchrun that say where its processes meet."""
+    if nodes == 1:
+        return ["--standalone"]
+    # The first node is the one where srun was started. The number of the job gives a port that no
+    # other job there uses.
+    first = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    job = int(os.environ["SLURM_JOB_ID"])
+    return [
+        f"--nnodes={nodes}",
+        f"--node-rank={os.environ['SLURM_NODEID']}",
+        f"--master-addr={first}",
+        f"--master-port={20000 + job % 10000}",
+    ]
+
+
+def main() -> None:
+    args = parse_arguments()
     if not args.in_step:
         options, settings = parse(args.options)
         claim(options.output)
@@ -104,37 +144,13 @@ def main() -> None:
             finish(options.output)
             return
     if args.nodes > 1 and not args.in_step:
-        if "SLURM_JOB_ID" not in os.environ:
-            raise UserError(
-                f"nodes: {args.nodes} needs Slurm. Run the study with `--profile profiles/slurm`,"
-                " or set nodes: 1."
-            )
-        srun = [
-            "srun",
-            f"--nodes={args.nodes}",
-            f"--ntasks={args.nodes}",
-            "--ntasks-per-node=1",
-            "--kill-on-bad-exit",
-            f"--cpus-per-task={args.threads}",
-        ]
-        os.execvp(
-            "srun", [*srun, sys.executable, "-m", "wa.training.launch", "--in-step", *sys.argv[1:]]
-        )
+        run_on_nodes(args)
     os.environ["OMP_NUM_THREADS"] = str(max(1, args.threads // args.processes))
     if args.device != "cpu" and gpus():
         use_gpus(args.processes, args.runs_per_gpu)
     train = ["-m", "wa.training.train", "--device", args.device, *args.options]
-    if args.nodes > 1:
-        # The first node is the one where srun was started. The number of the job gives a port that
-        # no other job there uses.
-        first = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-        job = int(os.environ["SLURM_JOB_ID"])
-        where = [f"--nnodes={args.nodes}", f"--node-rank={os.environ['SLURM_NODEID']}"]
-        where += [f"--master-addr={first}", f"--master-port={20000 + job % 10000}"]
-    else:
-        where = ["--standalone"]
     if args.nodes * args.processes > 1:
-        torchrun([*where, f"--nproc-per-node={args.processes}", *train])
+        torchrun([*rendezvous(args.nodes), f"--nproc-per-node={args.processes}", *train])
     else:
         os.execv(sys.executable, [sys.executable, *train])
 

@@ -167,6 +167,21 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
     write_checkpoint(output / layout.TRAINED, tensors, header)
 
 
+def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None:
+    """Print the task, the engine, and the epochs of an earlier start."""
+    task = trainer.task
+    classes = f"{task.n_seen} classes ({task.n_old} old)"
+    print(f"task {len(task.sizes) - 1}: {len(task.train)} images, {classes}")
+    print(", ".join(f"{k} {v}" for k, v in engines[-1].items()))
+    for row in history:
+        print(line(row, trainer.settings.epochs))
+    if history:
+        print(f"going on after epoch {len(history)}")
+    if len(engines) > 1:
+        print("an earlier part ran on another engine: the last bits may differ")
+    sys.stdout.flush()
+
+
 def main() -> None:
     args, settings = parse()
     if "RANK" in os.environ:
@@ -178,16 +193,7 @@ def main() -> None:
     engine = trainer.engine()
     history, engines = saved.load(trainer.model, trainer.optimizer, engine)
     if first:
-        print(
-            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes"
-            f" ({task.n_old} old)\n" + ", ".join(f"{k} {v}" for k, v in engine.items()),
-            *(line(row, settings.epochs) for row in history),
-            *([f"going on after epoch {len(history)}"] if history else []),
-            sep="\n",
-            flush=True,
-        )
-        if len(engines) > 1:
-            print("an earlier part ran on another engine: the last bits may differ", flush=True)
+        announce(trainer, history, engines)
     for epoch in range(len(history), settings.epochs):
         if settings.redraw_classifier and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
