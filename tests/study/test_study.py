@@ -154,7 +154,7 @@ BAD = [
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
     ("experiment", "../elsewhere", "experiment: '../elsewhere' is not a valid name"),
-    ("experiment", "data", "experiment: 'data' is reserved; choose another name"),
+    ("experiment", "data", "experiment: 'data' is reserved. Choose another name"),
     ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
 ]
 

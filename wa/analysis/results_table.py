@@ -44,7 +44,7 @@ def published(
 
 
 def results(table: pd.DataFrame, dataset: str, known: dict) -> str:
-    """The table in Markdown. table: what read_own returns; known: docs/published.yaml, parsed."""
+    """The table in Markdown. table: what read_own returns. known: docs/published.yaml, parsed."""
     last = at_the_end(table)
     columns = COLUMNS + (TOP5 if dataset.startswith("imagenet") else [])
     last = last[last["metric"].isin(columns)]

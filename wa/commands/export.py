@@ -50,12 +50,8 @@ def difference(model, file: Path, shape: tuple[int, ...]) -> float:
     return worst
 
 
-def export(path: str, output: str) -> None:
-    """Write the model in a checkpoint as ONNX, and compare the two if onnxruntime is installed.
-
-    Raises UserError if onnxscript is missing, if the output does not end in .onnx, if its folder
-    does not exist, or if the two models differ.
-    """
+def check_request(output: str) -> None:
+    """Raise UserError if onnxscript is missing, or if `output` cannot be written."""
     try:
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError:
@@ -68,6 +64,32 @@ def export(path: str, output: str) -> None:
         raise UserError(f"{output} does not end in .onnx: name a file *.onnx to write to")
     if not Path(output).absolute().parent.is_dir():
         raise UserError(f"{output} is in a folder that does not exist: make the folder first")
+
+
+def verify(model, file: Path, shape: tuple[int, ...], output: str) -> str:
+    """Compare a file with the model. Returns the result in words, for the user.
+
+    output: the name that the file will have. Raises UserError if the two differ.
+    """
+    try:
+        worst = difference(model, file, shape)
+    except ImportError:
+        return "not verified, because onnxruntime is not installed"
+    if not worst < 1e-4:
+        raise UserError(
+            f"{output} is not written: in onnxruntime, its probabilities differ from "
+            f"PyTorch's by {worst:.1g}"
+        )
+    return f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
+
+
+def export(path: str, output: str) -> None:
+    """Write the model in a checkpoint as ONNX, and compare the two if onnxruntime is installed.
+
+    Raises UserError if onnxscript is missing, if the output does not end in .onnx, if its folder
+    does not exist, or if the two models differ.
+    """
+    check_request(output)
     import torch
 
     from wa.models.classifier import Classifier, Served
@@ -97,19 +119,7 @@ def export(path: str, output: str) -> None:
     )
     with writing(output) as temporary:
         program.save(temporary, external_data=False)
-        try:
-            worst = difference(model, temporary, shape)
-        except ImportError:
-            verified = "not verified, for onnxruntime is not installed"
-        else:
-            if not worst < 1e-4:
-                raise UserError(
-                    f"{output} is not written: in onnxruntime, its probabilities differ from "
-                    f"PyTorch's by {worst:.1g}"
-                )
-            verified = (
-                f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
-            )
+        verified = verify(model, temporary, shape, output)
     size = ", ".join(map(str, shape))
     print(
         f"{output}: image uint8 (batch, {size}) -> "

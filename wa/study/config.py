@@ -119,9 +119,9 @@ def invalid_value(error: ValidationError) -> str:
     """What is wrong with a value."""
     value, schema = error.instance, error.schema
     if error.validator == "not":
-        return f"{value!r} is reserved; choose another name"
+        return f"{value!r} is reserved. Choose another name"
     if error.validator == "pattern" and schema["pattern"] == NAME:
-        return f"{value!r} is not a valid name; it may hold letters, digits, '.', '_' and '-' only"
+        return f"{value!r} is not a valid name. It may hold only letters, digits, '.', '_' and '-'"
     if error.validator in ("anyOf", "enum", "pattern"):
         possible = schema.get("enum", [])
         for each in schema.get("anyOf", []):

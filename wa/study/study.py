@@ -75,8 +75,23 @@ class Study:
         name = packed_name(config["dataset"], config["cache_size"])
         self.data = f"{results}/{layout.DATA}/{name}"
         self.cache_size = cache_size_of(config["dataset"], config["cache_size"])
-        self.orders: dict[str, list[int]] = {str(o): [] for o in config["orders"]}
-        if len(self.orders) < len(config["orders"]):
+        self.check_product()
+        self.n_classes, self.least = self.survey()
+        own = config["class_orders"]
+        names = map(str, config["orders"])
+        self.orders = {name: class_order(name, self.n_classes, own) for name in names}
+        self.protocols = self.sized_protocols()
+        self.check_size()
+        self.check_methods()
+        self.check_training()
+        self.bases = self.base_names()
+        self.tasks = {task.path: task for run in self.runs() for task in run}
+        self.tasks |= {task.path: task for task in self.base_tasks()}
+
+    def check_product(self) -> None:
+        """Refuse a class order or a seed that occurs twice, and keys that do not fit the data."""
+        config = self.config
+        if len({str(order) for order in config["orders"]}) < len(config["orders"]):
             raise UserError(
                 f"config: orders: {reprlib.repr(config['orders'])} names a class order twice"
             )
@@ -87,31 +102,39 @@ class Study:
                 f"config: dataset {config['dataset']!r}: cache_size and classes are for"
                 " folders of images only"
             )
+
+    def survey(self) -> tuple[int, int]:
+        """The number of classes, and the number of training images of the smallest class."""
+        config = self.config
         packed = Path(self.data, layout.DATASET)
-        if packed.exists():
-            facts = read_dataset(packed)
-            if config["classes"] != (facts["classes"] if facts.get("chosen") else []):
-                raise UserError(
-                    f"config: classes: {self.data} was packed from another list of classes. Give"
-                    " the dataset another name, or delete that folder if no study needs it."
-                )
-            counts = facts["train_counts"]
-            self.n_classes, self.least = len(counts), min(counts)
-        else:
-            self.n_classes, self.least = survey(
-                config["dataset"], config["path"], config["classes"]
+        if not packed.exists():
+            return survey(config["dataset"], config["path"], config["classes"])
+        facts = read_dataset(packed)
+        chosen = facts["classes"] if facts.get("chosen") else []
+        if config["classes"] != chosen:
+            raise UserError(
+                f"config: classes: {self.data} was packed from another list of classes. Give"
+                " the dataset another name, or delete that folder if no study needs it."
             )
-        for name in self.orders:
-            self.orders[name] = class_order(name, self.n_classes, config["class_orders"])
-        self.protocols = []
-        for p in config["protocols"]:
-            task_sizes(self.n_classes, p["base"], p["increment"])
+        counts = facts["train_counts"]
+        return len(counts), min(counts)
+
+    def sized_protocols(self) -> list[tuple[int, int]]:
+        """(base, increment) of each protocol. Base 0 becomes a base of the increment's size."""
+        protocols = []
+        for p in self.config["protocols"]:
+            task_sizes(self.n_classes, p["base"], p["increment"])  # refuses what does not fit
             protocol = (p["base"] or p["increment"], p["increment"])
-            if protocol in self.protocols:
+            if protocol in protocols:
                 raise UserError(
                     f"config: protocols: base {protocol[0]}, increment {protocol[1]} is there twice"
                 )
-            self.protocols.append(protocol)
+            protocols.append(protocol)
+        return protocols
+
+    def check_size(self) -> None:
+        """Refuse a study that is too large for one plan."""
+        config = self.config
         runs = len(self.orders) * len(config["seeds"]) * len(config["methods"])
         lengths = [len(task_sizes(self.n_classes, *p)) for p in self.protocols]
         if runs * sum(length**2 for length in lengths) > LARGEST_PLAN:
@@ -119,11 +142,6 @@ class Study:
                 f"config: {runs * len(self.protocols)} runs of up to {max(lengths)} tasks are too"
                 " many to plan at once. Make several studies of them."
             )
-        self.check_methods()
-        self.check_training()
-        self.bases = self.base_names()
-        self.tasks = {task.path: task for run in self.runs() for task in run}
-        self.tasks |= {task.path: task for task in self.base_tasks()}
 
     def memory_of(self, method: str | None) -> Memory:
         """The memory of a method. Task 0 belongs to no method and has none."""
