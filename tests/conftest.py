@@ -1,4 +1,4 @@
-"""What several tests start from: the digits, packed; a trained task 0; and a finished study."""
+"""What several tests start from: the packed digits, a trained task 0, and a finished study."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable) -> Path:
-    """The folder `name`, shared by all pytest-xdist workers. The first that asks calls make(folder).
+    """The folder `name`, shared by all pytest-xdist workers. The first one calls make(folder).
 
     The others wait for it. If make fails, the next worker begins anew. Do not change what is in it.
     """
@@ -52,7 +52,7 @@ def config() -> dict:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
-    """The digits, packed, and a class order: a folder with dataset.json and order.json."""
+    """A folder with the packed digits (dataset.json) and a class order (order.json)."""
     return made_once(tmp_path_factory, "digits", pack_digits)
 
 
@@ -83,7 +83,7 @@ def learn_task_0(digits: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """The folder in which Snakemake has run small_study() to its end. Only to be read."""
+    """The folder in which Snakemake has run small_study() to its end. Tests only read it."""
     return made_once(tmp_path_factory, "finished", run_small_study)
 
 

@@ -1,9 +1,10 @@
-"""Faults: what a study does when it is killed, when its files are damaged, when the clock is wrong, when it is started twice.
+"""Faults: what a study does when it is killed or damaged, or when it is started twice.
 
-    python tests/faults.py        (make faults; three quarters of an hour on two busy cores)
+    python tests/faults.py        (make faults, about 45 minutes on two busy cores)
 
-Prints a table: the fault, what was seen, and how it ended: in the same bits as the undisturbed study, or in one clear
-error. Each row is a test here or in tests/training/test_resume.py, and one that did not end so is a failure.
+It prints a table: the fault, what was seen, and how it ended. A study must end in the same bits as
+the undisturbed one, or in one clear error. Each row is a test here or in
+tests/training/test_resume.py.
 """
 
 import os
@@ -37,7 +38,7 @@ MOMENTS = random.Random(0)
 
 @pytest.fixture(scope="session")
 def config() -> dict:
-    """A study of two trainings, each with enough epochs that a random moment is often in the midst of them."""
+    """A study of two trainings. Each is so long that a random moment is often in one of them."""
     study = small_study() | {"device": "cpu", "protocols": [{"base": 6, "increment": 4}]}
     study["methods"] = {"wa": study["methods"]["wa"]}
     study["training"] |= {"epochs": EPOCHS}
@@ -54,7 +55,10 @@ def undisturbed(tmp_path_factory, config) -> Path:
 
 @pytest.fixture
 def done(undisturbed, tmp_path) -> Path:
-    """A copy of the undisturbed study, as deep as that, for the code is an input of its rules by a relative path."""
+    """A copy of the undisturbed study.
+
+    It lies as deep as that, because a relative path names the code, an input of the rules.
+    """
     return shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
 
 
@@ -66,7 +70,7 @@ def start(folder: Path, config: dict) -> subprocess.Popen:
 
 
 def wait_for(condition, process: subprocess.Popen):
-    """What the condition returns, as soon as that is true; None if the process ends before."""
+    """What the condition returns, as soon as it is true. None if the process ends earlier."""
     while process.poll() is None:
         if value := condition():
             return value
@@ -74,13 +78,13 @@ def wait_for(condition, process: subprocess.Popen):
 
 
 def errors(output: str) -> list[str]:
-    """What the programs of wa/ complain of, each once."""
+    """The errors of the programs of wa/, each once."""
     assert "Traceback" not in output, output
     return list(dict.fromkeys(re.findall(r"^\s*error: (.*)", output, re.M)))
 
 
 def assert_same(folder: Path, undisturbed: Path) -> None:
-    """Everything that a study leaves, but for how long it took, is the same to the bit."""
+    """Everything that a study leaves has the same bits, except for times."""
     kinds, times = (".safetensors", ".npz", ".npy", ".json", ".csv"), ("history.csv",)
     files = [
         p.relative_to(undisturbed)
@@ -92,7 +96,7 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
 
 
 def finish(folder: Path, config: dict, undisturbed: Path) -> None:
-    """The same command, once more, ends well, and in the same bits."""
+    """The same command, run again, succeeds and gives the same bits."""
     run = snakemake(folder, "metrics", config=config)
     assert run.returncode == 0, run.stdout
     assert_same(folder, undisturbed)
@@ -117,10 +121,10 @@ def test_sigkill_of_a_training(undisturbed, config, tmp_path, number, record_pro
     for pid in killed or []:
         os.kill(pid, signal.SIGKILL)
     run.communicate()
-    log = [file for folder in (BASE, SECOND) if (file := tmp_path / folder / "train.log").exists()][
-        -1
-    ]
-    said = f"{log.parent.name}: {(re.findall(r'^epoch [0-9/]+', log.read_text(), re.M) or ['before its first epoch'])[-1]}"
+    logs = [tmp_path / folder / "train.log" for folder in (BASE, SECOND)]
+    log = [file for file in logs if file.exists()][-1]
+    epochs = re.findall(r"^epoch [0-9/]+", log.read_text(), re.M)
+    said = f"{log.parent.name}: {epochs[-1] if epochs else 'before its first epoch'}"
     assert not killed or run.returncode
     finish(tmp_path, config, undisturbed)
     what = f"SIGKILL of a training, {moment:.1f} s after the first began"
@@ -195,7 +199,7 @@ def test_a_truncated_text(undisturbed, config, done, name, record_property):
 
 
 def test_the_clock_set_back(undisturbed, config, tmp_path, record_property):
-    """By a day, in the middle of a study; that is, what was made before is of tomorrow."""
+    """The clock goes back by a day in a study, so earlier results have a date of tomorrow."""
     run = snakemake(tmp_path, f"{BASE}/model.safetensors", f"{BASE}/herding.npz", config=config)
     assert run.returncode == 0, run.stdout
     before = {

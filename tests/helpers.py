@@ -8,27 +8,16 @@ from pathlib import Path
 
 import yaml
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # as Snakemake sets it; the suite shares the cores by running tests side by side
-)
+# As Snakemake sets it. The suite uses several cores by running several tests at once.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
 
 
 def snakemake_command(folder: Path, *options: str, config: dict | None = None) -> list[str]:
     """The command that runs this checkout's Snakefile with results in `folder`."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(folder),
-        "--cores",
-        "2",
-    ]
-    command += options
+    command = [sys.executable, *["-m", "snakemake", "--cores", "2", "--snakefile"]]
+    command += [str(ROOT / "Snakefile"), "--directory", str(folder), *options]
     if config is not None:
         file = folder / "study.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -39,7 +28,7 @@ def snakemake_command(folder: Path, *options: str, config: dict | None = None) -
 def snakemake(
     folder: Path, *options: str, config: dict | None = None
 ) -> subprocess.CompletedProcess:
-    """Run it; stdout and stderr come together."""
+    """Run that command. stdout has stderr too."""
     command = snakemake_command(folder, *options, config=config)
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
@@ -109,17 +98,13 @@ RECIPE = [
 
 
 def task_options(digits, output, *tasks):
+    """The options of wa.training.train for these tasks, by default [4], of the digits."""
     files = ["--data", digits, "--order", digits / "order.json", "--output", output]
     return [*files, "--tasks", *(tasks or [4]), *RECIPE]
 
 
 def second_task(digits, base, output):
-    previous = [
-        "--model",
-        base / "model.safetensors",
-        "--ranking",
-        base / "herding.npz",
-        "--memory",
-        20,
-    ]
-    return [*task_options(digits, output, 4, 2), *previous, "--distillation", "0.5"]
+    """The options of wa.training.train for task 1, after the task 0 in the folder `base`."""
+    previous = ["--model", base / "model.safetensors", "--ranking", base / "herding.npz"]
+    more = ["--memory", "20", "--distillation", "0.5"]
+    return [*task_options(digits, output, 4, 2), *previous, *more]

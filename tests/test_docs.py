@@ -55,25 +55,24 @@ def keeps_old_classes(output: str) -> bool:
     return len(aligned) == 4 and aligned[0] > 90 and 50 < aligned[3] < 95
 
 
-# Three things for each command of the documents: a regular expression that matches it, what is run
-# in its place (\g<0> is the command itself), and a check of its output, if it must do more than end
-# well. A command that nothing here matches fails the test.
+# Three things for each command of the documents: a regular expression that matches it, the command
+# that the test runs (\g<0> is the same command), and a check of the output, or None. A command that
+# nothing here matches fails the test.
 COMMANDS = [
+    # The environment that runs this test needs no set-up.
     (
         r"make (run|images|report|draft|reference)( CONFIG=.*)?",
         r"make --old-file=.venv/done \1\2",
         None,
-    ),  # set-up is done, in the environment that runs this test
+    ),
+    # CI does set-up, lint and tests.
     (
         r"make (setup|test|test-all|test-gpu|lint|slurm|test-slurm|fuzz|faults|clean)",
         r"make --dry-run \1",
         None,
-    ),  # CI does set-up, lint and tests
-    (
-        r"snakemake --profile profiles/slurm",
-        "make --dry-run test-slurm",
-        None,
-    ),  # tests/slurm runs it
+    ),
+    # tests/slurm runs it.
+    (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
@@ -145,14 +144,13 @@ def checkout(tmp_path_factory) -> Path:
     config["orders"], config["methods"] = config["orders"][:1], {"wa": config["methods"]["wa"]}
     config["training"]["epochs"] = 1
     (copy / "config/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    shutil.copy(
-        copy / "config/config.yaml", copy / "config/other.yaml"
-    )  # config/README.md's name for any other config
+    # config/README.md's name for any other config.
+    shutil.copy(copy / "config/config.yaml", copy / "config/other.yaml")
     return copy
 
 
 def run(checkout: Path, command: str) -> str:
-    """What a command prints; it must end well."""
+    """What a command prints. The command must succeed."""
     path = f"{checkout}/.venv/bin:{os.environ['PATH']}"
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""Files made to do harm, and files that a disk has damaged: refused in one clear line, before they cost memory."""
+"""Files that do harm, and damaged files, are refused in one clear line before they cost memory."""
 
 import io
 import re
@@ -20,7 +20,7 @@ from wa.study.study import Study
 
 @pytest.mark.slow
 def test_a_thousand_hostile_inputs():
-    """The rest of them: make fuzz."""
+    """A small part of `make fuzz`."""
     command = [
         sys.executable,
         ROOT / "tests/fuzz/hostile.py",
@@ -40,7 +40,7 @@ def test_a_thousand_hostile_inputs():
 
 
 def member(shape: tuple, descr: str = "<f8") -> bytes:
-    """An npy file that says it holds so much, and holds nothing."""
+    """An npy file whose header says that it holds so much. It holds nothing."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         stream, {"descr": descr, "fortran_order": False, "shape": shape}
@@ -49,7 +49,7 @@ def member(shape: tuple, descr: str = "<f8") -> bytes:
 
 
 def npz(path, data: bytes, compression: int = zipfile.ZIP_STORED, size: int | None = None) -> None:
-    """An archive of one array, whose directory may lie about its size there."""
+    """An archive of one array, whose directory may lie about the size of the array."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a.npy", data, compression)
         file.infolist()[0].compress_size = size or file.infolist()[0].compress_size
@@ -72,7 +72,8 @@ def test_an_archive_that_lies(tmp_path, make):
     make(tmp_path / "a.npz")
     with pytest.raises(
         UserError,
-        match=r"^\S*a.npz is damaged, or of another kind \(.*\); if a run made it, delete it and run again$",
+        match=r"^\S*a.npz is damaged, or of another kind \(.*\)\."
+        r" If a run made it, delete it and run again\.$",
     ):
         read_arrays(tmp_path / "a.npz")
 
@@ -92,7 +93,7 @@ def test_what_is_wanted_is_there(tmp_path):
     [
         ("!!python/object/apply:os.system ['exit']", "is not valid YAML"),
         ("experiment: 2020-99-99", "is not valid YAML"),
-        ("experiment: 2020-01-01", "is a date to YAML; put it in quotes"),
+        ("experiment: 2020-01-01", "is a date to YAML. Put it in quotes"),
         ("experiment: ../elsewhere", "experiment: '../elsewhere' is not a valid name"),
         ("experiment: 'name\n\n'", "cannot be printed"),
         (
@@ -139,12 +140,12 @@ def test_a_file_of_text_that_is_too_large(tmp_path):
 @pytest.mark.parametrize("order", [[2, 0, 1.0], [2, 0, True], [0, 1, 1], [0, 1], 3])
 def test_a_class_order_that_is_none(tmp_path, order):
     write_json(tmp_path / "order.json", {"order": order, "names": ["c", "a", "b"]})
-    with pytest.raises(UserError, match="it must be each class of the data set once"):
+    with pytest.raises(UserError, match="must be each class of the data set once"):
         read_order(tmp_path / "order.json", ["a", "b", "c"])
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
-    """Or it changes nothing that is read."""
+    """A changed file is refused, unless the change is in bytes that nobody reads."""
     draw = np.random.default_rng(0)
     tensors = {"a": draw.normal(size=(7, 5)), "b": draw.normal(size=3).astype("f2")}
     write_checkpoint(

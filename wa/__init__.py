@@ -4,19 +4,24 @@ __version__ = "1.0.0"
 
 
 def load(path):
-    """A trained model, ready for use: a wa.commands.predict.Classifier, a torch.nn.Module in eval mode on the CPU.
+    """A trained model, ready for use: a wa.models.classifier.Classifier.
 
-        model = wa.load("results/digits/order-1993/seed-0/base-4/inc-2/wa/task-3/model.safetensors")
-        model.classes                                   # class names, in the order of the logits
-        x = model.preprocess("image.png")               # path or PIL image -> float32 (C, H, W)
-        model(x[None]).softmax(dim=1)                   # (B, C, H, W) -> logits (B, classes)
-        model.top("image.png")                          # [(name, probability), ...], the five best, best first
+        run = "results/digits/order-1993/seed-0/base-4/inc-2/wa"
+        model = wa.load(f"{run}/task-3/model.safetensors")
+        model.classes                       # class names, in the order of the logits
+        x = model.preprocess("image.png")   # path or PIL image -> float32 (C, H, W)
+        model(x[None]).softmax(dim=1)       # float32 (B, C, H, W) -> (B, classes)
+        model.top("image.png")              # [(name, probability), ...], the five best
 
-    path: a model.safetensors or trained.safetensors. Nothing in it can run code. Raises wa.errors.UserError, one line, if it
-    is damaged, no checkpoint, or does not fit this program, and OSError if it cannot be read. It classifies with its linear
-    classifier, whatever the method; the nearest mean of exemplars needs images that are not in a checkpoint. (torch is imported
-    here, not with wa.)
+    path: a model.safetensors or trained.safetensors. Nothing in the file can run code.
+
+    The model is a torch.nn.Module in eval mode, on the CPU. It classifies with its linear
+    classifier, whatever the method. The nearest mean of exemplars would need images, which a
+    checkpoint does not hold.
+
+    Raises wa.errors.UserError if the file is damaged, is no checkpoint, or does not fit this
+    program. Raises OSError if the file cannot be read.
     """
-    from wa.commands.predict import Classifier
+    from wa.models.classifier import Classifier  # imports torch, which `import wa` does not need
 
     return Classifier(path)

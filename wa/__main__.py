@@ -22,7 +22,7 @@ from wa import __version__
 from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
-# is asked for is imported, so that `wa --help` needs no PyTorch.
+# is asked for is imported. None imports PyTorch before main, so that every --help is fast.
 COMMANDS = ("predict", "status", "show", "export", "evidence")
 
 

@@ -1,10 +1,11 @@
-"""Checkpoints: safetensors files whose header says what the tensors are and what they were made from.
+"""Checkpoints: safetensors files whose header describes the tensors and their origin.
 
-Neither reading nor writing one needs torch. The header is JSON. It holds the backbone, the classes in the order
-in which they were learned, the classes of each task, how to preprocess images, the settings of the training, and
-what the training started from (wa/identity.py). It also holds two hashes. `content_sha256` is that of the
-tensors, whatever the header says. `sha256` is that of the header itself. Both are verified when a checkpoint is
-read.
+Neither reading nor writing one needs torch. The header is JSON. It holds the backbone, the classes
+in the order of learning, the number of classes of each task, and how to preprocess images. It also
+holds the settings of the training and what the training started from (wa/identity.py).
+
+The header has two hashes. `content_sha256` is that of the tensors alone. `sha256` is that of the
+rest of the header. Both are verified when a checkpoint is read.
 """
 
 import hashlib
@@ -27,36 +28,39 @@ def digest(header: dict) -> str:
 
 
 def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], header: dict) -> None:
-    """Write a checkpoint. Its header gets `content_sha256`, of the tensors, and `sha256`, of all it says."""
+    """Write a checkpoint, with both hashes in its header.
+
+    tensors: arrays of any shape, by name. Raises OSError if the file cannot be written.
+    """
     arrays = {k: np.array(v, order="C") for k, v in tensors.items()}
     header = {k: v for k, v in header.items() if k not in HASHES}
     header = {"content_sha256": content_sha256(arrays)} | header
     text = json.dumps({"sha256": digest(header)} | header)
     with writing(path) as temporary:
         try:
-            save_file(
-                arrays, temporary, {"wa": text}
-            )  # of several entries safetensors would choose the order by chance
-        except SafetensorError as error:  # a full disk comes as this, without its number
+            # One entry only: safetensors would write several in a random order.
+            save_file(arrays, temporary, {"wa": text})
+        except SafetensorError as error:  # a full disk is this error, without an error number
             raise OSError(str(error).rpartition("error: ")[2]) from None
 
 
 def parse_header(text: str) -> dict:
-    """The header from its JSON. A ValueError if it is none, or not what was written."""
+    """The header from its JSON. Raises ValueError if it is not JSON, or was changed."""
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"its header is larger than {LARGEST_TEXT >> 20} MiB")
     header = json.loads(text)
     if not isinstance(header, dict):
         raise ValueError("the entry `wa` of its header is no JSON object")
     said = header.pop("sha256", None)
-    # Earlier versions had no content_sha256, and another kind of sha256: their checkpoints are not verified.
+    # Earlier versions had no content_sha256 and another kind of sha256. Their checkpoints are not
+    # verified.
     if "content_sha256" in header and said != digest(header):
-        raise ValueError("its header is not the one that was written with its SHA-256")
+        raise ValueError("its header does not have the SHA-256 that stands in it")
     return header
 
 
 def read_header(path: str | Path) -> dict:
-    """The header of a checkpoint, without its tensors: fast, for plans that look at thousands.
+    """The header of a checkpoint. It reads no tensors, because a plan looks at thousands of files.
 
     Raises UserError if the file is no checkpoint, FileNotFoundError if it does not exist.
     """
@@ -75,17 +79,18 @@ def read_header(path: str | Path) -> dict:
 def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """The tensors by name, and the header.
 
-    Raises UserError if the file is no checkpoint or is damaged, FileNotFoundError if it does not exist.
+    Raises UserError if the file is damaged or no checkpoint, FileNotFoundError if it does not
+    exist.
     """
     if Path(path).is_dir():
         some = next(Path(path).rglob("model.safetensors"), "a model.safetensors")
-        raise UserError(f"{path} is a folder: name a checkpoint in it, for instance {some}")
+        raise UserError(f"{path} is a folder. Name a checkpoint in it, for instance {some}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "wa" not in metadata:
                 raise UserError(
-                    f"{path} is no checkpoint of this program: its header lacks the entry `wa`"
+                    f"{path} is no checkpoint of this program. Its header lacks the entry `wa`."
                 )
             header = parse_header(metadata["wa"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -117,9 +122,10 @@ TASK_SIZES = {
 def classifier(
     tensors: dict[str, np.ndarray], header: dict, path: str | Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The heads of all tasks as one weight matrix (classes, d) and one vector of biases (classes,), zero if there are none.
+    """The heads of all tasks together: the weight matrix (classes, d) and the biases (classes,).
 
-    A UserError if the header's task_sizes are not those of the heads in the file `path`.
+    The biases are zero if the heads have none. path: the file, for errors. Raises UserError if the
+    header's task_sizes do not fit the heads.
     """
     check(header, TASK_SIZES, path)
     sizes = header["task_sizes"]
@@ -136,7 +142,8 @@ def classifier(
     fit = fit and [b.shape for b in biases] in ([(n,) for n in sizes], [(0,)] * len(sizes))
     if not fit or any(array.dtype.kind != "f" for array in weights + biases):
         raise UserError(
-            f"{path} cannot be used: it says task_sizes = {reprlib.repr(sizes)}, its classifier differs"
+            f"{path} cannot be used: its header says task_sizes = {reprlib.repr(sizes)},"
+            " but its classifier has others"
         )
     weight = np.concatenate(weights)
     return weight, np.concatenate(biases) if biases[0].size else np.zeros(len(weight), weight.dtype)
@@ -145,11 +152,14 @@ def classifier(
 def with_classifier(
     tensors: dict[str, np.ndarray], weight: np.ndarray, bias: np.ndarray, task_sizes: list[int]
 ) -> dict[str, np.ndarray]:
-    """The tensors with another weight matrix (classes, d) and other biases (classes,) in the heads."""
+    """The tensors with other heads. weight: (classes, d). bias: (classes,).
+
+    Raises UserError if the heads have no biases, but `bias` is not zero.
+    """
     has_biases = "classifier.heads.0.bias" in tensors
     if bias.any() and not has_biases:
         raise UserError(
-            "the classifier was trained without biases, so it cannot be given any: train with bias"
+            "the classifier was trained without biases, so it cannot get any. Train with bias."
         )
     arrays = {"weight": weight} | ({"bias": bias} if has_biases else {})
     ends = np.cumsum(task_sizes)[:-1]

@@ -2,14 +2,16 @@
 
     Code(root).digest("wa.methods.alignment", ["weight"])
 
-A result must be computed again when the code that made it means something else, and only then. So the
-digest covers the definitions that a program reaches from its `main`, found by following names and imports
-from one module of the checkout to the next. Each counts as its syntax tree. What cannot change a result is
-left out of the tree: comments, docstrings, annotations, help texts, and the texts of errors and messages.
+A result must be computed again when the code that made it does something else, and only then. So
+the digest covers each definition that a program reaches from its `main`. It finds them by following
+names and imports from one module of the checkout to the next. Each definition counts as its syntax
+tree. The tree leaves out what cannot change a result: comments, docstrings, annotations, help
+texts, and the texts of errors and messages.
 
-A table of functions (a module's dict from names to functions) counts by the entries that the job uses, so that a
-new loss or alignment beside the old ones changes no digest. An entry is used if its key is one of the job's choices,
-or if the code looks it up by a constant, as in TABLE["key"]. If no entry is used, all count.
+A table of functions is a module's dict from names to functions. Only those of its entries count
+that the job uses. So a new loss beside the old ones changes no digest. A job uses an entry if the
+key is one of its choices, or if the code looks the entry up by a constant, as in TABLE["key"]. If
+the job uses no entry, all count.
 """
 
 import ast
@@ -25,29 +27,29 @@ WITHOUT_EFFECT = {
     "wa.errors": "how a program fails",
     "wa.locks": "who waits for whom",
     "wa.code": "this digest",
-    "wa.identity": "what results say of themselves",
+    "wa.identity": "what results say about themselves",
     "wa.study.layout": "names of files and folders",
-    "wa.study.settings": "names and defaults: the values themselves are in the header of each result",
-    "wa.training.options": "the same",
+    "wa.study.settings": "names and defaults: each result has the values in its header",
+    "wa.training.options": "how a training gets those values",
     "wa.training.progress": "what the screen shows",
 }
 TEXTS = {"help", "description", "epilog", "metavar"}  # arguments of argparse
 
 
 class Definition(NamedTuple):
-    """A name of a module: dotted module, name. An empty name is what the module does when it is imported."""
+    """A name in a module. An empty name stands for what the module does on import."""
 
-    module: str
+    module: str  # dotted
     name: str
 
 
 class Part(NamedTuple):
-    """A definition: its tree, what it names, the constant keys it looks up, and its entries if it is a table."""
+    """What the digest needs to know about a definition."""
 
     tree: list
-    named: set[Definition]
-    keys: set[str]
-    table: dict[str, tuple[list, set[Definition]]] | None
+    named: set[Definition]  # the definitions that it names
+    keys: set[str]  # the constant keys that it looks up
+    table: dict[str, tuple[list, set[Definition]]] | None  # its entries: key -> tree, named
 
 
 class Strip(ast.NodeTransformer):
@@ -126,7 +128,10 @@ def is_main(node: ast.stmt) -> bool:
 
 
 def entries(node: ast.stmt) -> dict[str, ast.expr] | None:
-    """The entries of a table of functions, or of what calls make, or None for any other statement."""
+    """The entries of a table of functions. None for any other statement.
+
+    A value of a table is a name, a call or a lambda.
+    """
     table = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
     if not isinstance(table, ast.Dict) or not table.keys:
         return None
@@ -156,7 +161,10 @@ class Module:
 
     @cached_property
     def statements(self) -> dict[str, list[ast.stmt]]:
-        """The statements that define each name; "": those that define none, but are no imports."""
+        """The statements that define each name.
+
+        "" has those that define no name. Imports are left out.
+        """
         found: dict[str, list[ast.stmt]] = {"": []}
         for node in self.tree.body:
             if isinstance(node, (ast.Import, ast.ImportFrom)) or is_main(node):
@@ -171,7 +179,10 @@ class Module:
 
 
 def imports(node: ast.AST, module: str, is_package: bool) -> dict[str, Definition]:
-    """The names that imports within `node` bind: name -> (module, name in it, or "" for all of it)."""
+    """The names that imports within `node` bind, and what each stands for.
+
+    A definition without a name stands for the whole module.
+    """
     found = {}
     for part in ast.walk(node):
         if isinstance(part, ast.Import):
@@ -197,7 +208,7 @@ class Code:
         self.parts: dict[Definition, Part] = {}
 
     def module(self, name: str) -> Module | None:
-        """A module of the checkout; None for one that is installed."""
+        """A module of the checkout. None for one that is installed."""
         if name not in self.modules:
             path = self.root.joinpath(*name.split("."))
             files = [path.with_name(f"{path.name}.py"), path / "__init__.py"]
@@ -206,7 +217,10 @@ class Code:
         return self.modules[name]
 
     def resolve(self, module: str, name: str) -> Definition | None:
-        """Where a name that is imported from a module is defined; None if it is not of this checkout."""
+        """The definition of a name that is imported from a module.
+
+        None if it is not in this checkout.
+        """
         if name and self.module(f"{module}.{name}"):
             return Definition(f"{module}.{name}", "")
         source = self.module(module)
@@ -217,7 +231,7 @@ class Code:
         return Definition(module, name)
 
     def references(self, definition: Definition, node: ast.AST) -> Iterator[Definition]:
-        """The definitions of this checkout that a part of one names."""
+        """The definitions of this checkout that a part of `definition` names."""
         module = self.module(definition.module)
         is_package = module.file.name == "__init__.py"
         bound = module.imports | imports(node, module.name, is_package)
@@ -254,7 +268,7 @@ class Code:
         module = self.module(definition.module)
         if definition.name:
             nodes = module.statements.get(definition.name, [])
-        else:  # the module itself was named: everything in it
+        else:  # the code names the module itself, so everything in it counts
             nodes = [n for nodes in module.statements.values() for n in nodes]
         table = entries(nodes[0]) if len(nodes) == 1 else None
         if table is None:
@@ -271,7 +285,11 @@ class Code:
         return part
 
     def digest(self, program: str, choices: Iterable[str] = (), function: str = "main") -> str:
-        """The digest of what a program's function reaches, for a job with these choices (names in tables)."""
+        """The digest of the code that a program's function reaches: 16 hexadecimal digits.
+
+        program: a dotted module. choices: the names that the job may look up in tables.
+        Raises ValueError if the module has no such function.
+        """
         key = (program, function, frozenset(choices))
         if key not in self.digests:
             self.digests[key] = self._digest(Definition(program, function), set(key[2]))
@@ -298,7 +316,7 @@ class Code:
                 waiting += part.named
                 if part.table is not None:
                     tables.add(definition)
-            for table in tables:  # the choices are known only now, and may have become more
+            for table in tables:  # only now, because other code may have added choices
                 of_table = self.part(table).table
                 for entry in (of_table.keys() & choices) or of_table.keys():
                     tree, named = of_table[entry]

@@ -1,4 +1,4 @@
-"""One kind of error for what only the user can mend, and how every program ends."""
+"""The error for what only the user can mend, and the way every program ends."""
 
 import os
 import sys
@@ -6,21 +6,28 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something that only the user can mend. Its text is one line: what is wrong, where, what to do."""
+    """Something that only the user can mend.
+
+    Its text is one line: what is wrong, where, and what to do next.
+    """
 
 
 def program(main: Callable[[], None]) -> None:
-    """Run a program's main function; a UserError, or an error of the file system or of memory, becomes one line and status 1."""
+    """Run a program's main function.
+
+    A UserError, an OSError and a MemoryError become one line and exit status 1.
+    """
     try:
         main()
-    except BrokenPipeError:  # of `wa show ... | head`
+    except BrokenPipeError:  # the reader left, as in `wa show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     except MemoryError as error:
         sys.exit(
-            f"error: too little memory ({error}): use a machine with more, or look whether the inputs are what they should be"
+            f"error: too little memory ({error}). Use a machine with more,"
+            " or check that the inputs are the right files."
         )

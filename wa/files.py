@@ -17,10 +17,8 @@ from wa.errors import UserError
 LARGEST_TEXT = 2**24  # bytes of JSON or YAML: what is parsed takes up to 25 times as much memory
 HEADER = "header"  # the array of an npz file that holds its header, as bytes
 KINDS = {"i": "integers", "f": "floating-point numbers", "b": "truth values"}
-Rules = dict[
-    str, tuple[Callable[[object], bool], str]
-]  # key -> (which values are allowed, what they are)
-
+# key -> (whether a value is allowed, what a value must be, in words)
+Rules = dict[str, tuple[Callable[[object], bool], str]]
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -28,7 +26,10 @@ os.umask(UMASK)
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well, its content is on disk and takes the name `path`."""
+    """Yield a temporary path beside `path`, which becomes `path` when the block ends well.
+
+    By then its content is on disk. Raises UserError if the file cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -40,8 +41,8 @@ def writing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): make room or give permission, and run again; what was"
-            " there is as it was"
+            f"{path} cannot be written ({error.strerror or error}). Make room or give permission,"
+            " and run again. An earlier file of this name is unchanged."
         ) from None
     finally:
         with contextlib.suppress(OSError):
@@ -54,7 +55,7 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def content_sha256(arrays: dict[str, np.ndarray]) -> str:
-    """The SHA-256 of arrays by name: what they hold, whatever is said about them beside it."""
+    """The SHA-256 of arrays: of their names, types, shapes and values."""
     together = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         array = np.asarray(array, order="C")
@@ -96,14 +97,15 @@ def read_arrays_header(path: str | Path) -> dict:
 
 def damaged(path: str | Path, why: object) -> UserError:
     return UserError(
-        f"{path} is damaged, or of another kind ({' '.join(str(why).split())[:200]}); if a run made it, delete it and run again"
+        f"{path} is damaged, or of another kind ({' '.join(str(why).split())[:200]})."
+        " If a run made it, delete it and run again."
     )
 
 
 def read_text(path: str | Path) -> str:
     if os.path.getsize(path) > LARGEST_TEXT:
         raise UserError(
-            f"{path} is larger than {LARGEST_TEXT >> 20} MiB: it cannot be what it should be"
+            f"{path} is larger than {LARGEST_TEXT >> 20} MiB, so it is not the right file"
         )
     try:
         return Path(path).read_text()
@@ -112,14 +114,16 @@ def read_text(path: str | Path) -> str:
 
 
 def check(values: dict, rules: Rules, path: str | Path) -> None:
-    """Raise a UserError unless `values`, which were read from `path`, have each key of `rules`, with a value that is allowed.
+    """Raise UserError unless `values` have each key of `rules`, with a value that is allowed.
 
-    A file may be from anywhere: what it says is checked before anything is built from it.
+    values: what was read from the file `path`. A file may come from anywhere, so its values are
+    checked before anything is built from them.
     """
     for name, (allowed, what) in rules.items():
         if name not in values or not allowed(values[name]):
             raise UserError(
-                f"{path} cannot be used: it says {name} = {reprlib.repr(values.get(name))}; it must be {what}"
+                f"{path} cannot be used: it says {name} = {reprlib.repr(values.get(name))},"
+                f" which must be {what}"
             )
 
 
@@ -139,7 +143,10 @@ def read_json(path: str | Path, rules: Rules | None = None) -> dict:
 
 
 def array_from(data: bytes) -> np.ndarray:
-    """The array of an npy file, read-only. np.load would allocate what the header asks for before it looks for the data."""
+    """The array of an npy file, read-only.
+
+    np.load would allocate what the header asks for, before it looks for the data.
+    """
     stream = BytesIO(data)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -152,10 +159,13 @@ def array_from(data: bytes) -> np.ndarray:
 
 
 def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
-    """Read every array of an npz file. Pickles are refused, and the members' checksums are verified by zipfile.
+    """Read every array of an npz file. Pickles are refused, and zipfile verifies checksums.
 
-    wanted: what must be there, and not empty: features="f:nd", label="i:n" are floating-point numbers (n, d) and integers
-    (n,), with the same n.
+        read_arrays(path, features="f:nd", label="i:n")
+
+    wanted: the arrays that must be there and not be empty. The example asks for floating-point
+    numbers (n, d) and integers (n,), with the same n. Raises UserError if the file is damaged or
+    lacks one of them, FileNotFoundError if it does not exist.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -165,16 +175,13 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
                 m.compress_type or m.compress_size != m.file_size for m in members
             ):
                 raise ValueError("its arrays are compressed, or larger than the file")
-            if any(
-                len(m.comment) + len(m.extra) > 32 for m in members
-            ):  # long enough to hide the next array
-                raise ValueError("its directory holds what is no array")
+            # A longer comment could hide the next array.
+            if any(len(m.comment) + len(m.extra) > 32 for m in members):
+                raise ValueError("its directory holds more than arrays")
             arrays = {m.filename.removesuffix(".npy"): array_from(file.read(m)) for m in members}
     except (FileNotFoundError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # zipfile and numpy raise a dozen kinds for a file that is not theirs
+    except Exception as error:  # zipfile and numpy raise a dozen kinds of errors
         raise damaged(path, error) from None
     arrays.pop(HEADER, None)
     lengths: dict[str, int] = {}

@@ -1,11 +1,12 @@
 """What a result was made from, and whether the study wants the same today.
 
-Every result says in its header what it was made from: settings, code, data, and the content of the results
-before it. Two results with the same entries are the same result, wherever they lie and whenever they were made.
-So a study may be renamed, copied, moved and shared, and stays as done or undone as it is.
+The header of every result says what it was made from: settings, code, data, and the content of the
+results before it. Two results with the same entries are the same result. Place and date do not
+count. So a study may be renamed, copied, moved and shared, and nothing has to run again.
 
-The functions below are the entries of each kind of result. Programs write them (`content_sha256` beside them is the
-result's own content), and the plan of a study compares them with what it wants (wa/study/results.py).
+The functions below give the entries of each kind of result. Programs write them into headers, next
+to `content_sha256`, which is the hash of the result itself. The plan of a study compares them with
+what it wants (wa/study/results.py).
 """
 
 import json
@@ -37,9 +38,10 @@ def training(
 ) -> dict:
     """The entries of a trained model.
 
-    settings: every setting with its value, defaults too; classes: the names of those seen so far, in the order in which they are learned; data: the hashes of the packed
-    arrays; model, ranking: the content of what the training starts from; pretrained: the SHA-256 of that file.
-    unaligned: the content of the model before aligning, for a training that starts from it.
+    settings: every setting with its value, defaults too. classes: the names of the classes seen so
+    far, in the order of learning. data: the hashes of the packed arrays. model, ranking: the
+    content of what the training starts from. pretrained: the SHA-256 of that file. unaligned:
+    the content of the model before aligning, for a training that starts from it.
     """
     # Of `pretrained`, the content of the file counts, not its path.
     values = {key: value for key, value in settings.items() if key != "pretrained"}
@@ -63,7 +65,8 @@ def selecting(
 ) -> dict:
     """The entries of a ranking.
 
-    seed: of a random ranking, else None; trained, previous: the content of the model and of the ranking before.
+    seed: that of a random ranking, otherwise None. trained: the content of the model. previous: the
+    content of the ranking of the task before.
     """
     return {
         "code": code,
@@ -77,7 +80,7 @@ def selecting(
 def aligning(
     *, code: str, alignment: str, gamma_norm: int, gamma_limit: float | None, trained: object
 ) -> dict:
-    """The entries of an aligned model, beside those of the training."""
+    """The entries of an aligned model. It has those of the training too."""
     return {
         "alignment_code": code,
         "alignment": alignment,
@@ -104,7 +107,7 @@ def packing(*, code: str, source: str, cache_size: int | None, chosen: list[str]
 
 
 def code_of(program: str, choices: list[str] | None = None) -> str:
-    """The digest of the code of a program of this checkout, for a program that is not told it."""
+    """The digest of the code of a program of this checkout, for a job that did not get one."""
     return Code(CHECKOUT).digest(program, choices or [])
 
 
@@ -124,7 +127,10 @@ def shown(value: object) -> str:
 
 
 def difference(have: dict, want: dict) -> Verdict:
-    """How a header differs from the entries that are wanted: "" if it has them, None if that cannot be known."""
+    """How a header differs from the wanted entries, in words.
+
+    Returns "" if it has them all, and None if that cannot be known.
+    """
     for key, value in want.items():
         if value is UNKNOWN:
             continue

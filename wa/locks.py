@@ -1,4 +1,4 @@
-"""Locks that no killed process leaves behind, and processes that end with their parent."""
+"""Locks that end with their process, and processes that end with their parent."""
 
 import ctypes
 import fcntl
@@ -12,18 +12,19 @@ from wa.errors import UserError
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends, however that ends."""
+    """Have the kernel end this process when its parent ends, even if the parent is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
 def lock(path: str | Path, wait: bool) -> IO:
-    """Take a lock that the kernel frees however the process ends; keep what is returned as long as it is needed.
+    """Take a lock, and return the open file that holds it. Keep the file while you need the lock.
 
-    If another process has it: wait, or raise a UserError.
+    The kernel frees the lock when the process ends, even if it is killed. If another process has
+    the lock, wait for it or, without `wait`, raise UserError.
     """
     path = Path(path)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)  # who had it may have removed the folder
+        path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
         file = open(path, "a+")  # noqa: SIM115 (it stays open)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,12 +32,11 @@ def lock(path: str | Path, wait: bool) -> IO:
             file.seek(0)
             holder = f"{path} is locked by process {file.read().strip() or '?'}"
             if not wait:
-                raise UserError(f"{holder}: wait until it ends, or stop it") from None
+                raise UserError(f"{holder}. Wait until it ends, or stop it.") from None
             print(f"{holder}: waiting", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(
-            os.fstat(file.fileno()), path.stat()
-        ):  # not removed by who had it
+        # If the last owner removed the file, this lock is worth nothing: try again.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.truncate(0)
             file.write(f"{os.getpid()} on {socket.gethostname()}")
             file.flush()

@@ -33,9 +33,8 @@ def test_a_method_is_shown_with_the_classifier_it_names_else_the_aligned_one():
     offered = ["trained", "aligned", "nme"]
     assert own_classifier(offered) == "aligned"
     assert own_classifier(offered, "nme") == "nme"
-    assert (
-        own_classifier(["trained", "nme"]) == "trained"
-    )  # task 0, or a method that does not align
+    # Task 0, or a method that does not align.
+    assert own_classifier(["trained", "nme"]) == "trained"
 
 
 def test_metrics_over_tasks_count_the_trained_classifier_where_none_is_aligned():

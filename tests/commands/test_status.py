@@ -22,7 +22,7 @@ def row(epoch: int, seconds: float = 60, speed: float = 90) -> dict:
 
 
 def learn(folder: str, epoch: int = 0, log: str = "", age: float = 0, **values: float):
-    """Begin a training of ten epochs at the time 1000 - age; returns its lock.
+    """Begin a training of ten epochs at the time 1000 - age. Returns its lock.
 
     epoch: how many epochs are done. values: seconds and speed of the last one.
     """

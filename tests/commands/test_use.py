@@ -71,6 +71,19 @@ def test_each_command_explains_itself(name):
     assert help_of.split("\n")[0] in run.stdout
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_imports_no_torch(name):
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "wa", name, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == 0, run.stderr
+    imported = {line.split("|")[-1].strip() for line in run.stderr.splitlines()}
+    assert "argparse" in imported and "torch" not in imported
+
+
 def test_a_command_that_does_not_exist_is_refused():
     run = command("prdict")
     assert run.returncode == 2 and "invalid choice: 'prdict'" in run.stdout
@@ -168,16 +181,16 @@ def header(checkpoint: Path, **changes: object):
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        ({"backbone": "vgg16"}, "backbone = 'vgg16'; it must be one of resnet8"),
+        ({"backbone": "vgg16"}, "backbone = 'vgg16', which must be one of resnet8"),
         ({"backbone": ["resnet8"]}, "backbone ="),
         ({"in_channels": 10**12}, "in_channels ="),
         ({"in_channels": 3}, "does not fit the model"),
-        ({"task_sizes": [10**9]}, "its classifier differs"),
+        ({"task_sizes": [10**9]}, "its classifier has others"),
         ({"task_sizes": [6, 2, 10**30]}, "task_sizes ="),
         ({"task_sizes": [6, 2, -2, 4]}, "task_sizes ="),
         ({"task_sizes": [6.0, 2, 2]}, "task_sizes ="),
         ({"task_sizes": {"a": 1}}, "task_sizes ="),
-        ({"task_sizes": [1] * 10**5}, "its classifier differs"),
+        ({"task_sizes": [1] * 10**5}, "its classifier has others"),
         ({"bias": "yes"}, "bias ="),
         ({"bias": False}, "does not fit the model"),
         ({"classes": [1, 2]}, "classes ="),
@@ -402,7 +415,10 @@ def test_show_finds_what_was_changed_or_lost(study, tmp_path, file, line):
 
 
 def test_show_finds_a_model_made_again(study, tmp_path):
-    """Task 1's checkpoint with another header: not what task 2 started from; with another backbone: not as trained."""
+    """Task 1's checkpoint gets another header, then another backbone. Show finds both.
+
+    With the header it is not what task 2 started from. With the backbone it is not as trained.
+    """
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     path = copy / RUN / "task-1" / "model.safetensors"
@@ -440,9 +456,8 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
     assert run.returncode == 0 and "8 of 10 classes learned" in run.stdout, run.stdout
     rows = [line.split() for line in run.stdout.splitlines()]
     assert ["2", "-", "-", "-", "-"] in rows and not any(r[:1] == ["average"] for r in rows)
-    (
-        copy / RUN / "task-1" / "model.safetensors"
-    ).unlink()  # tasks from new weights may be trained in any order
+    # Tasks from new weights may be trained in any order.
+    (copy / RUN / "task-1" / "model.safetensors").unlink()
     shutil.copytree(study / RUN / "task-2", copy / RUN / "task-2", dirs_exist_ok=True)
     run = command("show", copy / RUN)
     assert (
@@ -469,11 +484,8 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     said = session.get_modelmeta().custom_metadata_map
     model = wa.load(checkpoint)
-    assert json.loads(said["classes"]) == model.classes and json.loads(said["image_shape"]) == [
-        8,
-        8,
-        1,
-    ]
+    assert json.loads(said["classes"]) == model.classes
+    assert json.loads(said["image_shape"]) == [8, 8, 1]
     assert said["checkpoint_sha256"] == sha256(checkpoint) and said["dataset"] == "digits"
     images = np.load(study / "results/data/digits/test_images.npy")
     for batch in (1, 3, 100):
@@ -485,9 +497,8 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
             torch.testing.assert_close(
                 torch.from_numpy(served), model(x).softmax(dim=1), atol=1e-5, rtol=1e-4
             )
-    assert (
-        str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
-    )  # no paths of this machine
+    # No paths of this machine.
+    assert str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
 
 
 def test_export_overwrites_no_checkpoint(checkpoint):
@@ -509,7 +520,7 @@ def test_export_asks_for_a_folder_that_exists(checkpoint, tmp_path):
 def test_a_folder_is_no_checkpoint(checkpoint):
     run = command("predict", checkpoint.parents[1], "image.png")
     named = run.stdout.strip().removeprefix(
-        f"error: {checkpoint.parents[1]} is a folder: name a checkpoint in it, for instance "
+        f"error: {checkpoint.parents[1]} is a folder. Name a checkpoint in it, for instance "
     )
     assert run.returncode == 1 and Path(named).is_file(), run.stdout
 

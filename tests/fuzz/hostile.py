@@ -1,11 +1,14 @@
-"""Hostile inputs: whatever is in a file, it is read, or refused in one clear line, at once.
+"""Hostile inputs: every file is read, or refused at once in one clear line.
 
-    python tests/fuzz/hostile.py --inputs 100000 --seed 1        (make fuzz; minutes)
+    python tests/fuzz/hostile.py --inputs 100000 --seed 1        (make fuzz, some minutes)
 
-Inputs are valid files with bytes changed, and files made to do harm: pickles, shapes and counts beyond any memory, zip bombs,
-names that lead out of a folder, YAML tags and aliases, JSON of any kind where numbers and names should be. The programs'
-own readers, and the small programs that read nothing else, get them in this process, which may take little memory meanwhile,
-and in which an audit hook ends everything that would run a program, unpickle, or write elsewhere.
+Inputs are valid files with changed bytes, and files that are made to do harm: pickles, shapes and
+counts beyond any memory, zip bombs, names that lead out of a folder, YAML tags and aliases, and
+JSON of any kind in place of numbers and names.
+
+The readers of the programs, and small programs that read nothing else, get the inputs in this
+process. Its memory is limited. An audit hook stops everything that would run a program, unpickle,
+or write elsewhere.
 """
 
 import argparse
@@ -35,23 +38,23 @@ from hypothesis import strategies as st
 from wa.analysis import evaluate
 from wa.analysis.aggregate import read_metrics
 from wa.checkpoint import read_checkpoint, write_checkpoint
-from wa.commands.predict import Classifier
 from wa.data.packed import read_dataset
 from wa.data.scenario import read_order
 from wa.errors import UserError
 from wa.files import content_sha256, write_arrays, write_json
 from wa.methods import alignment, selection
+from wa.models.classifier import Classifier
 from wa.study.config import read_config
 from wa.study.study import Study
 
-MEMORY = 2**29  # bytes that reading one input may take, and that no valid one here comes near
+MEMORY = 2**29  # bytes that reading one input may take. A valid one needs far less.
 CLASSES, TASKS = 4, [2, 2]
-FOLDER = Path()  # where the inputs lie; nothing may be written elsewhere
+FOLDER = Path()  # where the inputs lie. Nothing may be written elsewhere.
 guarded = False
 
 
 def guard(event: str, arguments: tuple) -> None:
-    """Audit hook: while an input is read, nothing may be started, unpickled, or written outside the folder."""
+    """Audit hook: while an input is read, nothing may run, unpickle, or write elsewhere."""
     if not guarded:
         return
     if event in (
@@ -73,12 +76,13 @@ def guard(event: str, arguments: tuple) -> None:
 
 
 def refused_or_fine(read: Callable, *arguments: object) -> bool:
-    """Call a reader; whether it took the input. A UserError must be one line of modest length; anything else is a failure."""
+    """Call a reader. Returns whether it took the input.
+
+    A UserError must be one line of modest length. Any other error is a failure.
+    """
     global guarded
-    pages, (_, hard) = (
-        int(Path("/proc/self/statm").read_text().split()[0]),
-        resource.getrlimit(resource.RLIMIT_AS),
-    )
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     guarded = True
     try:
@@ -339,7 +343,10 @@ ZEROS = zlib.compress(bytes(2**24))  # 16 KiB
 
 @st.composite
 def npz(draw, arrays: dict[str, np.ndarray]) -> bytes:
-    """An npz file of such arrays, some of them absent, under other names, compressed, or larger than they say."""
+    """An npz file of such arrays.
+
+    Some are absent, have other names, are compressed, or are larger than they say.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for name, array in arrays.items():
@@ -375,9 +382,8 @@ def safetensors(draw, name: str) -> bytes:
     header, tensors = json.loads(valid[8 : 8 + size]), valid[8 + size :]
     if draw(st.booleans()):
         facts = draw(changed_value(FACTS))
-        header["__metadata__"] = {
-            "wa": json.dumps(facts)
-        }  # without a SHA-256, which would have it refused for that
+        # Without a SHA-256, which would be the reason to refuse it.
+        header["__metadata__"] = {"wa": json.dumps(facts)}
         if draw(st.integers(0, 30)) == 0:
             header["__metadata__"] = {
                 "wa": draw(st.sampled_from(("[" * 10**5, "{}", "[1]", "nul", "9" * 5000)))
@@ -565,17 +571,18 @@ TARGETS = (
 
 
 def fuzz(name: str, inputs: int, seed: int) -> Counter:
-    """Have a target read so many inputs: whether it read it -> how many. An AssertionError, or any error that is no UserError,
-    shows an input that was neither read nor refused."""
+    """Have a target read this many inputs. Returns the numbers that it read and refused.
+
+    An AssertionError, or any error but a UserError, shows an input that was neither.
+    """
     global FOLDER
     counts: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         FOLDER = Path(os.path.realpath(folder))
         VALID.update(write_valid())
         valid, strategy, read = targets()[name]
-        assert refused_or_fine(read, FOLDER / valid), (
-            f"{name}: {valid} is refused"
-        )  # and what is imported late is imported
+        # This also imports what the reader imports late.
+        assert refused_or_fine(read, FOLDER / valid), f"{name}: {valid} is refused"
 
         @seeded(seed)
         @settings(
@@ -593,16 +600,22 @@ def fuzz(name: str, inputs: int, seed: int) -> Counter:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Read hostile inputs.")
     parser.add_argument(
-        "--inputs", type=int, default=100_000, help="over all kinds of files (default: 100000)"
+        "--inputs",
+        type=int,
+        default=100_000,
+        help="number of inputs, of all kinds together (default: 100000)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=int(time.time()),
-        help="of the inputs (default: another each time)",
+        help="seed of the inputs (default: a new one each time)",
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count(), help="that read (default: one a core)"
+        "--processes",
+        type=int,
+        default=os.cpu_count(),
+        help="processes that read (default: one for each core)",
     )
     args = parser.parse_args()
     each = -(-args.inputs // len(TARGETS))

@@ -1,4 +1,4 @@
-"""Aligning by its definition; BiC's fit finds a bias that was put in."""
+"""Alignments against their definitions. BiC's fit finds a bias that was put in."""
 
 import json
 
@@ -65,9 +65,8 @@ def test_rankings_within_old_and_within_new_classes_stay(weight):
     bias = np.random.default_rng(2).normal(size=10)
     before, after = x @ weight.T, x @ align("weight", weight).T
     assert (before[:, 6:].argsort(axis=1) == after[:, 6:].argsort(axis=1)).all()  # without biases
-    assert (
-        (before + bias)[:, :6].argsort(axis=1) == (after + bias)[:, :6].argsort(axis=1)
-    ).all()  # always
+    old_before, old_after = (before + bias)[:, :6], (after + bias)[:, :6]
+    assert (old_before.argsort(axis=1) == old_after.argsort(axis=1)).all()  # always
 
 
 def test_weight_clipped_is_weight_on_the_clipped_classifier(weight):
@@ -108,7 +107,7 @@ def test_bic_recovers_a_bias_that_was_put_in(alpha, beta):
 
 
 def test_bics_fit_is_the_minimum():
-    """No point of a grid around what is found is better."""
+    """No point of a grid around the fit is better."""
     rng = np.random.default_rng(4)
     logits, label = rng.normal(size=(200, 5)), rng.integers(0, 5, 200)
 

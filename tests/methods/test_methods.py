@@ -1,4 +1,4 @@
-"""What methods do in a training, by a step or two in this process; and every method through the workflow on the digits."""
+"""What methods do in a training, and every method in the workflow on the digits."""
 
 import csv
 import os
@@ -49,7 +49,7 @@ def base(digits, tmp_path_factory):
 
 @pytest.fixture
 def trainer(digits, base, tmp_path):
-    """A function from options of wa.training.train to a Trainer for the second task, of 2 classes."""
+    """A function from options of wa.training.train to a Trainer of the second task, 2 classes."""
 
     def make(*options: object) -> Trainer:
         files = [
@@ -279,7 +279,7 @@ def test_random_and_closest_rankings():
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path):
-    """docs/methods.md, "A method of your own": the patch applies, and the method does what its text says."""
+    """docs/methods.md, "A method of your own": the patch applies and does what the text says."""
     example = (ROOT / "docs/methods.md").read_text().split("## A method of your own")[1]
     patch, methods = (
         re.search(rf"```{kind}\n(.*?)```", example, re.S)[1] for kind in ("diff", "yaml")

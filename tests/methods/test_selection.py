@@ -27,7 +27,7 @@ def test_as_defined(seed):
 
 
 def test_as_continuum_as_long_as_continuum_takes_no_image_twice():
-    """continuum takes an image again when that is best; from there on its ranking is another (ours takes each once)."""
+    """The rankings agree until continuum takes an image again. Ours takes each image once."""
     from continuum.rehearsal import herd_closest_to_barycenter
 
     compared = 0
@@ -48,9 +48,8 @@ def test_as_continuum_as_long_as_continuum_takes_no_image_twice():
 
 
 def test_every_prefix_is_the_smaller_memory_and_ties_go_to_the_lower_index():
-    features = np.repeat(
-        np.random.default_rng(0).normal(size=(1, 5, 4)), 2, axis=1
-    )  # every image twice
+    images = np.random.default_rng(0).normal(size=(1, 5, 4))
+    features = np.repeat(images, 2, axis=1)  # every image twice
     ranking = rank(features)[0]
     assert sorted(ranking) == list(range(10))
     places = {i: place for place, i in enumerate(ranking)}

@@ -1,8 +1,10 @@
-"""A Slurm cluster on this machine: two nodes, each with the machine's CPUs and two GPUs that are devices like /dev/null.
+"""A Slurm cluster on this machine, with two emulated nodes.
 
-    python tests/slurm/cluster.py up | down        as root, with Debian's slurm-wlm and munge installed
+    python tests/slurm/cluster.py up          (as root, with Debian's slurm-wlm and munge)
+    python tests/slurm/cluster.py down
 
-Needs no systemd and no database. It refuses a machine that has a Slurm of its own.
+Each node has the machine's CPUs and two GPUs, which are devices like /dev/null. The cluster needs
+no systemd and no database. It refuses a machine that has a Slurm of its own.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ ETC, MUNGE = Path("/etc/slurm"), Path("/run/munge")
 MARK = "# Made by tests/slurm/cluster.py\n"
 DEVICES = [Path(f"/dev/wa-gpu{i}") for i in range(GPUS_PER_NODE)]
 
-# It must lie in /etc: a job's steps forget SLURM_CONF. Neither control groups nor accounting, which would need a database.
+# It must lie in /etc, because the steps of a job forget SLURM_CONF. It has no control groups, and
+# no accounting, which would need a database.
 CONFIG = f"""{MARK}ClusterName=wa
 SlurmctldHost={{host}}(127.0.0.1)
 SlurmUser=root
@@ -54,11 +57,14 @@ GresTypes=gpu
 def config() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 * 3 // 4
     nodes = [
-        f"NodeName={node} NodeHostname={{host}} NodeAddr=127.0.0.1 Port={17001 + i} CPUs={os.cpu_count()}"
-        f" RealMemory={memory} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN\n"
+        f"NodeName={node} NodeHostname={{host}} NodeAddr=127.0.0.1 Port={17001 + i}"
+        f" CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN\n"
         for i, node in enumerate(NODES)
     ]
-    partition = f"PartitionName=wa Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO\n"
+    partition = (
+        f"PartitionName=wa Nodes={','.join(NODES)}"
+        " Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO\n"
+    )
     return (CONFIG + "".join(nodes) + partition).format(host=socket.gethostname().split(".")[0])
 
 
@@ -85,7 +91,7 @@ def up() -> None:
         for node in NODES
     ]
     (ETC / "gres.conf").write_text(MARK + "".join(gres))
-    for device in DEVICES:  # a GPU must be a character device; this is another /dev/null
+    for device in DEVICES:  # a GPU must be a character device, such as a copy of /dev/null
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     if not (MUNGE / "munge.socket.2").exists():
         MUNGE.mkdir(exist_ok=True)

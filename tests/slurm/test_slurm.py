@@ -1,4 +1,7 @@
-"""The workflow on a Slurm cluster of two emulated nodes: `make test-slurm`, as root, with Debian's slurm-wlm and munge."""
+"""The workflow on a Slurm cluster of two emulated nodes.
+
+Run by `make test-slurm`, as root, with Debian's slurm-wlm and munge.
+"""
 
 import re
 import subprocess
@@ -11,18 +14,12 @@ from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.checkpoint import read_checkpoint
 
-# As a user starts it, but for the size of the nodes and for the patience with which a real cluster is asked.
+# As a user starts it, but for smaller jobs, and asking the cluster more often.
 SLURM = [
-    *(
-        "--profile",
-        str(ROOT / "profiles/slurm"),
-        "--slurm-status-command",
-        "squeue",
-        "--latency-wait",
-        "10",
-    ),
-    *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
-    *("--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"),
+    *("--profile", str(ROOT / "profiles/slurm")),
+    *["--slurm-status-command", "squeue", "--latency-wait", "10"],
+    *["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"],
+    *["--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"],
 ]
 BASE = "results/tiny/order-1993/seed-0/base-6"
 
@@ -44,7 +41,7 @@ def config() -> dict:
 
 @pytest.fixture(scope="session")
 def here(tmp_path_factory, config) -> Path:
-    """The study, done on this machine and undisturbed."""
+    """The same study, run on this machine without disturbance."""
     folder = tmp_path_factory.mktemp("here")
     run = snakemake(folder, "metrics", config=config)
     assert run.returncode == 0, run.stdout
@@ -90,13 +87,12 @@ def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(
     log, state = tmp_path / BASE / "train.log", tmp_path / BASE / ".resume" / "state.safetensors"
     wait_for(lambda: state.exists() and "epoch 5/20" in log.read_text())
     subprocess.run(["scancel", *squeue("%i")], check=True)
-    here = request.getfixturevalue("here")  # meanwhile: Snakemake asks Slurm only now and then
+    here = request.getfixturevalue("here")  # meanwhile, because Snakemake asks Slurm seldom
     assert run.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     assert "going on after epoch" in log.read_text()
     said = (tmp_path / "log").read_text()
-    assert len(re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)) == 3, (
-        said
-    )  # two trainings, one of them twice
+    jobs = re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)
+    assert len(jobs) == 3, said  # two trainings, one of them twice
     files = sorted(
         p.relative_to(here)
         for p in here.glob("results/tiny/**/*")

@@ -57,7 +57,11 @@ def test_schedules(name, base, tmp_path):
 
 
 def test_what_distinguishes_them(tmp_path):
-    """The table of differences: lambda, mix, T^2, clipping, weight decay (task 0, later), backbone, augmentation's last."""
+    """The table of differences between the recipes.
+
+    Its columns: lambda, mix, T^2, clipping, weight decay (task 0, later), backbone, and the last
+    augmentation.
+    """
     told = {}
     for name in NAMES:
         one = study(name, tmp_path)
@@ -140,7 +144,10 @@ def test_a_config_goes_over_the_recipe_key_by_key(tmp_path):
 
 
 def test_a_recipe_leaves_a_method_with_a_distillation_of_its_own_alone(tmp_path):
-    """Else lwf, icarl and ss-il of docs/methods.md, under a convex recipe, weight the cross-entropy by -2, 0 and 0."""
+    """Otherwise a convex recipe would weight the cross-entropy of some methods by -2 or 0.
+
+    These are lwf (-2), icarl and ss-il (0) of docs/methods.md.
+    """
     methods = {
         "lwf": {
             "distillation": 3,

@@ -88,9 +88,14 @@ def test_the_command_line_is_checked_as_a_config_is(options, message):
 
 
 def test_what_is_generated_is_what_is_committed():
-    """If this fails: python -m wa.study.reference"""
+    """If this fails, run python -m wa.study.reference."""
     assert SCHEMA.read_text() == reference.schema_text()
     assert reference.PAGE.read_text() == reference.page()
+
+
+def test_the_config_at_the_top_of_the_page_is_valid(tmp_path):
+    example = reference.INTRODUCTION.split("```yaml\n")[1].split("```")[0]
+    Study(yaml.safe_load(example), str(tmp_path))
 
 
 def test_names_come_from_their_tables():
@@ -143,7 +148,7 @@ def test_a_config_with_a_network_of_ours_is_checked_without_torch(tmp_path):
     assert run.returncode == 0 and not run.stdout.split(), run.stdout + run.stderr
 
 
-# The folder of task 0 of a method that trains it otherwise.
+# The folder of task 0, for a method that trains task 0 in another way.
 
 
 def bases(config: dict, folder, **methods: dict) -> dict[str, str]:
@@ -192,7 +197,7 @@ def test_different_bases_have_different_names(config, tmp_path):
 
 def test_a_name_that_is_too_long_is_refused(config, tmp_path):
     training = {"schedule": "step", "milestones": list(range(1, 200))}
-    with pytest.raises(UserError, match=r"methods.m.training: its task 0 differs .* in so much"):
+    with pytest.raises(UserError, match=r"methods.m.training: its task 0 differs .* in too many"):
         bases(config, tmp_path, m={"training": training})
 
 

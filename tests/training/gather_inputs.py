@@ -1,6 +1,8 @@
-"""Run by tests/training/test_engine.py under torchrun: write what each process would feed to the network in the first steps.
+"""Write what each process would feed to the network in its first steps.
 
-torchrun --standalone --nproc-per-node 2 tests/training/gather_inputs.py FOLDER (options of wa.training.train)
+    torchrun --standalone --nproc-per-node 2 tests/training/gather_inputs.py FOLDER OPTIONS
+
+OPTIONS are those of wa.training.train. tests/training/test_engine.py runs this.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The engine: recorded steps, folded batch-norm, precision, what the processes of a training see."""
+"""The engine: recorded steps, folded batch-norm, precision, and what each process sees."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,10 @@ def options(digits, base, tmp_path):
 
 
 def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
-    """Where there is no GPU: what surrounds the CUDA graph (fixed places, warm-up, a record for each size of batch)."""
+    """Without a GPU: all but the CUDA graph itself.
+
+    These are the fixed places, the warm-up, and a record for each size of batch.
+    """
     recorded = []
 
     def record(self, batch):
@@ -52,7 +55,7 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
 
 
 def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatch):
-    """Where there is no GPU: gathered ahead by a thread and handed to the step, which trains to the same bits, features too."""
+    """Without a GPU: a thread gathers images ahead. Weights and features have the same bits."""
     monkeypatch.setattr(batches, "fits", lambda size, device: False)
     resident, streamed = trainer_of(options), trainer_of(options)
     for images in (streamed.task.train, streamed.task.test):
@@ -85,7 +88,10 @@ def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatc
 
 
 def test_a_step_reads_nothing_back_from_a_gpu(options):
-    """With tensors that only pretend to be on a GPU, a value that Python asks for, or a tensor left on the CPU, is an error."""
+    """The tensors only pretend to be on a GPU.
+
+    So it is an error if Python asks for a value, or if a tensor was left on the CPU.
+    """
     real = trainer_of([*options, "--augmentation", "crop-1", "flip", "erase-0.5"])
     with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
         trainer = object.__new__(engine.Trainer)

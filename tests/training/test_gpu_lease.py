@@ -1,4 +1,7 @@
-"""Leases of GPUs, with processes in place of GPUs: never two trainings on one slot, never a slot lost, whatever is killed."""
+"""Leases of GPUs: two trainings never share a slot, and no slot is lost when one is killed.
+
+No GPU is needed: the names are made up.
+"""
 
 import os
 import random
@@ -16,7 +19,8 @@ from helpers import ROOT, program, task_options
 from wa.errors import UserError
 from wa.training.gpu_lease import gpus, lease
 
-# A launcher and its worker, a process in a session of its own as torchrun starts them. It notes when it begins and ends.
+# A launcher and its worker. The worker has a session of its own, as torchrun's workers have. It
+# notes when it begins and ends.
 JOB = """
 import os, subprocess, sys
 from wa.training.launch import use_gpus
@@ -24,8 +28,9 @@ use_gpus(int(sys.argv[1]), int(sys.argv[2]))
 subprocess.run([sys.executable, "-S", "-c", '''
 import os, sys, time
 def note(what):
-    line = f"{what} {os.getpid()} {os.getppid()} {time.monotonic()} {os.environ['CUDA_VISIBLE_DEVICES']}\\\\n"
-    os.write(events, line.encode())
+    names = os.environ["CUDA_VISIBLE_DEVICES"]
+    words = (what, os.getpid(), os.getppid(), time.monotonic(), names)
+    os.write(events, (" ".join(map(str, words)) + "\\\\n").encode())
 events = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 note("begin")
 time.sleep(float(sys.argv[2]))
@@ -88,9 +93,8 @@ def test_forty_trainings_on_four_gpus_some_killed(names, tmp_path):
     began = {line[1]: float(line[3]) for line in lines if line[0] == "begin"}
     end = {line[1]: float(line[3]) for line in lines if line[0] == "end"} | killed
     assert began.keys() == end.keys()
-    assert (
-        len(began) + sum(p.returncode == -signal.SIGKILL for p in processes) >= 40
-    )  # nobody waited for ever
+    launchers_killed = sum(p.returncode == -signal.SIGKILL for p in processes)
+    assert len(began) + launchers_killed >= 40  # nobody waited for ever
     for name in names:
         holders = sorted(
             (began[line[1]], end[line[1]])
@@ -117,18 +121,12 @@ def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
 
 
 def test_too_few_gpus_is_one_error(names, digits, tmp_path):
-    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but 4 can be seen"):
+    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but only 4 can be seen"):
         lease(names, 5, 1, tmp_path)
-    run = program(
-        "wa.training.launch",
-        "--processes",
-        2,
-        "--",
-        *task_options(digits, tmp_path),
-        CUDA_VISIBLE_DEVICES="0",
-    )
+    options = ["--processes", 2, "--", *task_options(digits, tmp_path)]
+    run = program("wa.training.launch", *options, CUDA_VISIBLE_DEVICES="0")
     assert run.returncode == 1 and run.stdout.startswith(
-        "error: a training of 2 processes needs 2 GPUs, but 1"
+        "error: a training of 2 processes needs 2 GPUs, but only 1"
     )
 
 

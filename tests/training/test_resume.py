@@ -1,6 +1,7 @@
-"""A training that is hindered: killed, on a full disk, in a folder that may not be written to. More of it: make faults.
+"""A training that is killed, has a full disk, or may not write to its folder.
 
-What each test has seen is a row of the table that tests/faults.py prints: the fault, what was seen, how it ended.
+Each test is a row of the table that tests/faults.py prints (make faults): the fault, what was seen,
+and how it ended.
 """
 
 import os
@@ -50,13 +51,10 @@ def test_a_full_disk_is_one_error_and_leaves_what_was_there(
     )
     assert before.read_bytes() == b"x" * 50_000
     left = {p.name for p in small_disk.rglob("*") if p.is_file()}
-    assert left <= {
-        "before",
-        "state.safetensors",
-        "progress.json",
-        "features.npz",
-        "history.csv",
-    }  # each whole, and no checkpoint
+    # Each of these is whole, and there is no checkpoint.
+    assert left <= set(
+        ["before", "state.safetensors", "progress.json", "features.npz", "history.csv"]
+    )
     before.unlink()
     subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
     for output in (small_disk, tmp_path / "undisturbed"):
@@ -67,9 +65,8 @@ def test_a_full_disk_is_one_error_and_leaves_what_was_there(
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_error(digits, base, tmp_path, record_property):
-    (tmp_path / "file").write_text(
-        "in the way"
-    )  # root may write to any folder, but not below a file
+    # Root may write to any folder, but not below a file.
+    (tmp_path / "file").write_text("in the way")
     run = program("wa.training.train", *second_task(digits, base, tmp_path / "file" / "output"))
     assert (
         run.returncode == 1

@@ -1,4 +1,4 @@
-"""The training loop: the same bits twice and after a kill, the same batches for one process and two, guards."""
+"""The training loop: the same bits twice and after a kill, for one process and two, and guards."""
 
 import os
 import shutil
@@ -31,9 +31,8 @@ def test_the_same_bits_twice(digits, base, tmp_path):
     tensors, dataset = read_checkpoint(tmp_path / "a" / "trained.safetensors")
     assert dataset["task_sizes"] == [4, 2] and dataset["classes"] == ["4", "2", "7", "6", "0", "3"]
     features = read_arrays(tmp_path / "a" / "features.npz")
-    assert (
-        np.bincount(features["label"])[:4].tolist() == [5] * 4
-    )  # 20 exemplars over the 4 old classes
+    # 20 exemplars of the 4 old classes.
+    assert np.bincount(features["label"])[:4].tolist() == [5] * 4
     assert set(features["test_label"]) == set(range(6)) and features["features"].shape[1] == 64
     before, _ = read_checkpoint(base / "model.safetensors")
     assert (tensors["backbone.conv1.weight"] != before["backbone.conv1.weight"]).any()
@@ -67,16 +66,18 @@ def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path):
         assert run.returncode == 0, run.stdout
         said[name], bits[name] = run.stdout, (tmp_path / name / "trained.safetensors").read_bytes()
     before, after = said["killed"].split("going on after epoch")
-    assert (
-        "epoch 1/12" in before and "epoch 1/12" not in after
-    )  # the log is whole, and the epoch was not trained again
+    # The log is whole, and the epoch was not trained again.
+    assert "epoch 1/12" in before and "epoch 1/12" not in after
     assert "starting anew" in said["torn"] and "starting anew" in said["other"]
     assert bits["killed"] == bits["whole"] == bits["torn"] != bits["other"]
 
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun(digits, base, tmp_path):
-    """Two processes see one process's batches. Batch norm sees half of each, so the weights are close, not the same."""
+    """Two processes see the batches of one.
+
+    Batch norm sees half of each batch, so the weights are close, but not the same.
+    """
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.training.train"]
     run = program("torch.distributed.run", *torchrun, *second_task(digits, base, tmp_path / "two"))
     assert run.returncode == 0, run.stdout
@@ -154,9 +155,9 @@ def test_what_does_not_fit_is_said(digits, base, tmp_path):
         and "was trained with backbone resnet8, but this task needs resnet20" in run.stdout
     )
     run = program("wa.training.train", *task_options(digits, tmp_path), "--batch-size", "5000")
-    assert run.returncode == 1 and "too few for a batch" in run.stdout
+    assert run.returncode == 1 and "one batch has too few images" in run.stdout
     run = program("wa.training.train", *task_options(digits, tmp_path, 4, 7))
-    assert run.returncode == 1 and "--tasks [4, 7]: these are not tasks of 10 classes" in run.stdout
+    assert run.returncode == 1 and "--tasks [4, 7]: each task needs a class" in run.stdout
 
 
 def test_the_step_is_the_papers_loss(digits, base, tmp_path):

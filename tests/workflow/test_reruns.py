@@ -1,6 +1,7 @@
-"""What runs again after a change, and what does not: the two promises about reruns, one dry run for each change.
+"""What runs again after a change, and what does not.
 
-The checkout and a finished study are copied, something is changed, and the jobs of a dry run are counted.
+For each change, the checkout and a finished study are copied. Something is changed in the copy, and
+the jobs of a dry run are counted.
 """
 
 import copy
@@ -108,14 +109,14 @@ def finished(tmp_path_factory) -> Workplace:
 
 @pytest.fixture
 def work(finished, tmp_path) -> Workplace:
-    """A copy of it that a test may change."""
+    """A copy of the finished study that a test may change."""
     checkout = copy_checkout(tmp_path / "checkout")
     shutil.copytree(finished.folder, tmp_path / "folder")
     return Workplace(checkout, tmp_path / "folder", finished.config)
 
 
 def downstream(*steps: str, **jobs: int) -> dict[str, int]:
-    """The planned jobs: those given, and after them the table and the figures, or those of `steps`."""
+    """The planned jobs: those given, and then the table and the figures, or those of `steps`."""
     return jobs | dict.fromkeys(steps or ("aggregate", "gamma", "accuracy", "final"), 1)
 
 
@@ -140,8 +141,8 @@ CODE = {
     "herding": (
         (
             "wa/methods/selection.py",
-            "best = ranking[:, k] = score.argmax",
-            "best = ranking[:, k] = score.argmin",
+            "best = score.argmax",
+            "best = score.argmin",
         ),
         downstream(train=1, align=1, herd=2, evaluate=2),  # wa: its task 1 reads the ranking
     ),
@@ -256,9 +257,8 @@ def test_a_label_in_a_packed_array_is_noticed(work):
     before = contents(work.folder, "trained.safetensors")
     said = work.snakemake("metrics")
     assert "train_labels.npy is not the array that was packed" in said
-    assert (
-        contents(work.folder, "trained.safetensors") == before
-    )  # packed anew to the same bytes: kept
+    # The data were packed again to the same bytes, so the trainings stay.
+    assert contents(work.folder, "trained.safetensors") == before
     assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("train.log")} == {
         "exactly this training is finished: its results are kept"
     }
@@ -295,7 +295,8 @@ SAME = {
     "a preset": (
         "wa/study/published.py",
         '    "none": {"training": {}, "method": {}},\n',
-        '    "none": {"training": {}, "method": {}},\n    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
+        '    "none": {"training": {}, "method": {}},\n'
+        '    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
     ),
     "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
 }
@@ -321,12 +322,8 @@ def test_other_words_for_the_same_config_run_nothing_again(work):
     work.config = {key: work.config[key] for key in reversed(work.config)}
     work.config["methods"] = dict(reversed(work.config["methods"].items()))
     planned = work.planned()
-    assert not set(planned) & {
-        "train",
-        *EVERYTHING,
-        "prepare",
-        "order",
-    }  # colours follow the order of the methods
+    # Only figures: their colours follow the order of the methods.
+    assert not set(planned) & {"train", *EVERYTHING, "prepare", "order"}
     work.config["methods"] = dict(reversed(work.config["methods"].items()))
     work.config["training"] |= {
         "lr": 0.05,
@@ -408,7 +405,7 @@ def test_deleted_arrays_are_packed_again(work):
 
 
 def test_a_ranking_of_other_data_is_refused(work):
-    """Else exemplars would be taken by row number from arrays in which other images lie there."""
+    """Otherwise row numbers of exemplars would mean other images in the new arrays."""
     data, base = (
         work.folder / "results/data/digits",
         work.folder / "results/tiny/order-1993/seed-0/base-6",

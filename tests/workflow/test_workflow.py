@@ -1,4 +1,4 @@
-"""The workflow as a whole: a small study from nothing to figures, and what reruns when something changes."""
+"""The workflow as a whole: a small study from nothing to figures, and what runs again."""
 
 import copy
 import csv
@@ -259,10 +259,12 @@ def test_the_report_opens_in_a_browser_and_shows_a_figure(report, tmp_path):
     figure = "results/tiny/figures/accuracy.svg"
     view = f"{{content: 'img', contentPath: results['{figure}'].data_uri, resultPath: '{figure}'}}"
     script = f"app.showCategory('Accuracy'); setTimeout(() => app.setView({view}), 500);"
-    script += " setTimeout(() => document.title = [...document.images].map(i => i.naturalWidth).join(), 1500)"
+    widths = "[...document.images].map(i => i.naturalWidth).join()"
+    script += f" setTimeout(() => document.title = {widths}, 1500)"
     page = tmp_path / "report.html"
     page.write_text(report.read_text() + f"<script>setTimeout(() => {{{script}}}, 500)</script>")
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    options = "--headless --no-sandbox --disable-gpu --no-first-run"
+    options += " --disable-background-networking --disable-component-update"
     command = [
         chromium,
         *options.split(),

@@ -24,22 +24,10 @@ from collections.abc import Iterator
 from wa.analysis.metrics import metrics_over_tasks, own_classifier, read_metrics
 from wa.errors import program
 from wa.files import writing
-from wa.study.layout import METRICS, Run, RunTable
+from wa.study.layout import METRICS, Run, add_study_option
 
-COLUMNS = (
-    "experiment",
-    "order",
-    "seed",
-    "base",
-    "increment",
-    "method",
-    "task",
-    "classes",
-    "classifier",
-    "own",
-    "metric",
-    "value",
-)
+RUN_COLUMNS = ("experiment", "order", "seed", "base", "increment", "method")
+COLUMNS = (*RUN_COLUMNS, "task", "classes", "classifier", "own", "metric", "value")
 
 
 def run_rows(run: Run) -> Iterator[tuple]:
@@ -58,12 +46,7 @@ def run_rows(run: Run) -> Iterator[tuple]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write all metrics of a study to one tidy table.")
-    parser.add_argument(
-        "--study",
-        type=RunTable.from_json,
-        required=True,
-        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
-    )
+    add_study_option(parser)
     parser.add_argument("--output", required=True, help="the CSV file to write")
     args = parser.parse_args()
     with writing(args.output) as temporary, open(temporary, "w", newline="") as file:

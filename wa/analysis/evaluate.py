@@ -1,10 +1,15 @@
-"""Evaluate a task: every classifier that a checkpoint offers, on the test images of all classes seen so far.
+"""Evaluate a task: every classifier of a checkpoint, on the test images of all classes seen so far.
 
-    python -m wa.analysis.evaluate --features features.npz --trained trained.safetensors --model model.safetensors \
-        --alignment alignment.json --ranking herding.npz --memory 2000 --predictions predictions.npz --metrics metrics.json
+    python -m wa.analysis.evaluate --features features.npz --trained trained.safetensors \
+        --model model.safetensors --alignment alignment.json --ranking herding.npz --memory 2000 \
+        --predictions predictions.npz --metrics metrics.json
 
-The classifiers: `trained`, the heads as training left them; `aligned`, those of a method that aligns; `nme`, the
-nearest mean of exemplars (Rebuffi et al., CVPR 2017, algorithm 1), of a method that keeps a memory.
+The classifiers are:
+
+    trained   the heads as training left them
+    aligned   the heads after aligning, of a method that aligns
+    nme       the nearest mean of exemplars (Rebuffi et al., CVPR 2017, algorithm 1), of a method
+              that keeps a memory
 """
 
 import argparse
@@ -27,107 +32,162 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """The scores of a linear classifier, weight (classes, d) and bias (classes,), for features (n, d): (n, classes)."""
+    """The scores of a linear classifier: (n, classes).
+
+    weight: (classes, d). bias: (classes,). features: (n, d).
+    """
     return features @ weight.T + bias
 
 
 def nearest_mean(
     features: np.ndarray, exemplar_features: np.ndarray, exemplar_labels: np.ndarray
 ) -> np.ndarray:
-    """Minus half the squared distance, up to a constant, of unit features (n, d) to each class's unit mean: (n, classes)."""
+    """The scores of the nearest mean of exemplars: float64 (n, classes).
+
+    A score is the product of the unit feature and the class's unit mean. So the highest score has
+    the smallest distance. features: (n, d). exemplar_features: (m, d). exemplar_labels: integers
+    (m,), every class from 0 on.
+    """
     phi = unit(exemplar_features.astype(np.float64))
-    means = np.stack(
-        [phi[exemplar_labels == c].mean(axis=0) for c in range(exemplar_labels.max() + 1)]
-    )
+    classes = range(exemplar_labels.max() + 1)
+    means = np.stack([phi[exemplar_labels == c].mean(axis=0) for c in classes])
     return unit(features.astype(np.float64)) @ unit(means).T
 
 
 def confidence(scores: np.ndarray) -> np.ndarray:
-    """The softmax probability of the class with the highest score (n, classes): float32 (n,)."""
+    """The softmax probability of the class with the highest score: float32 (n,).
+
+    scores: (n, classes).
+    """
     return (1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)).astype(np.float32)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Predictions and metrics of every classifier after a task."
-    )
-    parser.add_argument("--features", required=True)
-    parser.add_argument("--trained", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--alignment", required=True, help="alignment.json")
-    parser.add_argument("--ranking", nargs="?", help="the ranking of all images learned so far")
-    parser.add_argument(
-        "--memory",
-        type=Memory.parse,
-        default=Memory(),
-        help="exemplars in total (2000), for each class (20/class), or all; 0: none",
-    )
-    parser.add_argument("--predictions", required=True, help="to write: predictions.npz")
-    parser.add_argument("--metrics", required=True, help="to write: metrics.json")
-    parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
-    args = parser.parse_args()
+def check_origin(path: str, header: dict, trained: dict, trained_path: str) -> None:
+    """Raise UserError unless the header of the file `path` names the trained model."""
+    if header.get("from_trained") != trained.get("content_sha256"):
+        raise UserError(f"{path} was made from another model than {trained_path}")
 
-    wanted = {
-        "features": "f:nd",
-        "label": "i:n",
-        "index": "i:n",
-        "test_features": "f:md",
-        "test_label": "i:m",
-    }
-    arrays = read_arrays(args.features, **wanted)
-    alignment = read_json(args.alignment, REPORT)
-    tensors, trained = read_checkpoint(args.trained)
-    aligned_tensors, header = read_checkpoint(args.model)
-    ranking = read_arrays_header(args.ranking) if args.ranking else {}
-    for path, said in (
-        (args.features, read_arrays_header(args.features)),
-        (args.model, header),
-        *([(args.ranking, ranking)] if args.ranking else []),
-    ):
-        if said.get("from_trained") != trained.get("content_sha256"):
-            raise UserError(f"{path} was made from another model than {args.trained}")
 
-    test, label = arrays["test_features"].astype(np.float32), arrays["test_label"]
-    weight, bias = classifier(tensors, trained, args.trained)
-    for labels in (label, arrays["label"]):
+def read_features(path: str) -> dict[str, np.ndarray]:
+    """The arrays of features.npz that are needed here. Raises UserError if one is absent."""
+    return read_arrays(
+        path,
+        features="f:nd",
+        label="i:n",
+        index="i:n",
+        test_features="f:md",
+        test_label="i:m",
+    )
+
+
+def check_features(
+    arrays: dict[str, np.ndarray], weight: np.ndarray, path: str, trained_path: str
+) -> None:
+    """Raise UserError unless the features of the file `path` fit the classifier's rows `weight`."""
+    for labels in (arrays["test_label"], arrays["label"]):
         if labels.min() < 0 or labels.max() >= len(weight):
-            raise UserError(
-                f"{args.features} has labels of classes that {args.trained} does not know"
-            )
-    if weight.shape[1] != test.shape[1]:
+            raise UserError(f"{path} has labels of classes that {trained_path} does not know")
+    width = arrays["test_features"].shape[1]
+    if weight.shape[1] != width:
         raise UserError(
-            f"{args.trained} classifies {weight.shape[1]} features, but there are {test.shape[1]}"
+            f"{trained_path} classifies {weight.shape[1]} features, but {path} has {width}"
         )
-    scores = {"trained": logits(weight, bias, test)}
-    aligned = classifier(aligned_tensors, header, args.model)
-    if alignment["alignment"] != "none":
-        scores["aligned"] = logits(*aligned, test)
-    if args.memory.keeps:
-        herding = read_ranking(args.ranking)
-        kept = exemplars(herding, args.memory.per_class(len(herding["counts"])))
-        row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
-        if (arrays["index"][row] != kept).any():
-            raise UserError(f"{args.ranking} ranks images that {args.features} lacks")
-        scores["nme"] = nearest_mean(test, arrays["features"][row], arrays["label"][row])
 
+
+def exemplar_scores(
+    arrays: dict[str, np.ndarray],
+    test: np.ndarray,
+    memory: Memory,
+    ranking_path: str,
+    features_path: str,
+) -> np.ndarray:
+    """The scores of the nearest mean of exemplars on the test features (n, d): (n, classes).
+
+    Raises UserError if the features lack an exemplar of the ranking.
+    """
+    ranking = read_ranking(ranking_path)
+    kept = exemplars(ranking, memory.per_class(len(ranking["counts"])))
+    row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
+    if (arrays["index"][row] != kept).any():
+        raise UserError(f"{ranking_path} ranks images that {features_path} lacks")
+    return nearest_mean(test, arrays["features"][row], arrays["label"][row])
+
+
+def write_results(
+    args: argparse.Namespace,
+    scores: dict[str, np.ndarray],
+    label: np.ndarray,
+    task_sizes: list[int],
+    alignment: dict,
+    made_from: dict,
+) -> None:
+    """Write predictions.npz and metrics.json.
+
+    scores: classifier -> (n, classes). label: integers (n,). alignment: what alignment.json says.
+    made_from: the header of the metrics.
+    """
     top = {name: top_k(s, 5) for name, s in scores.items()}
     confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
-    write_arrays(
-        args.predictions,
-        label=label,
-        **{name: t[:, 0].astype(np.int32) for name, t in top.items()},
-        **{f"{name}_confidence": values for name, values in confidences.items()},
-    )
+    predicted = {name: best[:, 0].astype(np.int32) for name, best in top.items()}
+    probabilities = {f"{name}_confidence": values for name, values in confidences.items()}
+    write_arrays(args.predictions, label=label, **predicted, **probabilities)
     metrics = {}
     for name, best in top.items():
         metrics[name] = task_metrics(
             best,
             label,
-            header["task_sizes"],
+            task_sizes,
             confidences.get(name),
             alignment["row_norms"].get(name, ()),
             alignment["gamma"] if name == "trained" else None,
         )
+    write_json(args.metrics, {"header": made_from} | metrics)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Predictions and metrics of every classifier after a task."
+    )
+    add = parser.add_argument
+    add("--features", required=True, help="features.npz of the task")
+    add("--trained", required=True, help="trained.safetensors")
+    add("--model", required=True, help="model.safetensors")
+    add("--alignment", required=True, help="alignment.json")
+    add("--ranking", nargs="?", help="the ranking of all images learned so far")
+    add(
+        "--memory",
+        type=Memory.parse,
+        default=Memory(),
+        help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
+    )
+    add("--predictions", required=True, help="to write: predictions.npz")
+    add("--metrics", required=True, help="to write: metrics.json")
+    add("--code", help="digest of the code, for the header (default: found here)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    arrays = read_features(args.features)
+    alignment = read_json(args.alignment, REPORT)
+    tensors, trained = read_checkpoint(args.trained)
+    aligned_tensors, header = read_checkpoint(args.model)
+    ranking = read_arrays_header(args.ranking) if args.ranking else {}
+    check_origin(args.features, read_arrays_header(args.features), trained, args.trained)
+    check_origin(args.model, header, trained, args.trained)
+    if args.ranking:
+        check_origin(args.ranking, ranking, trained, args.trained)
+
+    weight, bias = classifier(tensors, trained, args.trained)
+    check_features(arrays, weight, args.features, args.trained)
+    test = arrays["test_features"].astype(np.float32)
+    scores = {"trained": logits(weight, bias, test)}
+    aligned = classifier(aligned_tensors, header, args.model)
+    if alignment["alignment"] != "none":
+        scores["aligned"] = logits(*aligned, test)
+    if args.memory.keeps:
+        scores["nme"] = exemplar_scores(arrays, test, args.memory, args.ranking, args.features)
+
     made_from = identity.evaluating(
         code=args.code or identity.code_of("wa.analysis.evaluate"),
         memory=str(args.memory),
@@ -135,7 +195,8 @@ def main() -> None:
         model=header.get("content_sha256"),
         ranking=ranking.get("content_sha256"),
     )
-    write_json(args.metrics, {"header": made_from} | metrics)
+    label = arrays["test_label"]
+    write_results(args, scores, label, header["task_sizes"], alignment, made_from)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def own_classifier(offered: Collection[str], named: str | None = None) -> str:
 
 
 def metrics_of(metrics: TaskMetrics, classifier: str) -> dict[str, float]:
-    """A classifier's metrics after one task; where the task lacks it, those of `trained`.
+    """A classifier's metrics after one task, or those of `trained` if the task lacks it.
 
     Task 0 has no aligned classifier. An average over tasks counts the trained one there.
     """
@@ -68,7 +68,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def task_of(label: np.ndarray, task_sizes: list[int]) -> np.ndarray:
-    """The task that brought each class. label: integers (n,); returns integers (n,)."""
+    """The task that brought each class. label: integers (n,). Returns integers (n,)."""
     return np.searchsorted(np.cumsum(task_sizes), label, side="right")
 
 
@@ -145,7 +145,7 @@ def average_incremental_accuracy(a: np.ndarray, with_first: bool = True) -> floa
 def forgetting(r: np.ndarray) -> float:
     """The mean over earlier tasks of (best accuracy before the last task - accuracy after it).
 
-    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read.
+    r: (tasks, tasks), at least two tasks. Entries above the diagonal are not read.
     Chaudhry et al., ECCV 2018, equation 3.
     """
     last = len(r) - 1
@@ -155,7 +155,7 @@ def forgetting(r: np.ndarray) -> float:
 def backward_transfer(r: np.ndarray) -> float:
     """The mean over earlier tasks of (accuracy after the last task - accuracy when just learned).
 
-    r: (tasks, tasks), at least two tasks; entries above the diagonal are not read.
+    r: (tasks, tasks), at least two tasks. Entries above the diagonal are not read.
     Lopez-Paz & Ranzato, NeurIPS 2017.
     """
     last = len(r) - 1
@@ -179,8 +179,8 @@ def metrics_over_tasks(
 ) -> dict[str, float]:
     """The metrics of one classifier that need several tasks, after the last of `tasks`.
 
-    tasks: the metrics after each task from task 0 on. finished: whether the run ends here; only
-    then there is a `last_accuracy`.
+    tasks: the metrics after each task from task 0 on. finished: whether the run ends here.
+    Only then there is a `last_accuracy`.
     """
     values = [metrics_of(metrics, classifier) for metrics in tasks]
     columns = [f"accuracy_task_{j}" for j in range(len(tasks))]

@@ -25,7 +25,7 @@ from wa.analysis.figures.table import (
 )
 from wa.errors import program
 from wa.files import writing
-from wa.study.layout import RunTable
+from wa.study.layout import add_study_option
 
 # The columns of the table: the metric, and the key of docs/published.yaml for the same number.
 COLUMNS = {
@@ -106,12 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Write a study's results beside published numbers, as Markdown."
     )
-    parser.add_argument(
-        "--study",
-        type=RunTable.from_json,
-        required=True,
-        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
-    )
+    add_study_option(parser)
     parser.add_argument("--metrics", required=True, help="metrics.csv of the study")
     parser.add_argument("--dataset", required=True, help="as docs/published.yaml names it")
     parser.add_argument(

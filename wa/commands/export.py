@@ -8,10 +8,6 @@ import json
 import warnings
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from wa.commands.predict import Classifier
 from wa.errors import UserError
 from wa.files import sha256, writing
 
@@ -34,23 +30,13 @@ nothing.
 """
 
 
-class Served(nn.Module):
-    """Pixels, uint8 (B, H, W, C), to probabilities, float32 (B, classes)."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.classifier(self.classifier.normalize(image.permute(0, 3, 1, 2))).softmax(dim=1)
-
-
-def difference(model: Served, file: Path, shape: tuple[int, ...]) -> float:
+def difference(model, file: Path, shape: tuple[int, ...]) -> float:
     """The largest difference between the file's probabilities and the model's, on random images.
 
-    shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
+    model: a Served. shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
     """
     import onnxruntime
+    import torch
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
@@ -64,12 +50,8 @@ def difference(model: Served, file: Path, shape: tuple[int, ...]) -> float:
     return worst
 
 
-def export(path: str, output: str) -> None:
-    """Write the model in a checkpoint as ONNX, and compare the two if onnxruntime is installed.
-
-    Raises UserError if onnxscript is missing, if the output does not end in .onnx, if its folder
-    does not exist, or if the two models differ.
-    """
+def check_request(output: str) -> None:
+    """Raise UserError if onnxscript is missing, or if `output` cannot be written."""
     try:
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError:
@@ -82,8 +64,39 @@ def export(path: str, output: str) -> None:
         raise UserError(f"{output} does not end in .onnx: name a file *.onnx to write to")
     if not Path(output).absolute().parent.is_dir():
         raise UserError(f"{output} is in a folder that does not exist: make the folder first")
+
+
+def verify(model, file: Path, shape: tuple[int, ...], output: str) -> str:
+    """Compare a file with the model. Returns the result in words, for the user.
+
+    output: the name that the file will have. Raises UserError if the two differ.
+    """
+    try:
+        worst = difference(model, file, shape)
+    except ImportError:
+        return "not verified, because onnxruntime is not installed"
+    if not worst < 1e-4:
+        raise UserError(
+            f"{output} is not written: in onnxruntime, its probabilities differ from "
+            f"PyTorch's by {worst:.1g}"
+        )
+    return f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
+
+
+def export(path: str, output: str) -> None:
+    """Write the model in a checkpoint as ONNX, and compare the two if onnxruntime is installed.
+
+    Raises UserError if onnxscript is missing, if the output does not end in .onnx, if its folder
+    does not exist, or if the two models differ.
+    """
+    check_request(output)
+    import torch
+
+    from wa.models.classifier import Classifier, Served
+
     classifier = Classifier(path)
-    model, shape = Served(classifier).eval(), (*classifier.input_size, classifier.image_shape[2])
+    model = Served(classifier).eval()
+    shape = (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals
         program = torch.onnx.export(
             model,
@@ -106,19 +119,7 @@ def export(path: str, output: str) -> None:
     )
     with writing(output) as temporary:
         program.save(temporary, external_data=False)
-        try:
-            worst = difference(model, temporary, shape)
-        except ImportError:
-            verified = "not verified, for onnxruntime is not installed"
-        else:
-            if not worst < 1e-4:
-                raise UserError(
-                    f"{output} is not written: in onnxruntime, its probabilities differ from "
-                    f"PyTorch's by {worst:.1g}"
-                )
-            verified = (
-                f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
-            )
+        verified = verify(model, temporary, shape, output)
     size = ", ".join(map(str, shape))
     print(
         f"{output}: image uint8 (batch, {size}) -> "

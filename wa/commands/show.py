@@ -1,10 +1,10 @@
-"""Show a run: its accuracies and gamma task by task, and the chain of its checkpoints back to the data.
+"""Show a run: its accuracies, and the chain of its checkpoints back to the data.
 
     wa show results/digits/order-1993/seed-0/base-4/inc-2/wa
 
-The header of each checkpoint names the content of what its training read: the model and the ranking of the task
-before, and the packed data. Their content is hashed again here and compared. model.safetensors must be
-trained.safetensors with another classifier.
+The header of each checkpoint names the content of what its training read: the model and the ranking
+of the task before, and the packed data. `wa show` hashes them again and compares. The file
+model.safetensors must be trained.safetensors with another classifier.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, or of a task, or a checkpoint in it")
 
 
-digest = cache(sha256)  # a checkpoint is looked at twice: by itself and as the parent of the next
+digest = cache(sha256)  # a checkpoint is hashed twice: for itself and as the parent of the next
 
 
 class Link(NamedTuple):
@@ -49,7 +49,11 @@ class Link(NamedTuple):
 
 
 def tasks_of(path: str) -> tuple[Path, list[Path]]:
-    """The folder of the run that `path` names, and the folders of its checkpoints up to the task that it names."""
+    """The folder of a run, and the folders of its checkpoints.
+
+    path: the run, one of its tasks, or a file in one. A task means the checkpoints up to that task.
+    Raises UserError if there is no trained task at `path`.
+    """
     absolute = Path(os.path.abspath(path))
     if not absolute.exists():
         raise UserError(f"{path} does not exist")
@@ -59,7 +63,7 @@ def tasks_of(path: str) -> tuple[Path, list[Path]]:
         return folder, [folder]  # a checkpoint by itself
     if not found or not (found.shared / layout.MODEL).exists():
         raise UserError(
-            f"{path} is no run with a trained task. Name a folder .../seed-S/base-B/inc-I/METHOD"
+            f"{path} is no run with a trained task. Name a folder .../seed-S/base-B/inc-I/METHOD."
         )
     if found.run is None:
         return found.shared, [found.shared]
@@ -74,7 +78,11 @@ def read_if_there(file: Path, rules: Rules) -> dict:
 
 
 def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]:
-    """The accuracy of every classifier on all classes seen, and gamma, task by task; a dash for what is not there."""
+    """The lines of the table: each classifier's accuracy on all classes seen, and gamma.
+
+    run: its folder. tasks: the folders of its checkpoints. seen: the number of classes after each
+    task. A dash stands for a value that does not exist.
+    """
     files = [run / f"task-{t}" / layout.METRICS for t in range(len(tasks))]
     metrics = [read_metrics(file) if file.exists() else {} for file in files]
     gammas = [read_if_there(task / layout.ALIGNMENT, REPORT).get("gamma") for task in tasks]
@@ -88,7 +96,7 @@ def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]
     for t, (m, gamma) in enumerate(zip(metrics, gammas, strict=True)):
         accuracies = (text(m.get(name, {}).get("accuracy"), 2) for name in classifiers)
         yield row.format(t, text(seen[t], 0), *accuracies, text(gamma, 4))
-    if all(metrics):  # at task 0 nothing has been aligned: the classifier as trained counts
+    if all(metrics):  # task 0 has no aligned classifier, so the trained one counts there
         a = [[m.get(name, m["trained"])["accuracy"] for m in metrics] for name in classifiers]
         yield row.format(
             "average",
@@ -122,7 +130,7 @@ def is_as_trained(task: Path) -> bool:
 
 
 def has_content(file: Path, content: str) -> bool:
-    """Whether a checkpoint or a ranking holds what its SHA-256 `content` says."""
+    """Whether the content of a checkpoint or a ranking has the SHA-256 `content`."""
     try:
         if file.suffix == ".npz":
             return content_sha256(read_arrays(file)) == content
@@ -132,7 +140,7 @@ def has_content(file: Path, content: str) -> bool:
 
 
 def ranking_in(folder: Path, content: str) -> Path:
-    """The ranking with this content; if there is none, any ranking."""
+    """The ranking with this content. If there is none, any ranking."""
     others = (layout.FEATURES, layout.PREDICTIONS)
     rankings = sorted(file for file in folder.glob("*.npz") if file.name not in others)
     matching = [file for file in rankings if has_content(file, content)]
@@ -145,9 +153,8 @@ def chain(tasks: list[Path], headers: list[dict | None]) -> Iterator[Link]:
         header = headers[t]
         if not header:
             continue
-        yield Link(
-            t, "model", tasks[t] / layout.MODEL, lambda: True
-        )  # it was verified when it was read
+        # It was verified when its header was read.
+        yield Link(t, "model", tasks[t] / layout.MODEL, lambda: True)
         yield Link(t, "trained", tasks[t] / layout.TRAINED, partial(is_as_trained, tasks[t]))
         if content := header.get("from_model"):
             file = tasks[t - 1] / layout.MODEL
@@ -173,7 +180,7 @@ HEADER = NAME | {
 
 
 def header_of(checkpoint: Path) -> dict | None:
-    """What a checkpoint says of itself; None if it is not there (yet)."""
+    """The header of a checkpoint. None if the file does not exist (yet)."""
     if not checkpoint.exists():
         return None
     header = read_checkpoint(checkpoint)[1]
@@ -188,7 +195,10 @@ def status(link: Link) -> str:
 
 
 def show(path: str) -> None:
-    """Print the table and the chain of a run; a UserError at the end says if the chain is broken."""
+    """Print the table and the chain of a run.
+
+    Raises UserError at the end if the chain is broken.
+    """
     run, tasks = tasks_of(path)
     headers = [header_of(task / layout.MODEL) for task in tasks]
     seen = [len(header["classes"]) if header else None for header in headers]

@@ -55,7 +55,7 @@ def last_error(log: Path) -> str | None:
 
 
 def state(folder: Path, now: float) -> tuple[str, float | None]:
-    """What a training that has begun does, and its seconds left; None if it does not run.
+    """What a training that has begun does, and its seconds left. They are None if it stopped.
 
     folder: where its checkpoint will be. now: in seconds since 1970.
     """

@@ -1,14 +1,15 @@
-"""Aligning: what is done to the classifier after training, against its preference for the new classes.
+"""Alignments: changes of the classifier after training, against its preference for new classes.
 
-    python -m wa.methods.alignment --trained trained.safetensors --alignment weight --output model.safetensors --report alignment.json
+    python -m wa.methods.alignment --trained trained.safetensors --alignment weight \
+        --output model.safetensors --report alignment.json
 
 Only the classifier changes, so this needs neither images nor torch. An alignment is a function
 
     align(weight, bias, n_old, options) -> weight, bias
 
-of the classifier's rows, float (classes, d), its biases, float (classes,), and the number of old
-classes. The Options hold what only some alignments need. To add an alignment, write it and put it
-into ALIGNMENTS.
+weight: the classifier's rows, float (classes, d). bias: its biases, float (classes,). n_old: the
+number of old classes. The Options hold what only some alignments need. To add an alignment, write
+the function and put it into ALIGNMENTS.
 """
 
 import argparse
@@ -46,11 +47,12 @@ def gamma(weight: np.ndarray, n_old: int, norm: int = 2, limit: float | None = N
     """The mean norm of the old rows, divided by that of the new rows.
 
     weight: (classes, d), whose first n_old rows are the old ones. limit: gamma is at most this.
+    Raises UserError if all new rows are zero.
     """
     norms = row_norms(weight, norm)
     if not norms[n_old:].any():
         raise UserError(
-            "the classifier's rows for the new classes are all zero: there is nothing to align"
+            "the classifier's rows for the new classes are all zero, so they cannot be aligned"
         )
     ratio = float(norms[:n_old].mean() / norms[n_old:].mean())
     return ratio if limit is None else min(ratio, limit)
@@ -78,51 +80,66 @@ def align_weight(
 def align_weight_clipped(
     weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
-    """Negative weights set to 0, then as align_weight: the paper's non-negative classifier, where training did not clip."""
+    """Negative weights set to 0, then as align_weight.
+
+    This makes the paper's non-negative classifier when the training did not clip.
+    """
     return align_weight(np.maximum(weight, 0), bias, n_old, options)
 
 
 def align_unit(
     weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
-    """Every row scaled to length 1 (a row of zeros stays)."""
-    return (weight / np.maximum(row_norms(weight), 1e-12)[:, None]).astype(weight.dtype), bias
+    """Every row scaled to length 1. A row of zeros stays."""
+    norms = np.maximum(row_norms(weight), 1e-12)
+    return (weight / norms[:, None]).astype(weight.dtype), bias
 
 
 def align_bias(
     weight: np.ndarray, bias: np.ndarray, n_old: int, options: Options = DEFAULT
 ) -> Classifier:
-    """The new logits o corrected to alpha o + beta, alpha and beta fitted on held-out images (Wu et al., BiC, CVPR 2019).
+    """The new logits o corrected to alpha o + beta (Wu et al., BiC, CVPR 2019).
 
-    alpha (w x + b) + beta = (alpha w) x + (alpha b + beta): the correction folds into the rows and the biases.
+    alpha and beta are fitted on held-out images. The correction folds into rows and biases:
+    alpha (w x + b) + beta = (alpha w) x + (alpha b + beta). Raises UserError without held_out.
     """
     if options.held_out is None:
         raise UserError(
-            "alignment bias is fitted on held-out images: give the method held_out, for instance 0.1"
+            "alignment bias is fitted on held-out images. Give the method held_out, such as 0.1."
         )
     features, label = options.held_out
-    alpha, beta = fit_bias(features @ weight.T.astype(np.float64) + bias, label, n_old)
-    scale = np.where(np.arange(len(weight)) < n_old, 1.0, alpha)
-    shift = np.where(np.arange(len(weight)) < n_old, 0.0, beta)
+    logits = features @ weight.T.astype(np.float64) + bias
+    alpha, beta = fit_bias(logits, label, n_old)
+    is_old = np.arange(len(weight)) < n_old
+    scale = np.where(is_old, 1.0, alpha)
+    shift = np.where(is_old, 0.0, beta)
     return (weight * scale[:, None]).astype(weight.dtype), (bias * scale + shift).astype(bias.dtype)
 
 
 def fit_bias(logits: np.ndarray, label: np.ndarray, n_old: int, ridge: float = 1e-4) -> np.ndarray:
-    """(alpha, beta) that minimise the mean cross-entropy of [old, alpha new + beta] + ridge/2 ((alpha - 1)^2 + beta^2).
+    """The (alpha, beta) with the lowest loss, float64 (2,).
 
-    logits: (n, classes), float64; label: (n,). Convex: Newton's method, each step halved until the loss falls. The ridge
-    keeps the minimum finite when the images can be told apart without an error.
+    The loss is the mean cross-entropy of the logits [old, alpha new + beta], plus
+    ridge/2 ((alpha - 1)^2 + beta^2). The ridge keeps the minimum finite when the images can be
+    separated without an error. logits: float64 (n, classes). label: integers (n,).
+
+    The loss is convex. Newton's method finds its minimum, and each step is halved until the loss
+    falls.
     """
     x = np.zeros((2, *logits.shape))  # d logits / d (alpha, beta)
-    x[0, :, n_old:], x[1, :, n_old:] = logits[:, n_old:], 1
+    x[0, :, n_old:] = logits[:, n_old:]
+    x[1, :, n_old:] = 1
     fixed = np.where(np.arange(logits.shape[1]) < n_old, logits, 0)
-    rows, start = np.arange(len(label)), np.array([1.0, 0.0])
+    rows = np.arange(len(label))
+    start = np.array([1.0, 0.0])
 
     def at(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The loss, and the probabilities (n, classes)."""
         z = fixed + np.einsum("i,inc->nc", theta, x)
         z -= z.max(axis=1, keepdims=True)
         log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        return -log_p[rows, label].mean() + ridge / 2 * ((theta - start) ** 2).sum(), np.exp(log_p)
+        penalty = ridge / 2 * ((theta - start) ** 2).sum()
+        return -log_p[rows, label].mean() + penalty, np.exp(log_p)
 
     theta = start
     loss, p = at(theta)
@@ -138,9 +155,12 @@ def fit_bias(logits: np.ndarray, label: np.ndarray, n_old: int, ridge: float = 1
         if gradient @ step < 1e-12:
             break
         size = 1.0
-        while (new := at(theta - size * step))[0] > loss and size > 1e-9:
+        new_loss, new_p = at(theta - step)
+        while new_loss > loss and size > 1e-9:
             size /= 2
-        theta, (loss, p) = theta - size * step, new
+            new_loss, new_p = at(theta - size * step)
+        theta = theta - size * step
+        loss, p = new_loss, new_p
     return theta
 
 
@@ -165,12 +185,16 @@ REPORT = {  # what stands in alignment.json
 
 
 def held_out_images(path: str) -> HeldOut:
-    """The features (n, d) and labels (n,) of the images that the training held out, if any."""
+    """The features (n, d) and labels (n,) of the held-out images. None if there are none.
+
+    path: features.npz of the task. Raises UserError if it is damaged.
+    """
     arrays = read_arrays(path, features="f:nd", label="i:n")
     if "held_out" not in arrays:
         return None
-    if (held_out := arrays["held_out"]).dtype != bool or held_out.shape != arrays["label"].shape:
-        raise UserError(f"{path} cannot be used: held_out must hold a truth value an image")
+    held_out = arrays["held_out"]
+    if held_out.dtype != bool or held_out.shape != arrays["label"].shape:
+        raise UserError(f"{path} cannot be used: held_out must be a truth value for each image")
     return arrays["features"][held_out].astype(np.float64), arrays["label"][held_out]
 
 
@@ -181,15 +205,17 @@ def main() -> None:
     parser.add_argument(
         "--features",
         nargs="?",
-        help="features.npz of the task: its held-out images, for alignment bias",
+        help="features.npz of the task, whose held-out images alignment bias needs",
     )
     parser.add_argument(
         "--gamma-norm", type=int, choices=(1, 2), default=2, help="norm of a row (default: 2)"
     )
     parser.add_argument("--gamma-limit", type=float, help="the largest gamma (default: none)")
-    parser.add_argument("--output", required=True, help="the aligned model")
+    parser.add_argument("--output", required=True, help="to write: the aligned model")
     parser.add_argument(
-        "--report", required=True, help="gamma and the norms of the rows before and after, as JSON"
+        "--report",
+        required=True,
+        help="to write: gamma, and the norms of the rows before and after, as JSON",
     )
     parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()

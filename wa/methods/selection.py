@@ -1,16 +1,20 @@
 """Herding: rank the images of a class so that every prefix has a mean close to the class's mean.
 
-    python -m wa.methods.selection --features features.npz --previous ../herding.npz --output herding.npz
-    python -m wa.methods.selection --features features.npz --previous ../random.npz --output random.npz --selection random --seed 0
+    python -m wa.methods.selection --features features.npz --previous ../herding.npz \
+        --output herding.npz
+    python -m wa.methods.selection --features features.npz --previous ../random.npz \
+        --output random.npz --selection random --seed 0
 
-Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4. With features of
-length 1 the k-th exemplar is
+Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4.
+With features of length 1 the k-th exemplar is
 
-    p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||  =  argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
+    p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||
+        = argmax_x  phi(x) . (k mu - sum_{j<k} phi(p_j))
 
-Each image is taken once, so the ranking goes on to the last image and a memory of any size is a prefix of it. The
-scores need inner products only, hence the Gram matrix (of phi(x) - mu: symmetric, so half of it need be computed), in
-float64; ties go to the lower index. A random ranking, and one by the distance from the mean, are there to compare with.
+Each image is taken once, so the ranking goes on to the last image. A memory of any size is a prefix
+of it. The scores need inner products only, so they come from the Gram matrix of phi(x) - mu, in
+float64. Of equal scores, the lower index comes first. A random ranking, and one by the distance
+from the mean, serve as comparisons.
 """
 
 import argparse
@@ -28,7 +32,8 @@ Seeds = Sequence[tuple[int, int]]
 def rank(features: np.ndarray, seeds: Seeds = ()) -> np.ndarray:
     """Rank the images of several classes with the same number of images.
 
-    features: (classes, images, d), any float. Returns int64 (classes, images): the images' indices, best first.
+    features: (classes, images, d), any float. Returns int64 (classes, images): the indices of each
+    class's images, best first.
     """
     phi = features.astype(np.float64)
     # A feature of length zero stays zero, as in continuum.
@@ -37,29 +42,29 @@ def rank(features: np.ndarray, seeds: Seeds = ()) -> np.ndarray:
     # The score phi(x) . (k mu - sum_{j<k} phi(p_j)) for k = 1.
     score = np.einsum("cpd,cd->cp", phi, mu)
     phi -= mu[:, None]
-    # fall[:, p, x]: how much the score of x falls when p is taken, up to what is the same for all x.
+    # fall[:, p, x]: how much the score of x falls when p is taken, up to a constant for all x.
     fall = phi @ phi.mT
-    # The diagonal: an image that was taken is never the best again.
+    # On the diagonal, so that an image that was taken is never the best again.
     np.einsum("cpp->cp", fall)[:] = np.inf
     each = np.arange(len(phi))
     ranking = np.empty(phi.shape[:2], dtype=np.int64)
     for k in range(phi.shape[1]):
-        best = ranking[:, k] = score.argmax(axis=1)
+        best = score.argmax(axis=1)
+        ranking[:, k] = best
         score -= fall[each, best]
     return ranking
 
 
 def rank_closest(features: np.ndarray, seeds: Seeds = ()) -> np.ndarray:
-    """As rank, by the distance from the class's mean alone, the closest first."""
+    """As rank, but by the distance from the class's mean, the closest first."""
     phi = features.astype(np.float64)
     phi /= np.linalg.norm(phi, axis=2, keepdims=True) + 1e-8
-    return np.linalg.norm(phi - phi.mean(axis=1, keepdims=True), axis=2).argsort(
-        axis=1, kind="stable"
-    )
+    distance = np.linalg.norm(phi - phi.mean(axis=1, keepdims=True), axis=2)
+    return distance.argsort(axis=1, kind="stable")
 
 
 def rank_random(features: np.ndarray, seeds: Seeds) -> np.ndarray:
-    """As rank, at random: a function of (seed, class)."""
+    """As rank, but at random. The order of a class depends on its (seed, class) only."""
     images = features.shape[1]
     return np.stack([np.random.RandomState(seed).permutation(images) for seed in seeds])
 
@@ -67,11 +72,12 @@ def rank_random(features: np.ndarray, seeds: Seeds) -> np.ndarray:
 def rank_classes(
     features: np.ndarray, labels: np.ndarray, selection: str = "herding", seed: int = 0
 ) -> dict[int, np.ndarray]:
-    """Rank the images of every class in `labels` (n,).
+    """Rank the images of every class.
 
-    Returns class -> row numbers of `features` (n, d), best first. Rows with a label below 0 are left out.
+    features: (n, d). labels: integers (n,). Rows with a label below 0 are left out. selection: a
+    key of RANKINGS. Returns class -> its row numbers, best first.
     """
-    # Rows class by class: looking for the rows of each class would take 1000 passes for 1000 classes.
+    # One sort gives the rows of all classes. A search for each of 1000 classes takes 1000 passes.
     order = labels.argsort(kind="stable")
     classes, starts = np.unique(labels[order], return_index=True)
     rows = {int(c): r for c, r in zip(classes, np.split(order, starts[1:]), strict=True) if c >= 0}
@@ -90,13 +96,19 @@ def rank_classes(
     return {c: ranked[c] for c in sorted(ranked)}
 
 
-# A ranking is a function of the features (classes, images, d) and a (seed, class) for each class. It returns
-# int64 (classes, images): the indices of the images, best first. The default comes first.
+# A ranking is a function of the features (classes, images, d), and a (seed, class) for each class.
+# It returns int64 (classes, images): the indices of the images, best first. The default is the
+# first of the table.
 RANKINGS = {"herding": rank, "closest": rank_closest, "random": rank_random}
 
 
 def read_ranking(path: str) -> dict[str, np.ndarray]:
-    """herding.npz: `ranking`, the images of each class one class after the other, and `counts`, how many each has."""
+    """Read a ranking, such as herding.npz.
+
+    Returns `ranking`, the images of the first class, then of the second, and so on, integers (n,).
+    Returns `counts`, the number of images of each class, integers (classes,). Raises UserError if
+    the file is damaged, FileNotFoundError if it does not exist.
+    """
     herding = read_arrays(path, ranking="i:n", counts="i:c")
     ranking, counts = herding["ranking"], herding["counts"].astype(np.int64)
     if (
@@ -105,12 +117,15 @@ def read_ranking(path: str) -> dict[str, np.ndarray]:
         or counts.sum() != len(ranking)
         or ranking.min() < 0
     ):
-        raise UserError(f"{path} cannot be used: its counts are not those of its ranking")
+        raise UserError(f"{path} cannot be used: its counts do not fit its ranking")
     return herding
 
 
 def exemplars(herding: dict[str, np.ndarray], per_class: int | None) -> np.ndarray:
-    """The memory: the first `per_class` images of each class's ranking (None: all), as data set indices (m,)."""
+    """The memory: the first `per_class` images of each class, or all if that is None.
+
+    herding: what read_ranking returns. Returns indices into the data set, integers (m,).
+    """
     ends = np.cumsum(herding["counts"])
     starts = ends - herding["counts"]
     ends = ends if per_class is None else np.minimum(ends, starts + per_class)
@@ -123,27 +138,26 @@ def main() -> None:
     )
     parser.add_argument("--features", required=True, help="features.npz of the task")
     parser.add_argument(
-        "--previous", nargs="?", help="herding.npz of the task before; its classes come first"
+        "--previous", nargs="?", help="herding.npz of the task before, whose classes come first"
     )
     parser.add_argument("--selection", choices=RANKINGS, default="herding")
-    parser.add_argument("--seed", type=int, default=0, help="of a random ranking")
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--seed", type=int, default=0, help="seed of a random ranking (default: 0)")
+    parser.add_argument("--output", required=True, help="to write: the ranking")
     parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()
     features = read_arrays(args.features, features="f:nd", label="i:n", index="i:n")
-    previous = (
-        read_ranking(args.previous)
-        if args.previous
-        else {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
-    )
-    index, label, first = features["index"], features["label"], len(previous["counts"])
-    new = np.where(
-        label >= first, label, -1
-    )  # a label, not a selection: that would copy the features
+    previous = {"ranking": np.empty(0, int), "counts": np.empty(0, int)}
+    if args.previous:
+        previous = read_ranking(args.previous)
+    index, label = features["index"], features["label"]
+    first = len(previous["counts"])
+    # The label -1 leaves old images out. To select the new ones would copy the features.
+    new = np.where(label >= first, label, -1)
     classes = np.unique(new[new >= 0])
     if not np.array_equal(classes, np.arange(first, first + len(classes))) or not len(classes):
         raise UserError(
-            f"{args.features} does not follow {args.previous}: its new classes are not numbered from {first} on"
+            f"{args.features} does not follow {args.previous}:"
+            f" its new classes are not numbered from {first} on"
         )
     ranked = rank_classes(features["features"], new, args.selection, args.seed)
     header = read_arrays_header(args.features)

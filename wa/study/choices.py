@@ -14,6 +14,8 @@ LARGEST_SEED = 2**32 - 1  # of numpy
 # Keys that were renamed: old -> new.
 RENAMED = {"form": "distillation_loss", "classification": "classification_loss"}
 
+COUNT = {"type": "integer", "minimum": 1, "maximum": 1024}  # of processes, machines, trainings
+
 # Settings of the network itself. Task 0 cannot have others than the tasks that go on from it.
 NOT_IN_BASE = ("backbone", "bias", "pretrained")
 
@@ -206,21 +208,21 @@ RUN = {
         1,
         "The processes that share a training, on each node. torchrun starts them.",
         "4",
-        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        schema=COUNT,
         reruns=False,
     ),
     "nodes": Key(
         1,
         "The machines that share a training. More than one needs Slurm (`profiles/slurm`).",
         "2",
-        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        schema=COUNT,
         reruns=False,
     ),
     "runs_per_gpu": Key(
         1,
         "The trainings that may share a GPU of this machine. A small network does not fill one.",
         "4",
-        schema={"type": "integer", "minimum": 1, "maximum": 1024},
+        schema=COUNT,
         reruns=False,
     ),
     "test_every": Key(
@@ -246,9 +248,8 @@ RUN = {
 METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
 TRAINING_MEANING = "How to train: the settings of every training of the study."
 BASE_MEANING = (
-    "The settings that differ for task 0, and for trainings from scratch. The keys of `training`, "
-    "but"
-    f"not {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
+    "The settings that differ for task 0, and for trainings from scratch. Its keys are those of "
+    f"`training` without {', '.join(NOT_IN_BASE[:-1])} and {NOT_IN_BASE[-1]}."
 )
 METHOD_TRAINING_MEANING = (
     "The settings of `training` that differ for this method. A method whose task 0 differs from "

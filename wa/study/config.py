@@ -23,7 +23,7 @@ LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
-# JSON Schema takes 2.0 for an integer; neither the programs nor the names of folders do.
+# JSON Schema takes 2.0 for an integer. The programs and the names of folders do not.
 INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda checker, value: type(value) is int
 )
@@ -70,8 +70,8 @@ def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> 
         )
     if not isinstance(value, (str, int, float, type(None))):
         raise UserError(
-            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML; put it in quotes"
-            " if it is a name"
+            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML. Put it in quotes"
+            " if it is a name."
         )
     return value
 
@@ -119,9 +119,9 @@ def invalid_value(error: ValidationError) -> str:
     """What is wrong with a value."""
     value, schema = error.instance, error.schema
     if error.validator == "not":
-        return f"{value!r} is reserved; choose another name"
+        return f"{value!r} is reserved. Choose another name"
     if error.validator == "pattern" and schema["pattern"] == NAME:
-        return f"{value!r} is not a valid name; it may hold letters, digits, '.', '_' and '-' only"
+        return f"{value!r} is not a valid name. It may hold only letters, digits, '.', '_' and '-'"
     if error.validator in ("anyOf", "enum", "pattern"):
         possible = schema.get("enum", [])
         for each in schema.get("anyOf", []):

@@ -1,13 +1,14 @@
-"""Where everything of a study lies: the names of its files and folders, and the product of its runs.
+"""The layout of a study: the names of its files and folders, and the table of its runs.
 
     results/STUDY/order-1993/order.json
-    results/STUDY/order-1993/seed-0/base-50/                      task 0, shared by all that follows
+    results/STUDY/order-1993/seed-0/base-50/                      task 0, shared by several runs
     results/STUDY/order-1993/seed-0/base-50/inc-10/wa/task-1/     task 1 of a run
 
-A run is a chain of tasks for one class order, seed, protocol and method. Every other module takes these names
-from here.
+A run is a chain of tasks for one class order, seed, protocol and method. Every other module takes
+these names from here.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -124,16 +125,29 @@ class RunTable:
         return cls(**values | {"protocols": [tuple(p) for p in values["protocols"]]})
 
 
+def add_study_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option --study, which takes a RunTable."""
+    parser.add_argument(
+        "--study",
+        type=RunTable.from_json,
+        required=True,
+        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
+    )
+
+
 class Place(NamedTuple):
     """What a path in the results tree names."""
 
-    run: Path | None  # the folder of the run; None for the shared task 0 itself
+    run: Path | None  # the folder of the run. None for the shared task 0.
     shared: Path
     task: int | None  # None for a run as a whole
 
 
 def place(path: Path) -> Place | None:
-    """What an absolute path of a run, a task's folder, or a file in one names; None if it is none of these."""
+    """What an absolute path names: a run, the folder of a task, or a file in one of these.
+
+    None for any other path.
+    """
     for folder in (path, path.parent):
         if re.fullmatch(r"base-\d+(-.+)?", folder.name):
             return Place(None, folder, 0)

@@ -128,11 +128,11 @@ def allowed(values: dict) -> str:
     if isinstance(kind, list):
         return " or ".join(allowed(values | {"type": each}) for each in kind)
     if kind == "array":
-        return f"a list; each item is {allowed(values['items'])}"
+        return f"a list. Each item is {allowed(values['items'])}"
     if kind in ("integer", "number"):
         return ("an integer" if kind == "integer" else "a number") + limits(values)
     if kind == "object":
-        return "names with values" if "properties" not in values else "`{base, increment}`"
+        return "names, each with a value" if "properties" not in values else "`{base, increment}`"
     if "pattern" in values:
         return f"text that fits `{values['pattern']}`"
     return {"boolean": "`true` or `false`", "string": "text", "null": "`null`"}[kind]
@@ -222,6 +222,7 @@ methods:
 training:
   backbone: resnet8
   epochs: 20
+  augmentation: [crop-1]
 ```
 
 Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a

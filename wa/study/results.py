@@ -2,9 +2,9 @@
 
 The verdict on a result is
 
-    ""      it is what the study wants: it need not be computed again
-    text    it differs, and this is how
-    None    unknown: it does not exist, or something before it does not or has to be computed again
+    ""      it is what the study wants, so it stays
+    text    it differs, and the text says how
+    None    unknown: it does not exist, or something before it must be computed first
 """
 
 from dataclasses import asdict
@@ -69,7 +69,7 @@ class Results:
     # What lies on disk.
 
     def _header(self, file: str) -> dict:
-        """The header of a checkpoint, a ranking, or metrics; empty if there is none that can be read."""
+        """The header of a checkpoint, a ranking, or metrics. Empty if it cannot be read."""
         try:
             if file.endswith(".safetensors"):
                 return read_header(file)

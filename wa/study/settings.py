@@ -204,7 +204,7 @@ class Settings:
         "softmax",
         "The loss of classification, a name in wa/methods/loss.py. `softmax`: the cross-entropy "
         "over all classes. `separated`: among the old classes for an image of an old class, and "
-        "among the new ones for a new class (SS-IL; without a memory, LwF).",
+        "among the new ones for a new class (SS-IL). Without a memory it is the loss of LwF.",
         "separated",
         choices="wa.methods.loss.CLASSIFICATION",
         section="methods",
@@ -281,7 +281,7 @@ class Settings:
                 "schedule: step needs milestones, for instance milestones: [60, 100, 140]"
             )
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise UserError(f"milestones: {list(self.milestones)} do not rise; put them in order")
+            raise UserError(f"milestones: {list(self.milestones)} do not rise. Put them in order")
 
     def of_task_0(self) -> "Settings":
         """The same settings for task 0, without those that say nothing there.

@@ -1,13 +1,14 @@
 """A study: a validated config, and the table of its tasks.
 
-A study is the product of class orders, seeds, protocols and methods. Each run is a chain of tasks; task 0 depends on
-the order, the seed and the base only, so it is one task, shared. A task's path says all decisions that led to it:
+A study is the product of class orders, seeds, protocols and methods. Each run is a chain of tasks.
+Task 0 depends on the order, the seed and the base only, so runs share it. The path of a task says
+all decisions that led to it:
 
     results/cifar100/order-1993/seed-0/base-50                       task 0
     results/cifar100/order-1993/seed-0/base-50/inc-10/wa/task-1      task 1 of a run
 
-Methods that train task 0 in another way than the study does share a base named after what differs: base-50-der,
-base-50-clip.
+A method may train task 0 in another way than the study does. Then the folder of its task 0 is named
+after the difference: base-50-der, base-50-clip.
 """
 
 import json
@@ -33,8 +34,8 @@ from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
 from wa.study.settings import METHOD_KEYS, Settings
 
-LARGEST_PLAN = 10**7  # tasks, each times the length of its run: so large is a plan
-LONGEST_NAME = 200  # characters; a file system allows 255
+LARGEST_PLAN = 10**7  # the size of a plan: over all runs, the number of tasks squared
+LONGEST_NAME = 200  # characters. A file system allows 255.
 
 
 def spell(name: str, value: object) -> str:
@@ -42,7 +43,7 @@ def spell(name: str, value: object) -> str:
     if isinstance(value, bool):
         return name if value else f"no-{name}"
     values = value if isinstance(value, tuple) else (value,)
-    # A name of a backbone or of a file may hold anything; `/` becomes `+`, which is easy to read.
+    # The name of a backbone or a file may hold anything. `/` becomes `+`, which is easy to read.
     words = (quote(str(each), safe="/").replace("/", "+") for each in values)
     return "-".join([name, *words])
 
@@ -57,11 +58,17 @@ class Task:
     method: str | None
     settings: Settings
     sizes: list[int]  # the classes of each task up to this one
-    learned: str  # where the checkpoint lies: path, but for task 0 of a run
+    learned: str  # where the checkpoint lies: `path`, or the shared task 0
     previous: str | None  # where the checkpoint of the task before lies
 
 
 class Study:
+    """A study, planned from its config.
+
+    config: as written. results: the folder of all studies. Raises UserError, which names the key,
+    if the config is not possible.
+    """
+
     def __init__(self, config: dict, results: str = "results"):
         self.written, self.config = config, validate(config)
         config = self.config
@@ -69,8 +76,23 @@ class Study:
         name = packed_name(config["dataset"], config["cache_size"])
         self.data = f"{results}/{layout.DATA}/{name}"
         self.cache_size = cache_size_of(config["dataset"], config["cache_size"])
-        self.orders: dict[str, list[int]] = {str(o): [] for o in config["orders"]}
-        if len(self.orders) < len(config["orders"]):
+        self.check_product()
+        self.n_classes, self.least = self.survey()
+        own = config["class_orders"]
+        names = map(str, config["orders"])
+        self.orders = {name: class_order(name, self.n_classes, own) for name in names}
+        self.protocols = self.sized_protocols()
+        self.check_size()
+        self.check_methods()
+        self.check_training()
+        self.bases = self.base_names()
+        self.tasks = {task.path: task for run in self.runs() for task in run}
+        self.tasks |= {task.path: task for task in self.base_tasks()}
+
+    def check_product(self) -> None:
+        """Refuse a class order or a seed that occurs twice, and keys that do not fit the data."""
+        config = self.config
+        if len({str(order) for order in config["orders"]}) < len(config["orders"]):
             raise UserError(
                 f"config: orders: {reprlib.repr(config['orders'])} names a class order twice"
             )
@@ -78,48 +100,49 @@ class Study:
             raise UserError(f"config: seeds: {reprlib.repr(config['seeds'])} names a seed twice")
         if config["dataset"] in BUILT_IN and (config["cache_size"] or config["classes"]):
             raise UserError(
-                f"config: dataset {config['dataset']!r}: cache_size and classes are for folders of images of your own"
+                f"config: dataset {config['dataset']!r}: cache_size and classes are for"
+                " folders of images only"
             )
+
+    def survey(self) -> tuple[int, int]:
+        """The number of classes, and the number of training images of the smallest class."""
+        config = self.config
         packed = Path(self.data, layout.DATASET)
-        if packed.exists():
-            facts = read_dataset(packed)
-            if config["classes"] != (facts["classes"] if facts.get("chosen") else []):
-                raise UserError(
-                    f"config: classes: {self.data} was packed from another list of classes; name the dataset otherwise, or delete"
-                    " that folder if no study needs it"
-                )
-            counts = facts["train_counts"]
-            self.n_classes, self.least = len(counts), min(counts)
-        else:
-            self.n_classes, self.least = survey(
-                config["dataset"], config["path"], config["classes"]
+        if not packed.exists():
+            return survey(config["dataset"], config["path"], config["classes"])
+        facts = read_dataset(packed)
+        chosen = facts["classes"] if facts.get("chosen") else []
+        if config["classes"] != chosen:
+            raise UserError(
+                f"config: classes: {self.data} was packed from another list of classes. Give"
+                " the dataset another name, or delete that folder if no study needs it."
             )
-        for name in self.orders:
-            self.orders[name] = class_order(name, self.n_classes, config["class_orders"])
-        self.protocols = []
-        for p in config["protocols"]:
-            task_sizes(self.n_classes, p["base"], p["increment"])
+        counts = facts["train_counts"]
+        return len(counts), min(counts)
+
+    def sized_protocols(self) -> list[tuple[int, int]]:
+        """(base, increment) of each protocol. Base 0 becomes a base of the increment's size."""
+        protocols = []
+        for p in self.config["protocols"]:
+            task_sizes(self.n_classes, p["base"], p["increment"])  # refuses what does not fit
             protocol = (p["base"] or p["increment"], p["increment"])
-            if protocol in self.protocols:
+            if protocol in protocols:
                 raise UserError(
                     f"config: protocols: base {protocol[0]}, increment {protocol[1]} is there twice"
                 )
-            self.protocols.append(protocol)
+            protocols.append(protocol)
+        return protocols
+
+    def check_size(self) -> None:
+        """Refuse a study that is too large for one plan."""
+        config = self.config
         runs = len(self.orders) * len(config["seeds"]) * len(config["methods"])
-        if (
-            runs * sum(len(task_sizes(self.n_classes, *p)) ** 2 for p in self.protocols)
-            > LARGEST_PLAN
-        ):
+        lengths = [len(task_sizes(self.n_classes, *p)) for p in self.protocols]
+        if runs * sum(length**2 for length in lengths) > LARGEST_PLAN:
             raise UserError(
-                f"config: {runs * len(self.protocols)} runs of up to {self.n_classes} tasks are too many to plan at once; make"
-                " several studies of them"
+                f"config: {runs * len(self.protocols)} runs of up to {max(lengths)} tasks are too"
+                " many to plan at once. Make several studies of them."
             )
-        self.check_methods()
-        self.check_training()
-        self.bases = self.base_names()
-        self.tasks = {task.path: task for run in self.runs() for task in run} | {
-            t.path: t for t in self.base_tasks()
-        }
 
     def memory_of(self, method: str | None) -> Memory:
         """The memory of a method. Task 0 belongs to no method and has none."""
@@ -139,24 +162,24 @@ class Study:
         if settings.mix == "convex" and weight != "dynamic" and weight >= 1:
             raise UserError(
                 f"mix: convex weights the cross-entropy by 1 - distillation = {1 - weight:g}, so no"
-                " class would be learned; use mix: sum, or a distillation below 1"
+                " class would be learned. Use mix: sum, or a distillation below 1."
             )
         if 0 < memory.total < self.n_classes:
             least = 2 * self.n_classes if settings.held_out else self.n_classes
             raise UserError(
-                f"memory: {memory} exemplars are fewer than the {self.n_classes} classes; use at"
-                f" least {least}, or 0 for none"
+                f"memory: {memory} exemplars are fewer than the {self.n_classes} classes. Use at"
+                f" least {least}, or 0 for none."
             )
         if settings.held_out:
             if memory.is_none:
                 raise UserError("held_out is a fraction of the exemplars, so it needs a memory")
             if 0 < memory.total < 2 * self.n_classes:
                 raise UserError(
-                    f"memory: {memory} exemplars are too few to hold some of each class out; use at"
-                    f" least {2 * self.n_classes}"
+                    f"memory: {memory} exemplars are too few to hold some of each class out. Use at"
+                    f" least {2 * self.n_classes}."
                 )
             if memory.each == 1:
-                raise UserError("memory: 1/class leaves none to hold out; use at least 2/class")
+                raise UserError("memory: 1/class leaves none to hold out. Use at least 2/class.")
         if method["classifier"] == "nme" and memory.is_none:
             raise UserError(
                 "classifier: nme is the nearest mean of exemplars, so it needs a memory"
@@ -170,7 +193,7 @@ class Study:
             raise UserError("alignment: bias needs a classifier with biases (training.bias: true)")
 
     def all_settings(self) -> dict[str, Settings]:
-        """Every settings of the study, by where the config has them; the study's own come first."""
+        """All settings of the study, by their place in the config. The study's own come first."""
         later = {k: v for k, v in self.config["training"].items() if k != "base"}
         found = {"training": Settings(**later), "training.base": self.settings(None)}
         for name in self.config["methods"]:
@@ -179,7 +202,7 @@ class Study:
         return found
 
     def image_shape(self) -> tuple[int, int, int] | None:
-        """Height, width and channels of the packed images; None if that is not known yet."""
+        """Height, width and channels of the packed images. None if they are not known yet."""
         packed = Path(self.data, "dataset.json")
         if packed.exists():
             return tuple(read_dataset(packed)["image_shape"])
@@ -201,7 +224,7 @@ class Study:
             except UserError as error:
                 raise UserError(f"config: {where}.{error}") from None
             if settings.pretrained and not Path(settings.pretrained).is_file():
-                raise UserError(f"config: {where}.pretrained: {settings.pretrained} is not there")
+                raise UserError(f"config: {where}.pretrained: {settings.pretrained} does not exist")
         methods = self.config["methods"]
         bases = {self.settings(None), *(self.settings(name, base=True) for name in methods)}
         later = {self.settings(name) for name in methods}
@@ -211,8 +234,8 @@ class Study:
                 if size * self.least < batch:
                     raise UserError(
                         f"config: training.batch_size: {batch} is more than the {size * self.least}"
-                        f" images of task {number} (base {base}, increment {increment}); use a"
-                        " smaller batch"
+                        f" images of task {number} (base {base}, increment {increment}). Use a"
+                        " smaller batch."
                     )
 
     def settings(self, method: str | None, base: bool = False) -> Settings:
@@ -248,13 +271,13 @@ class Study:
         for name, text in sorted((names[wanted[m]], m) for m in wanted):
             if len(name) > LONGEST_NAME:
                 raise UserError(
-                    f"config: methods.{text}.training: its task 0 differs from the study's in so"
-                    " much that no folder can be named after it; make it a study of its own"
+                    f"config: methods.{text}.training: its task 0 differs from the study's in too"
+                    " many settings for the name of a folder. Make it a study of its own."
                 )
         if len(set(names.values())) < len(names):
             raise UserError(
                 "config: methods: two methods with different settings of task 0 would share the"
-                f" folder of one; its name is one of {sorted(names.values())}"
+                f" folder of one. Its name is one of {sorted(names.values())}."
             )
         return {method: names[settings] for method, settings in wanted.items()}
 
@@ -327,7 +350,7 @@ class Study:
         return shlex.join(options)
 
     def order_option(self, order: str) -> str:
-        """What wa.data.scenario takes as --order: a name that it knows, or the classes themselves."""
+        """The --order of wa.data.scenario: a name that it knows, or the classes themselves."""
         explicit = order in self.config["class_orders"]
         return ",".join(map(str, self.orders[order])) if explicit else order
 

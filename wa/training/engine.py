@@ -1,14 +1,15 @@
 """The training engine: the processes that train together, a step, an epoch.
 
-The step is written once, `Trainer.step`, and touches nothing but tensors that stay where they are: no value comes back to
-Python within an epoch. So on one GPU it is recorded as a CUDA graph, one for each size of batch, and replayed: the few
-hundred kernels of a small network take longer to launch one by one than to run. The eager step is the reference.
+The step is written once, as `Trainer.step`. It only touches tensors that stay where they are, and
+no value comes back to Python within an epoch. So a single GPU can record it as a CUDA graph, one
+for each size of batch, and replay that. A small network needs this: its few hundred kernels take
+longer to launch one by one than to run. The eager step is the reference.
 """
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
@@ -28,12 +29,15 @@ from wa.training import precision
 from wa.training.schedule import learning_rate
 
 NEVER = 2**62
-FEATURES = 2**22  # pixels of images that are embedded at once: 1000 small ones, 64 of 256 x 256
-WARM_UP = 3  # steps before one is recorded: the libraries set themselves up in the first ones
+FEATURES = 2**22  # pixels of images that are embedded at once, such as 64 images of 256 x 256
+WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the first ones
 
 
 class Processes:
-    """The processes that train together. RANK in the environment, set by torchrun, makes them many."""
+    """The processes that train together: those of torchrun, or this one alone.
+
+    device: auto, cpu or cuda. Raises UserError if cuda is asked for and torch finds no GPU.
+    """
 
     def __init__(self, device: str):
         if device == "auto":
@@ -42,7 +46,7 @@ class Processes:
         if device == "cuda":
             if not torch.cuda.is_available():
                 raise UserError(
-                    "device cuda is asked for, but torch finds no GPU: use device auto or cpu"
+                    "device cuda is asked for, but torch finds no GPU. Use device auto or cpu."
                 )
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be recorded
@@ -51,7 +55,7 @@ class Processes:
             dist.init_process_group("nccl" if device == "cuda" else "gloo")
 
     def precision(self, asked: str) -> str:
-        """The precision for what the settings asks; the first process's choice is everybody's."""
+        """The precision for what the settings ask. The first process chooses for all."""
         choice = [precision.choose(asked, self.device) if self.rank == 0 else None]
         if self.size > 1:
             dist.broadcast_object_list(choice, device=self.device)
@@ -62,7 +66,11 @@ class Processes:
             dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Each process's loss is its images' share of the global mean, so the gradients add up."""
+        """Add up the gradients of all processes.
+
+        The loss of a process is its images' share of the global mean, so the sum is the gradient
+        of that mean.
+        """
         if self.size > 1:
             flat = torch.cat([p.grad.flatten() for p in parameters])
             dist.all_reduce(flat)
@@ -73,14 +81,17 @@ class Processes:
 
     def close(self) -> None:
         if dist.is_initialized():
-            dist.barrier()  # the others leave when the first has written: one that leaves early pulls threads from under it
+            # All wait until the first has written. One that leaves early would stop threads that
+            # the first still uses.
+            dist.barrier()
             dist.destroy_process_group()
 
 
 class RecordedStep:
     """A step that is recorded as a CUDA graph, one for each size of batch, and replayed.
 
-    The first WARM_UP steps of a size run as they are: they set up libraries and memory, and they are true steps.
+    The first WARM_UP steps of a size run without a graph. They set up libraries and memory, and
+    count as steps of the training.
     """
 
     def __init__(self, step: Callable[..., None]):
@@ -90,17 +101,17 @@ class RecordedStep:
         self.replay: dict[int, Callable[[], None]] = {}
 
     def record(self, batch: int) -> Callable[[], None]:
-        """Record what the step launches, without running it; returns what runs it."""
+        """Record what the step launches, without running it. Returns the function that runs it."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
             self.step(batch, *self.inputs[batch])
-        self.pool = graph.pool()  # never replayed at once, so they share it
+        self.pool = graph.pool()  # the graphs never run at the same time, so they share it
         return graph.replay
 
     def __call__(self, batch: int, *inputs: Tensor) -> None:
-        for place, tensor in zip(
-            self.inputs.setdefault(batch, list(map(torch.empty_like, inputs))), inputs, strict=True
-        ):
+        if batch not in self.inputs:
+            self.inputs[batch] = [torch.empty_like(tensor) for tensor in inputs]
+        for place, tensor in zip(self.inputs[batch], inputs, strict=True):
             place.copy_(tensor)
         self.times[batch] += 1
         if self.times[batch] <= WARM_UP:
@@ -128,30 +139,27 @@ class Trainer:
         self.augment = Augment(settings.augmentation)
         check_images(settings.augmentation, *task.dataset["image_shape"])
         self.precision = processes.precision(settings.precision)
-        torch.backends.cuda.matmul.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = (
-            torch.backends.cuda.matmul.fp32_precision
-        )  # its default would be tf32
+        float32 = "tf32" if self.precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = float32
+        torch.backends.cudnn.conv.fp32_precision = float32  # the default would be tf32
         self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self.autocast = torch.autocast(
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
         self.memory_format = getattr(torch, f"{settings.memory_format}_format", torch.channels_last)
         torch.use_deterministic_algorithms(settings.deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = (
-            False  # nothing here reads what it has not written
-        )
+        # Nothing here reads memory that it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
         if settings.sync_batch_norm and processes.size > 1:
             if self.device.type != "cuda":
-                raise UserError("sync_batch_norm needs GPUs: torch has it for them only")
+                raise UserError("sync_batch_norm needs GPUs, because torch has it for them only")
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(self.device, memory_format=self.memory_format)
         self.teacher = teacher
         if teacher:
-            if hasattr(
-                teacher.backbone, "fold_batch_norm"
-            ):  # another library's network stays as it is
+            # A network of another library has no such method and stays as it is.
+            if hasattr(teacher.backbone, "fold_batch_norm"):
                 teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=self.memory_format)
         self.kd_weight = (
@@ -167,22 +175,20 @@ class Trainer:
             fused=True,
         )
 
-        # What a step reads and writes beside the images, the weights and the momentum; a recorded step needs fixed places.
+        # What a step reads and writes, apart from images, weights and momentum. A recorded step
+        # needs them in fixed places.
         self.mean = torch.tensor(task.dataset["mean"], device=self.device)
         self.std = torch.tensor(task.dataset["std"], device=self.device)
-        self.rate = self.optimizer.param_groups[0]["lr"] = torch.tensor(
-            settings.lr, device=self.device
-        )
-        self.draw = torch.zeros(
-            (), dtype=torch.int64, device=self.device
-        )  # the key of the epoch's augmentation
-        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)  # done in this epoch
-        self.first_bad = torch.zeros(
-            (), dtype=torch.int64, device=self.device
-        )  # the first step whose loss is not finite
-        self.totals = torch.zeros(
-            4, device=self.device
-        )  # of loss, its two parts, right predictions
+        self.rate = torch.tensor(settings.lr, device=self.device)
+        self.optimizer.param_groups[0]["lr"] = self.rate
+        # The key of the epoch's augmentation.
+        self.draw = torch.zeros((), dtype=torch.int64, device=self.device)
+        # The number of steps done in this epoch.
+        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
+        # The first step whose loss is not finite.
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=self.device)
+        # The sums over images of the loss, its two parts, and the right predictions.
+        self.totals = torch.zeros(4, device=self.device)
         self.graphs = self.device.type == "cuda" and processes.size == 1 and settings.cuda_graphs
         self.run = RecordedStep(self.step) if self.graphs else self.step
 
@@ -200,7 +206,10 @@ class Trainer:
         }
 
     def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """The images of some rows, augmented and normalised: (b, C, H, W) in channels-last memory; pixels: where streamed."""
+        """The images of some rows, augmented and normalised: (b, C, H, W), channels-last memory.
+
+        rows: int64 (b,). pixels: the images themselves, if they are streamed.
+        """
         if self.task.originals:
             return pixels.to(self.dtype, memory_format=self.memory_format)
         index = self.task.train.index[rows]
@@ -209,7 +218,10 @@ class Trainer:
         return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
 
     def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss, its two parts and whether the prediction is right, for each image (B,)."""
+        """For each image (B,): the loss, its two parts, and whether the prediction is right.
+
+        x: (B, C, H, W). label: int64 (B,).
+        """
         with self.autocast:
             logits = self.model(x).float()
             n_old = self.task.n_old
@@ -230,7 +242,10 @@ class Trainer:
         return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
 
     def step(self, batch: int, rows: Tensor, pixels: Tensor | None = None) -> None:
-        """A step on this process's share, `rows` and, where streamed, their pixels, of a global batch of `batch` images."""
+        """A step on this process's share of a global batch of `batch` images.
+
+        rows: int64 (b,), the share. pixels: its images, if they are streamed.
+        """
         parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
         (parts[0].sum() / batch).backward()
@@ -253,29 +268,45 @@ class Trainer:
             for b in order.split(self.settings.batch_size)
         ]
 
+    def pixels(self, shares: list[Tensor]) -> Iterable[Tensor | None]:
+        """The images of each share, or None where all images are on the device anyway.
+
+        shares: the rows of each share, on the CPU.
+        """
+        train, originals = self.task.train, self.task.originals
+        if originals:
+            index = train.index.cpu()
+            return originals.batches(self.draw.cpu(), [index[rows] for rows in shares], self.device)
+        return train.stream(shares) if train.streamed else [None] * len(shares)
+
+    def check_finite(self, epoch: int, rate: float) -> None:
+        """Raise UserError if the loss of a step of this epoch, in any process, is not finite."""
+        if self.processes.size > 1:
+            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
+        first_bad = self.first_bad.item()
+        if first_bad < NEVER:
+            raise UserError(
+                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1},"
+                f" learning rate {rate:g}. Use a lower lr."
+            )
+
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch; returns the row of the history."""
+        """Train for one epoch. Returns the row of the history.
+
+        epoch: from 0. Raises UserError if the loss is not finite.
+        """
         started, n = time.perf_counter(), len(self.task.train)
         rate = learning_rate(self.settings, epoch)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
-        for tensor, value in (
-            (self.rate, rate),
-            (self.steps, 0),
-            (self.first_bad, NEVER),
-            (self.totals, 0),
-        ):
-            tensor.fill_(value)
+        self.rate.fill_(rate)
+        self.steps.fill_(0)
+        self.first_bad.fill_(NEVER)
+        self.totals.fill_(0)
         self.model.train()
         sizes = [len(batch) for batch in order.split(self.settings.batch_size)]
-        here, there = self.shares(order), self.shares(order.to(self.device))
-        train, originals = self.task.train, self.task.originals
-        if originals:
-            index = train.index.cpu()
-            pixels = originals.batches(self.draw.cpu(), [index[rows] for rows in here], self.device)
-        else:
-            pixels = train.stream(here) if train.streamed else [None] * len(sizes)
-        steps = zip(sizes, there, pixels, strict=True)
+        pixels = self.pixels(self.shares(order))
+        steps = zip(sizes, self.shares(order.to(self.device)), pixels, strict=True)
         bar = tqdm(
             steps,
             f"epoch {epoch + 1}/{self.settings.epochs}",
@@ -287,23 +318,15 @@ class Trainer:
         for size, rows, some in bar:
             self.run(size, rows, *([] if some is None else [some]))
         self.processes.sum(self.totals)
-        if self.processes.size > 1:
-            dist.all_reduce(self.first_bad, dist.ReduceOp.MIN)
-        first_bad = self.first_bad.item()
-        if first_bad < NEVER:
-            raise UserError(
-                f"the loss is not finite at epoch {epoch + 1}, step {first_bad + 1}, learning rate {rate:g}: lower lr"
-            )
+        self.check_finite(epoch, rate)
         loss, ce, kd, right = (self.totals / n).tolist()
         seconds = time.perf_counter() - started
-        row = {
+        return {
             "epoch": epoch + 1,
             "lr": rate,
             "loss": loss,
             "cross_entropy": ce,
             "distillation": kd,
-        }
-        return row | {
             "train_accuracy": 100 * right,
             "images_per_second": n / seconds,
             "seconds": seconds,
@@ -311,7 +334,7 @@ class Trainer:
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
-        """The backbone's features of images as they are evaluated, in float32: (n, d)."""
+        """The backbone's features of images, prepared as in evaluation: float32 (n, d)."""
         self.model.eval()
         height, width, _ = self.task.dataset["image_shape"]
         rows = torch.arange(len(images)).split(max(1, min(1000, FEATURES // (height * width))))
@@ -325,10 +348,5 @@ class Trainer:
     @torch.no_grad()
     def accuracy(self, images: Images) -> float:
         """The percentage of images that the model, as it is now, classifies rightly."""
-        return (
-            100
-            * (self.model.classifier(self.features(images)).argmax(dim=1) == images.label)
-            .double()
-            .mean()
-            .item()
-        )
+        predicted = self.model.classifier(self.features(images)).argmax(dim=1)
+        return 100 * (predicted == images.label).double().mean().item()

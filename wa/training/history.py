@@ -14,7 +14,7 @@ COLUMNS = (
     "train_accuracy",  # percent of the images as augmented
     "images_per_second",
     "seconds",
-    "test_accuracy",  # percent; None where --test-every does not ask for it
+    "test_accuracy",  # percent, or None where --test-every does not ask for it
 )
 
 

@@ -1,8 +1,10 @@
-"""Start a training: on GPUs of its own, through torchrun when it has several processes, through srun when it has several nodes.
+"""Start a training, on GPUs of its own.
 
-    python -m wa.training.launch --processes 2 --threads 2 --device auto -- --data ... (options of wa.training.train)
+    python -m wa.training.launch --processes 2 --threads 2 --device auto -- --data ...
 
-Decided here, in the job, because the machine that plans a study need not be the one that trains. Imports nothing heavy.
+The options after `--` are those of wa.training.train. torchrun starts several processes, and srun
+several nodes. The job itself decides this, because the machine that plans a study may not be the
+one that trains. This module imports nothing heavy.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from wa.errors import UserError, program
 from wa.locks import lock
@@ -21,14 +24,14 @@ from wa.training.options import is_done, parse, wanted
 def claim(output: Path) -> None:
     """Hold this training's folder for the rest of this process.
 
-    A killed Snakemake may have left a training at work there: wait for its end.
+    A killed Snakemake may have left a training that still runs there. Wait for its end.
     """
     file = lock(output / layout.RESUME / "lock", wait=True)
     os.set_inheritable(os.dup(file.fileno()), True)
 
 
 def finish(output: Path) -> None:
-    """Keep the results of a training that is done as they are, but newer than what they were made from."""
+    """Keep the results of a finished training, but make them newer than their inputs."""
     print("exactly this training is finished: its results are kept", flush=True)
     for name in (layout.FEATURES, layout.HISTORY, layout.TRAINED):
         os.utime(output / name)
@@ -36,10 +39,11 @@ def finish(output: Path) -> None:
 
 
 def use_gpus(count: int, runs_per_gpu: int) -> None:
-    """Lease GPUs for the rest of this process, and of all that it starts.
+    """Lease GPUs for the rest of this process, and of every process that it starts.
 
-    The lease is this process's standard input, the one file that every way of starting a process hands on: torchrun's
-    workers hold it too, and should torchrun be killed, nobody else gets their GPUs before they are gone.
+    The lease is the standard input, because every way of starting a process passes that on. So the
+    workers of torchrun hold the lease too. If torchrun is killed, nobody gets their GPUs before
+    they end.
     """
     file, names = lease(gpus(), count, runs_per_gpu)
     os.dup2(file, 0)
@@ -48,7 +52,10 @@ def use_gpus(count: int, runs_per_gpu: int) -> None:
 
 
 def torchrun(arguments: list[str]) -> None:
-    """Run torchrun here, and end as its first failed worker did: what that said is the last line, not torchrun's own report."""
+    """Run torchrun in this process, and end as its first failed worker did.
+
+    The worker's message is then the last line, and not torchrun's own report.
+    """
     import logging
 
     from torch.distributed import run
@@ -70,29 +77,66 @@ def torchrun(arguments: list[str]) -> None:
     sys.exit(status if status >= 0 else 128 - status)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--nodes", type=int, default=1, help="machines of a Slurm job (default: 1)")
     parser.add_argument(
-        "--nodes", type=int, default=1, help="machines, in a Slurm job (default: 1)"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=1, help="processes, on each machine (default: 1)"
+        "--processes", type=int, default=1, help="processes on each machine (default: 1)"
     )
     parser.add_argument(
         "--threads",
         type=int,
         default=1,
-        help="CPU threads, over all processes of a machine (default: 1)",
+        help="CPU threads of all processes of a machine together (default: 1)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--runs-per-gpu", type=int, default=1, help="trainings that may share a GPU (default: 1)"
     )
     parser.add_argument(
-        "--in-step", action="store_true", help="this is one of the machines; srun is told to say so"
+        "--in-step", action="store_true", help="for srun: this process is one of the machines"
     )
     parser.add_argument("options", nargs="+", help="options of wa.training.train, after --")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def run_on_nodes(args: argparse.Namespace) -> NoReturn:
+    """Become srun, which starts this module on each node of the Slurm job. Raises UserError."""
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError(
+            f"nodes: {args.nodes} needs Slurm. Run the study with `--profile profiles/slurm`,"
+            " or set nodes: 1."
+        )
+    srun = [
+        "srun",
+        f"--nodes={args.nodes}",
+        f"--ntasks={args.nodes}",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit",
+        f"--cpus-per-task={args.threads}",
+    ]
+    this = [sys.executable, "-m", "wa.training.launch", "--in-step", *sys.argv[1:]]
+    os.execvp("srun", [*srun, *this])
+
+
+def rendezvous(nodes: int) -> list[str]:
+    """The options of torchrun that say where its processes meet."""
+    if nodes == 1:
+        return ["--standalone"]
+    # The first node is the one where srun was started. The number of the job gives a port that no
+    # other job there uses.
+    first = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    job = int(os.environ["SLURM_JOB_ID"])
+    return [
+        f"--nnodes={nodes}",
+        f"--node-rank={os.environ['SLURM_NODEID']}",
+        f"--master-addr={first}",
+        f"--master-port={20000 + job % 10000}",
+    ]
+
+
+def main() -> None:
+    args = parse_arguments()
     if not args.in_step:
         options, settings = parse(args.options)
         claim(options.output)
@@ -100,34 +144,13 @@ def main() -> None:
             finish(options.output)
             return
     if args.nodes > 1 and not args.in_step:
-        if "SLURM_JOB_ID" not in os.environ:
-            raise UserError(
-                f"nodes: {args.nodes} needs Slurm: run the study with `--profile profiles/slurm`, or set nodes: 1"
-            )
-        srun = [
-            "srun",
-            f"--nodes={args.nodes}",
-            f"--ntasks={args.nodes}",
-            "--ntasks-per-node=1",
-            "--kill-on-bad-exit",
-        ]
-        srun += [f"--cpus-per-task={args.threads}"]
-        os.execvp(
-            "srun", [*srun, sys.executable, "-m", "wa.training.launch", "--in-step", *sys.argv[1:]]
-        )
+        run_on_nodes(args)
     os.environ["OMP_NUM_THREADS"] = str(max(1, args.threads // args.processes))
     if args.device != "cpu" and gpus():
         use_gpus(args.processes, args.runs_per_gpu)
     train = ["-m", "wa.training.train", "--device", args.device, *args.options]
-    if args.nodes > 1:
-        # The first node is the one that srun was started on, and a job's number is a port that no other job there uses.
-        first, job = os.environ["SLURM_LAUNCH_NODE_IPADDR"], int(os.environ["SLURM_JOB_ID"])
-        where = [f"--nnodes={args.nodes}", f"--node-rank={os.environ['SLURM_NODEID']}"]
-        where += [f"--master-addr={first}", f"--master-port={20000 + job % 10000}"]
-    else:
-        where = ["--standalone"]
     if args.nodes * args.processes > 1:
-        torchrun([*where, f"--nproc-per-node={args.processes}", *train])
+        torchrun([*rendezvous(args.nodes), f"--nproc-per-node={args.processes}", *train])
     else:
         os.execv(sys.executable, [sys.executable, *train])
 

@@ -1,4 +1,7 @@
-"""The options of wa.training.train, and what they ask for. Needs no torch, so that a launcher can read them."""
+"""The options of wa.training.train, and what they ask for.
+
+The launcher reads them too, so this needs no torch.
+"""
 
 import argparse
 from dataclasses import asdict
@@ -16,7 +19,7 @@ from wa.study.settings import Settings, add_options, from_options
 
 
 def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Settings]:
-    """The options and the settings among them."""
+    """The options of a command line, and the settings among them. Raises UserError."""
     parser = argparse.ArgumentParser(
         prog="python -m wa.training.train",
         description="Train one task.",
@@ -63,11 +66,16 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
 
 
 def wanted(args: argparse.Namespace, settings: Settings) -> dict:
-    """The entries that the header of the checkpoint will have: what these options ask for."""
+    """The entries that the header of the checkpoint will have: what these options ask for.
+
+    Raises UserError if the tasks are not possible, or if a file is missing among the options.
+    """
     dataset = read_dataset(args.data / layout.DATASET)
     names = read_order(args.order, dataset["classes"])["names"]
     if min(args.tasks) < 1 or sum(args.tasks) > len(names):
-        raise UserError(f"--tasks {args.tasks}: these are not tasks of {len(names)} classes")
+        raise UserError(
+            f"--tasks {args.tasks}: each task needs a class, and there are {len(names)} classes"
+        )
     begins = len(args.tasks) == 1 or settings.start == "scratch"
     if not begins and not args.model:
         raise UserError("a task above 0 needs --model, the previous task's model.safetensors")
@@ -95,8 +103,9 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
 def is_done(output: Path, want: dict) -> bool:
     """Whether exactly this training is finished.
 
-    Snakemake starts a job again when something before it was computed again, even with the same result. It also
-    does after it was killed while the training went on.
+    output: its folder. want: the entries of its header. Snakemake may start a finished training
+    again: after something before it was computed again with the same result, or after Snakemake
+    was killed while the training went on.
     """
     files = [output / name for name in (layout.TRAINED, layout.FEATURES, layout.HISTORY)]
     if not all(file.exists() for file in files):

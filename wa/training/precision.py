@@ -1,4 +1,4 @@
-"""Arithmetic: which precision the convolutions use.
+"""The precision of the convolutions.
 
 `auto` is bfloat16 if the hardware computes with it, else float32. A GPU says so itself. A CPU has
 it if it lists the instructions avx512_bf16 or amx_bf16. So machines of one kind use one arithmetic.
@@ -11,14 +11,17 @@ import torch
 
 from wa.errors import UserError
 
-CPUINFO = Path("/proc/cpuinfo")  # of Linux; elsewhere a CPU is taken to have no bfloat16
+CPUINFO = Path("/proc/cpuinfo")  # of Linux. On other systems a CPU counts as one without bfloat16.
 INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 
 
 def choose(asked: str, device: torch.device) -> str:
-    """float32, tf32 or bfloat16, for a setting that is one of these or auto. Raises UserError."""
+    """float32, tf32 or bfloat16, for a setting that is one of these or auto.
+
+    Raises UserError if the device does not have the precision.
+    """
     if asked == "tf32" and device.type != "cuda":
-        raise UserError("precision: tf32 is for GPUs only; use auto, float32 or bfloat16")
+        raise UserError("precision: tf32 is for GPUs only. Use auto, float32 or bfloat16.")
     if asked != "auto":
         return asked
     if device.type == "cuda":

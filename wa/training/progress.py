@@ -53,8 +53,9 @@ def write_progress(folder: Path, row: dict, epochs: int) -> None:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """The progress of the training whose folder .resume/ this is; None before its first epoch ends.
+    """The progress of a training. None before its first epoch ends.
 
+    folder: the training's folder .resume/.
     Raises UserError if the file is damaged.
     """
     try:

@@ -1,8 +1,8 @@
 """The state from which an interrupted training goes on.
 
-It is one safetensors file with the model, the momentum of SGD, and a header. The header holds a fingerprint of
-everything that determines the result, the history so far, and the engines that made it. There is no state of
-random numbers to keep (wa/randomness.py).
+It is one safetensors file with the model, the momentum of SGD, and a header. The header holds a
+fingerprint of everything that determines the result. It also holds the history so far, and the
+engines that made it. There is no state of random numbers to keep (wa/randomness.py).
 """
 
 import hashlib
@@ -27,9 +27,9 @@ def fingerprint(value: object) -> str:
 class Saved:
     """The state in a folder, valid only for the training with this identity (wa/identity.py).
 
-    The engine is no part of the identity: number of threads, device and precision may change on the way. On the
-    same engine a resumed training ends with the bits of an uninterrupted one. On another one its last bits may
-    differ, and the checkpoint names all engines.
+    The engine is no part of the identity. So the number of threads, the device and the precision
+    may change on the way. On the same engine a resumed training ends with the bits of an
+    uninterrupted one. On another engine its last bits may differ. The checkpoint names all engines.
     """
 
     def __init__(self, folder: Path, identity: dict):
@@ -41,7 +41,7 @@ class Saved:
     def save_if_due(
         self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]
     ) -> None:
-        """Save, unless that would take more than SHARE of the time: seldom, where epochs are short."""
+        """Save, unless saving would take more than SHARE of the time."""
         started = time.monotonic()
         if started >= self.due:
             self.save(model, optimizer, history)
@@ -60,9 +60,9 @@ class Saved:
     def load(
         self, model: nn.Module, optimizer: torch.optim.SGD, engine: dict
     ) -> tuple[list[dict], list[dict]]:
-        """Put back what was saved. Returns the history, and the engines up to the present one, `engine`.
+        """Put back what was saved. Returns the history and all engines, the last of them `engine`.
 
-        A state of another training, or a damaged one, is left aside: the history is empty.
+        A damaged state, or that of another training, is ignored. Then the history is empty.
         """
         self.engines = [engine]
         if not self.path.exists():
@@ -78,7 +78,7 @@ class Saved:
         load_tensors(model, of_model, str(self.path))
         for i, p in enumerate(optimizer.param_groups[0]["params"]):
             if f"momentum.{i}" in tensors:
-                # In the parameter's memory format, which the fused step takes for granted.
+                # The fused step needs the memory format of the parameter.
                 buffer = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
                 optimizer.state[p]["momentum_buffer"] = buffer
         earlier = header.get("engines", [])

@@ -1,16 +1,19 @@
-"""Train one task: the one training loop, for one process or many.
+"""Train one task: the training loop, for one process or many.
 
-    python -m wa.training.train --data results/data/digits --order order.json --tasks 4 --output base-4 --backbone resnet8 --epochs 30
+    python -m wa.training.train --data results/data/digits --order order.json --tasks 4 \
+        --output base-4 --backbone resnet8 --epochs 30
     torchrun --standalone --nproc-per-node 2 -m wa.training.train ...        (the same options)
 
-`--tasks 4 2 2` trains task 2 of 4 + 2 + 2 classes. From task 1 on, --model and --ranking name the previous task's
-model.safetensors and herding.npz. Writes to --output:
+`--tasks 4 2 2` trains task 2 of 4 + 2 + 2 classes. From task 1 on, --model and --ranking name the
+previous task's model.safetensors and herding.npz. Writes to --output:
 
     trained.safetensors   the model as training leaves it
-    features.npz          its features of the task's training images, the exemplars, and the test images of all classes seen
-    history.csv           a row an epoch
+    features.npz          its features: of the task's training images, of the exemplars, and of the
+                          test images of all classes seen
+    history.csv           one row for each epoch
 
-and, while it runs, .resume/: started again after a kill, it goes on from there and ends with the same bits.
+While it runs, its state is in .resume/. After a kill the same command goes on from there, and ends
+with the same bits.
 """
 
 import argparse
@@ -19,9 +22,9 @@ import shutil
 import sys
 from pathlib import Path
 
-# Deterministic matrix products. CUDA reads it at its first use.
+# For deterministic matrix products. CUDA reads it at its first use.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-# Huge pages for a CPU's large tensors: filling new ones takes a third of the time.
+# For huge pages in a CPU's large tensors. Filling new ones then takes a third of the time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
@@ -53,7 +56,10 @@ def input_size(task: Task, settings: Settings) -> list[int]:
 def build(
     args: argparse.Namespace, task: Task, settings: Settings
 ) -> tuple[CilModel, CilModel | None]:
-    """The model to train and, if there is distillation, its frozen teacher; both on the CPU."""
+    """The model to train and, if there is distillation, its frozen teacher. Both are on the CPU.
+
+    Raises UserError if the previous task's model does not fit this task.
+    """
     torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
     channels, size = task.dataset["image_shape"][2], input_size(task, settings)
     if task.n_old == 0 or settings.start == "scratch":
@@ -101,7 +107,7 @@ def build(
 
 
 def describe(task: Task, settings: Settings) -> dict:
-    """What the header of the checkpoint says so that the model can be used."""
+    """The entries of the checkpoint's header that a user of the model needs."""
     return {
         "dataset": task.dataset["dataset"],
         "backbone": settings.backbone,
@@ -116,37 +122,41 @@ def describe(task: Task, settings: Settings) -> dict:
 
 
 def prepare(args: argparse.Namespace, settings: Settings) -> Trainer:
-    """A trainer as it is before the first epoch."""
+    """A trainer before its first epoch. Raises UserError if the task has too few images."""
     processes = Processes(args.device)
     task = Task(args, processes.device)
     least = len(task.train) % settings.batch_size or settings.batch_size
     if len(task.train) < settings.batch_size or least < processes.size:
         raise UserError(
-            f"{len(task.train)} images in batches of {settings.batch_size} for {processes.size} processes: too few for a batch;"
-            " choose another batch_size"
+            f"{len(task.train)} images in batches of {settings.batch_size} for {processes.size}"
+            " processes: one batch has too few images. Choose another batch_size."
         )
     return Trainer(*build(args, task, settings), task, settings, processes, args.seed)
 
 
 def die_with_torchrun() -> None:
-    """End this worker when torchrun ends, however that ends: alone it would only wait for the others."""
+    """End this worker when torchrun ends, even if torchrun is killed.
+
+    Without this, the worker would wait for the others for ever.
+    """
     die_with_parent()
     if os.environ.get("WA_LAUNCHER", str(os.getppid())) != str(os.getppid()):
         sys.exit("torchrun is gone")
 
 
 def line(row: dict, epochs: int) -> str:
-    """What the log says of an epoch."""
+    """The line of the log about an epoch. row: its row of the history."""
     test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
     return (
-        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}  ce {row['cross_entropy']:.4f}"
-        f"  kd {row['distillation']:.4f}  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  loss {row['loss']:.4f}"
+        f"  ce {row['cross_entropy']:.4f}  kd {row['distillation']:.4f}"
+        f"  train {row['train_accuracy']:.2f} %{test}  {row['images_per_second']:.0f} images/s"
         f"  {seconds_left(row, epochs):.0f} s left"
     )
 
 
 def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
-    """What a training leaves. The checkpoint comes last: where it is, the others are."""
+    """Write the results of a training. The checkpoint comes last, so it marks a finished one."""
     images, test = trainer.task.images, trainer.task.test
     tensors = trainer.model.tensors()
     made_from = {"from_trained": content_sha256(tensors), "data_sha256": header["data_sha256"]}
@@ -165,6 +175,21 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
     write_checkpoint(output / layout.TRAINED, tensors, header)
 
 
+def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None:
+    """Print the task, the engine, and the epochs of an earlier start."""
+    task = trainer.task
+    classes = f"{task.n_seen} classes ({task.n_old} old)"
+    print(f"task {len(task.sizes) - 1}: {len(task.train)} images, {classes}")
+    print(", ".join(f"{k} {v}" for k, v in engines[-1].items()))
+    for row in history:
+        print(line(row, trainer.settings.epochs))
+    if history:
+        print(f"going on after epoch {len(history)}")
+    if len(engines) > 1:
+        print("an earlier part ran on another engine: the last bits may differ")
+    sys.stdout.flush()
+
+
 def main() -> None:
     args, settings = parse()
     if "RANK" in os.environ:
@@ -176,16 +201,7 @@ def main() -> None:
     engine = trainer.engine()
     history, engines = saved.load(trainer.model, trainer.optimizer, engine)
     if first:
-        print(
-            f"task {len(task.sizes) - 1}: {len(task.train)} images, {task.n_seen} classes"
-            f" ({task.n_old} old)\n" + ", ".join(f"{k} {v}" for k, v in engine.items()),
-            *(line(row, settings.epochs) for row in history),
-            *([f"going on after epoch {len(history)}"] if history else []),
-            sep="\n",
-            flush=True,
-        )
-        if len(engines) > 1:
-            print("an earlier part ran on another engine: the last bits may differ", flush=True)
+        announce(trainer, history, engines)
     for epoch in range(len(history), settings.epochs):
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())

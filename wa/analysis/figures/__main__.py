@@ -3,9 +3,9 @@
     python -m wa.analysis.figures accuracy --study '{"root": "results/digits", ...}' \
         --metrics results/digits/metrics.csv --output accuracy.svg accuracy.pdf
 
---study is the JSON that RunTable.to_json() in wa.study.layout returns. It says which runs to show, and in
-which order. The order of the methods decides their colours. The same results give the same bytes,
-except in png and pdf files.
+--study is the JSON that RunTable.to_json() in wa.study.layout returns. It says which runs to show,
+and in which order. The order of the methods decides their colours. The same results give the same
+bytes, except in png and pdf files.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import importlib
 
 from wa.analysis.figures.catalog import FIGURES
 from wa.errors import program
-from wa.study.layout import RunTable
+from wa.study.layout import add_study_option
 
 MODULES = {name: figure.module for name, figure in FIGURES.items()} | {"final": "tables"}
 
@@ -24,15 +24,10 @@ def main() -> None:
         description="Draw a figure of a study, or write its final table.",
     )
     parser.add_argument("figure", choices=MODULES, metavar="figure", help=", ".join(MODULES))
-    parser.add_argument(
-        "--study",
-        type=RunTable.from_json,
-        required=True,
-        help="the runs, as JSON: RunTable.to_json() in wa.study.layout",
-    )
+    add_study_option(parser)
     parser.add_argument("--metrics", nargs="?", help="metrics.csv, if the figure reads it")
     parser.add_argument(
-        "--output", nargs="+", required=True, help="files to write; the suffix sets the format"
+        "--output", nargs="+", required=True, help="files to write, whose suffixes set the formats"
     )
     args = parser.parse_args()
     module = importlib.import_module(f"wa.analysis.figures.{MODULES[args.figure]}")
