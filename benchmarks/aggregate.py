@@ -1,8 +1,9 @@
-"""Time and memory of the table of all metrics and of the figures, on made-up metrics of studies of more and more runs.
+"""Time and memory of the table of all metrics and of the figures, as a study grows.
 
-    python benchmarks/aggregate.py --runs 100 300 1000
+    .venv/bin/python benchmarks/aggregate.py --runs 100 300 1000
 
-A run is 10 tasks of CIFAR-100 with three classifiers, as wa.evaluate would describe them. Both should grow as the runs do.
+The metrics are made up. A run is 10 tasks of CIFAR-100 with three classifiers. Time and memory
+should grow no faster than the runs.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""How fast wa.data.augment is against timm with Pillow: crop-4, flip and rand-m9-mstd0.5-inc1, on one thread.
+"""How fast wa.data.augment is against timm with Pillow, on one thread.
 
-    PYTHONPATH=. python benchmarks/augment.py --data ../shared/data/cifar100.tar   # or after pip install -e .
+    .venv/bin/python benchmarks/augment.py --data cifar100.tar
 
-Both sides start from images in memory (PIL images for timm, one uint8 tensor for ours) and end with a normalised
-float32 batch of 128 images, 32 x 32. timm's side is the pipeline of timm.data.create_transform with torchvision's
-RandomCrop(32, padding=4) in place of its first step, and torch.stack. The rounds of the two alternate, so that both
-meet the same machine. Without --data the images are made up.
+The augmentation is crop-4, flip and rand-m9-mstd0.5-inc1. Both sides start from images in memory:
+PIL images for timm, one uint8 tensor for ours. Both end with a normalised float32 batch of 128
+images of 32 x 32 pixels. timm's side is timm.data.create_transform with torchvision's
+RandomCrop(32, padding=4) as its first step, and torch.stack. The two take turns, so both meet the
+same machine. Without --data the images are made up.
 """
 
 import argparse

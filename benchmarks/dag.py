@@ -1,9 +1,9 @@
-"""How long Snakemake takes to plan a large study, and how much memory: a dry run in a folder without results.
+"""How long Snakemake takes to plan a large study, and how much memory.
 
-    python benchmarks/dag.py --runs 1000
+    .venv/bin/python benchmarks/dag.py --runs 1000
 
-The study is of CIFAR-100 (which need not be there): 4 protocols of 10 tasks, 5 class orders, 5 seeds, and as many methods as
-make up the runs.
+It is a dry run in a folder without results. The study is of CIFAR-100, which need not be there: 4
+protocols of 10 tasks, 5 class orders, 5 seeds, and as many methods as make up the runs.
 """
 
 import argparse
@@ -61,7 +61,8 @@ def main() -> None:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = usage.ru_utime + usage.ru_stime
     print(
-        f"{jobs} jobs, {usage.ru_maxrss / 2**20:.2f} GiB; processor time: {planned:.1f} s to plan, {processor:.1f} s in all"
+        f"{jobs} jobs, {usage.ru_maxrss / 2**20:.2f} GiB."
+        f" Processor time: {planned:.1f} s to plan, {processor:.1f} s in all"
     )
 
 

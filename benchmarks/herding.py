@@ -1,17 +1,20 @@
-"""How fast wa.methods.selection is against continuum: 100 classes of 500 images with 64 features, on one thread.
+"""How fast wa.methods.selection is against continuum, on one thread.
 
-    PYTHONPATH=. python benchmarks/herding.py          # or after pip install -e .
+    .venv/bin/python benchmarks/herding.py
 
-The work differs, to our disadvantage: wa.methods.selection.rank_classes ranks all 500 images of a class (so that a memory of any
-size is a prefix); continuum's herd_closest_to_barycenter chooses --per-class of them, 20 in practice: 2000 exemplars
-for 100 classes. With --per-class 500 it is asked for as much as ours, and stops at 1000 iterations a class: it can
-choose an image again. Features are made up: float32, not negative as after a ReLU, fixed seed. The rounds of the two
-alternate. CPU time says what the work costs; wall time is larger where other programs take the core.
+There are 100 classes of 500 images with 64 features. The features are made up: float32, not
+negative as after a ReLU, with a fixed seed. The work differs, to our disadvantage. rank_classes
+ranks all 500 images of a class, so that a memory of any size is the start of the ranking.
+continuum's herd_closest_to_barycenter chooses --per-class of them: 20 in practice. With --per-class
+500 it does as much as ours, but it stops at 1000 iterations for a class, because it can choose an
+image again. The two take turns. CPU time says what the work costs. Wall time is larger if other
+programs run.
 
-    PYTHONPATH=. python benchmarks/herding.py --imagenet
+    .venv/bin/python benchmarks/herding.py --imagenet
 
-runs the program as the workflow does, on as many cores as there are, on made-up features of ImageNet-1000: 1,281,167 images
-of 1000 classes (895 of 1300 images, 105 of fewer) with 512 features, 2.6 GB, in a temporary folder. Prints seconds and memory.
+This runs the program as the workflow does, on all cores, on made-up features of ImageNet-1000:
+1,281,167 images of 1000 classes with 512 features, 2.6 GB, in a temporary folder. It prints seconds
+and memory.
 """
 
 # ruff: noqa: E402 (the number of threads is set before numpy is imported)
@@ -66,7 +69,10 @@ def imagenet() -> None:
         )
         del features
         # Of itself: what getrusage says of a child counts the memory of this process, too.
-        code = "import wa.methods.selection; wa.methods.selection.main(); print(open('/proc/self/status').read())"
+        code = (
+            "import wa.methods.selection; wa.methods.selection.main();"
+            " print(open('/proc/self/status').read())"
+        )
         command = [
             "-c",
             code,
@@ -90,7 +96,8 @@ def imagenet() -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert len(np.load(f"{folder}/herding.npz")["ranking"]) == len(labels)
     print(
-        f"{len(labels)} images: CPU {used.ru_utime + used.ru_stime:.0f} s, at most {kilobytes / 1e6:.1f} GB of memory"
+        f"{len(labels)} images: CPU {used.ru_utime + used.ru_stime:.0f} s,"
+        f" at most {kilobytes / 1e6:.1f} GB of memory"
     )
     print(f"seconds: {seconds:.0f}")
 
@@ -128,7 +135,8 @@ def main() -> None:
     for name, clocks in times.items():
         for clock, ms in zip(("CPU", "wall"), clocks, strict=True):
             print(
-                f"{name + ', ' + clock:28}{min(ms):10.0f}{statistics.median(ms):10.0f}{max(ms):10.0f}"
+                f"{name + ', ' + clock:28}{min(ms):10.0f}{statistics.median(ms):10.0f}"
+                f"{max(ms):10.0f}"
             )
     theirs, ours = (statistics.median(cpu) for cpu, _ in times.values())
     print(f"speedup: {theirs / ours:.2f}")

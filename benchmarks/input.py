@@ -1,14 +1,14 @@
-"""How fast our input path is against timm's transforms in DataLoader workers: photographs to normalised batches.
+"""How fast our input path is against timm's transforms in DataLoader workers.
 
-    PYTHONPATH=. python benchmarks/input.py --data tiny-imagenet-20.tar            # or after pip install -e .
+    .venv/bin/python benchmarks/input.py --data tiny-imagenet-20.tar
 
-The tar's .JPEG files, enlarged to 375 x 500 pixels as ImageNet's are, lie in a temporary folder. timm's side decodes them in as
-many workers as there are cores, with its create_transform; ours reads the squares of 256 pixels that wa.data.datasets keeps (packing
-is paid once, see benchmarks/prepare.py) and augments its share of each batch in as many processes of one thread, as torchrun's do
-where the config says `processes: 2`, in which the images then are. The same crops of 224 pixels, flips and --policy (a
-RandAugment of timm, `jitter` for its colour jitter of .4, or none); both end with float32. On a GPU ours runs there, in one
-process. The rounds of the two alternate. Wall time means something where the cores are idle; processor time, of one process
-that does all, says what the work costs.
+The tar's .JPEG files are enlarged to 375 x 500 pixels, as large as ImageNet's. timm's side decodes
+them and applies its create_transform, in as many workers as there are cores. Ours reads the squares
+of 256 pixels that wa.data.datasets packed (benchmarks/prepare.py measures packing). It augments its
+share of each batch in as many processes of one thread. On a GPU, ours runs there in one process.
+Both make the same crops of 224 pixels, flips and --policy, and end with float32. --policy is a
+RandAugment of timm, `jitter` for its colour jitter of 0.4, or none. The two take turns. Wall time
+means something if the cores are idle. Processor time is that of one process that does all the work.
 """
 
 import argparse
@@ -171,7 +171,8 @@ def main() -> None:
     for (name, seconds), ms in zip(wall.items(), cpu, strict=True):
         speeds = sorted(len(files) / s for s in seconds)
         print(
-            f"{name:24}{speeds[0]:10.0f}{statistics.median(speeds):10.0f}{speeds[-1]:10.0f}{ms:20.2f}"
+            f"{name:24}{speeds[0]:10.0f}{statistics.median(speeds):10.0f}{speeds[-1]:10.0f}"
+            f"{ms:20.2f}"
         )
     print(f"processor time: {cpu[0] / cpu[1]:.1f} times less")
     theirs, ours = (statistics.median(seconds) for seconds in wall.values())
@@ -181,7 +182,10 @@ def main() -> None:
 def cpu_of(
     files: list[str], options: argparse.Namespace, device: torch.device, folder: Path
 ) -> list[float]:
-    """Milliseconds of processor time an image, in this process alone: a worker's is known only when it ends."""
+    """Milliseconds of processor time for each image, in this process alone.
+
+    The time of a worker is known only when it ends.
+    """
     torch.set_num_threads(1)
     some = files[: 4 * options.batch]
     times = []

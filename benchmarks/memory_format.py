@@ -52,8 +52,8 @@ def main() -> None:
     for name, memory_format in FORMATS.items():
         off = error(gradient(copy.deepcopy(models[name]), inputs[name], label), exact)
         print(
-            f"{name}: batch-norm off by {batch_norm_error(memory_format):.1e}, gradient by {off:.1e},"
-            f" {128 / min(seconds[name][1:]):.0f} images/s"
+            f"{name}: batch-norm off by {batch_norm_error(memory_format):.1e},"
+            f" gradient by {off:.1e}, {128 / min(seconds[name][1:]):.0f} images/s"
         )
 
 

@@ -1,11 +1,12 @@
-"""How fast wa.data.datasets packs JPEGs on all cores, against a loop with Pillow in one process that does the same.
+"""How fast wa.data.datasets packs JPEGs on all cores, against a loop with Pillow in one process.
 
-    PYTHONPATH=. python benchmarks/prepare.py --data tiny-imagenet-20.tar          # or after pip install -e .
+    .venv/bin/python benchmarks/prepare.py --data tiny-imagenet-20.tar
 
-The tar's .JPEG files are written to a temporary folder, over and over until there are --images; with --size S the pictures are
-enlarged to a shorter side of S pixels first, as large as photographs are. Both sides start from files and end with the .npy
-on disk; with --cache C they keep squares of C pixels. The two alternate; the first round warms up. Wall time means something
-where the cores are idle; processor time, of all processes, says what the work costs.
+The tar's .JPEG files are written to a temporary folder, again and again until there are --images of
+them. With --size S they are first enlarged to a shorter side of S pixels. Both sides start from
+files and end with the .npy on disk. With --cache C they keep squares of C pixels. The two take
+turns, and the first round warms up. Wall time means something if the cores are idle. Processor time
+is that of all processes.
 """
 
 import argparse
@@ -96,18 +97,21 @@ def main() -> None:
                     arrays.append(np.load(output))
         difference = np.abs(arrays[0].astype(np.int16) - arrays[1]).max()
     print(
-        f"{len(files)} images, largest difference of a pixel: {difference}\n{'s':36}{'min':>10}{'median':>10}{'max':>10}"
+        f"{len(files)} images, largest difference of a pixel: {difference}\n"
+        f"{'s':36}{'min':>10}{'median':>10}{'max':>10}"
     )
     medians = []
     for name, both in times.items():
         for clock, values in zip(("wall", "CPU"), zip(*both, strict=True), strict=True):
             print(
-                f"{name + ', ' + clock:36}{min(values):10.2f}{statistics.median(values):10.2f}{max(values):10.2f}"
+                f"{name + ', ' + clock:36}{min(values):10.2f}{statistics.median(values):10.2f}"
+                f"{max(values):10.2f}"
             )
             medians.append(statistics.median(values))
     theirs, cpu, ours, our_cpu = medians
     print(
-        f"processor time of the loop over ours: {cpu / our_cpu:.2f}, so {cores} idle cores gain up to {cores * cpu / our_cpu:.2f}"
+        f"processor time of the loop over ours: {cpu / our_cpu:.2f},"
+        f" so {cores} idle cores gain up to {cores * cpu / our_cpu:.2f}"
     )
     print(f"speedup: {theirs / ours:.2f}")
 

@@ -1,14 +1,19 @@
-"""How fast wa.training.train is against a plain PyTorch loop on the same work: ResNet-32, batches of 128, 100 classes of which 50 are old.
+"""How fast a training is against a plain PyTorch loop that does the same work.
 
-    PYTHONPATH=. python benchmarks/train_step.py --data ../shared/data/cifar100.tar   # or after pip install -e .
+    .venv/bin/python benchmarks/train_step.py --data cifar100.tar
 
-The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a worker a core, float32,
-torch.optim.SGD, and the losses read with .item() at each step. The engine is wa.training.engine.Trainer on packed arrays, in both
-precisions, and once more in bfloat16 without deterministic algorithms. Both train the same network on the same images with
-crop-4, flip and rand-m9-mstd0.5-inc1, and the loss CE + .5 KL T^2 with the teacher's forward pass, or CE alone; both may
-use every core, and the GPU if there is one.
-A round is --steps steps of each, one after the other, from the start of its epoch (the DataLoader's workers live on
-between rounds) to its last update; the first round is discarded. Without --data the images are made up.
+Both train a ResNet-32 in batches of 128 on the same images of 100 classes, of which 50 are old. The
+augmentation is crop-4, flip and rand-m9-mstd0.5-inc1. The loss is CE + 0.5 KL T^2 with the
+teacher's forward pass, or CE alone. Both may use every core, and the GPU if there is one.
+
+The plain loop is what tutorials have: PIL images, timm's create_transform, a DataLoader with a
+worker for each core, float32, torch.optim.SGD, and losses that are read with .item() at each step.
+The engine is wa.training.engine.Trainer on packed arrays, in both precisions, and in bfloat16
+without deterministic algorithms.
+
+A round is --steps steps of each, one after the other, from the start of its epoch to its last
+update. The DataLoader's workers live on between rounds. The first round is discarded. Without
+--data the images are made up.
 """
 
 import argparse
@@ -44,7 +49,10 @@ MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 
 
 def load(tar: str | None, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (count, 32, 32, 3) and labels (count,): training images spread over the classes of the tar, or made-up ones."""
+    """Images, uint8 (count, 32, 32, 3), and labels (count,).
+
+    They are training images spread over the classes of the tar, or made-up ones.
+    """
     if tar is None:
         coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 320 - 32
         images = F.interpolate(coarse, size=32, mode="bicubic").clamp(0, 255).byte()
@@ -141,7 +149,10 @@ def ours(folder: Path, *settings: str) -> Callable[[], None]:
 def contestants(
     images: np.ndarray, labels: np.ndarray, workers: int, folder: Path
 ) -> dict[str, Callable[[], None]]:
-    """What trains an epoch, by name. Packs the data set and writes the teacher's checkpoint into `folder`."""
+    """What trains an epoch, by name.
+
+    Packs the data set, and writes the teacher's checkpoint, into `folder`.
+    """
     device = engine.Processes("auto").device
     teacher = CilModel("resnet32", 3, [OLD]).eval()
     dataset = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}

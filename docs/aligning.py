@@ -1,8 +1,9 @@
-"""Aligning, seen: the digits 5 to 9 after 0 to 4, with ten exemplars and distillation; then the classifier is aligned.
+"""Aligning, seen: the digits 5 to 9 after 0 to 4, with ten exemplars and distillation.
 
     .venv/bin/python docs/aligning.py
 
-Prints the norm of each class's row of the classifier, and the accuracy on old, new and all classes, before and after.
+Then the classifier is aligned. The program prints the norm of each class's row, and the accuracy on
+old, new and all classes, before and after.
 """
 
 import copy

@@ -1,4 +1,6 @@
-"""Forgetting, seen batch by batch: a network learns the digits 0 to 4, then 5 to 9 without any image of the earlier ones.
+"""Forgetting, seen batch by batch.
+
+A network learns the digits 0 to 4, then 5 to 9 without any image of the earlier ones.
 
 .venv/bin/python docs/forgetting.py
 """
@@ -12,7 +14,10 @@ from wa.models.model import CilModel
 
 
 def digits() -> list[torch.Tensor]:
-    """scikit-learn's digits: training images, normalised float32 (n, 1, 8, 8), their labels (n,), and the same for testing."""
+    """scikit-learn's digits: training images and their labels, then test images and their labels.
+
+    Images are normalised, float32 (n, 1, 8, 8). Labels are int64 (n,).
+    """
     *pairs, _ = read_digits()
     mean, std = map(torch.tensor, mean_and_std(pairs[0][0]))
     pairs = [map(torch.from_numpy, pair) for pair in pairs]
@@ -24,7 +29,10 @@ def digits() -> list[torch.Tensor]:
 
 
 def train(model, x, label, epochs, loss, watch=lambda batches: None) -> None:
-    """SGD over shuffled batches of 32; loss(x, label) gives one value an image; `watch` is called before every batch."""
+    """SGD over shuffled batches of 32.
+
+    loss(x, label) gives one value for each image. `watch` is called before every batch.
+    """
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     batches = [rows for _ in range(epochs) for rows in torch.randperm(len(x)).split(32)]
     for i, rows in enumerate(batches):
@@ -48,11 +56,11 @@ def main() -> None:
 
     def watch(batches: int) -> None:
         if batches % 2 == 0:
-            a, b = (
-                accuracy(model, test_x[part], test_label[part]) for part in (test_old, ~test_old)
-            )
+            a = accuracy(model, test_x[test_old], test_label[test_old])
+            b = accuracy(model, test_x[~test_old], test_label[~test_old])
             print(
-                f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}   {b:5.1f} % {'#' * round(b / 5)}".rstrip()
+                f"{batches:7}   {a:5.1f} % {'#' * round(a / 5):20}"
+                f"   {b:5.1f} % {'#' * round(b / 5)}".rstrip()
             )
 
     model.classifier.grow(5)

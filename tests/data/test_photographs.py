@@ -111,10 +111,7 @@ def test_another_list_of_classes_needs_another_name(tmp_path):
     before = packed.stat().st_mtime_ns
     chosen = first | {"experiment": "second", "classes": ["dog", "cat"]}
     said = snakemake(tmp_path, "-n", config=chosen).stdout
-    assert (
-        "results/data/pets-24 was packed from another list of classes. Give the dataset another name"
-        in said
-    )
+    assert "results/data/pets-24 was packed from another list of classes. Give the dataset" in said
 
     chosen = chosen | {"dataset": "two-pets"}
     done = snakemake(tmp_path, "results/data/two-pets-24/dataset.json", config=chosen)

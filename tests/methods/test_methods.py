@@ -81,7 +81,7 @@ def trainer(digits, base, tmp_path):
 
 @pytest.fixture
 def unaligned(base, tmp_path):
-    """The model of `base` before a classifier of its own was aligned: its rows are twice as long."""
+    """The model of `base` before its classifier was aligned: its rows are twice as long."""
     tensors, header = read_checkpoint(base / "model.safetensors")
     heads = {k: 2 * v for k, v in tensors.items() if k.startswith("classifier")}
     write_checkpoint(tmp_path / "trained.safetensors", tensors | heads, header)

@@ -1,4 +1,4 @@
-"""`--sdm conda`: jobs run in the environment that Snakemake builds. `conda` is replaced by a fake."""
+"""`--sdm conda`: jobs run in the environment that Snakemake builds, here with a fake conda."""
 
 import json
 import os

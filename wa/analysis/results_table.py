@@ -83,7 +83,7 @@ def final_results(table: pd.DataFrame, dataset: str, known: dict) -> str:
 
 
 def accuracy_after_each_task(table: pd.DataFrame, dataset: str, known: dict) -> str:
-    """For each protocol: the mean accuracy of each method after each task, and what is published."""
+    """For each protocol: the mean accuracy of each method after each task, and published ones."""
     parts = []
     table = table[table["metric"] == "accuracy"]
     for protocol, rows in table.groupby(PROTOCOL, observed=True):

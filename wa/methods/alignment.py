@@ -39,7 +39,7 @@ DEFAULT = Options()
 
 
 def row_norms(weight: np.ndarray, norm: int = 2) -> np.ndarray:
-    """The norm of each row of `weight` (classes, d), in float64: (classes,). Euclidean by default."""
+    """The norm of each row of `weight` (classes, d), in float64: (classes,). norm: 1 or 2."""
     return np.linalg.norm(weight.astype(np.float64), ord=norm, axis=1)
 
 

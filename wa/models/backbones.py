@@ -17,8 +17,8 @@ from wa.errors import UserError
 from wa.models import preactivation, resnet
 from wa.models.names import FOREIGN, unknown
 
-# Our own, by name. Each takes the number of channels of the images. It returns a module from images,
-# float (B, C, H, W), to features, float (B, features), which has the attribute `features`.
+# Our own, by name. Each takes the number of channels of the images, and returns a module. It maps
+# images, float (B, C, H, W), to features, float (B, features). `features` is its attribute.
 BACKBONES = {
     "resnet8": resnet.resnet8,  # for the digits
     "resnet20": resnet.resnet20,

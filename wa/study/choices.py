@@ -83,9 +83,9 @@ STUDY = {
     "recipe": Key(
         "none",
         "A published variant of WA (wa/study/published.py). Its settings are taken, and the keys "
-        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. `authors`: "
-        "their code. `pycil`: PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the code of DER. `none`: the "
-        "defaults.",
+        "of `training` and of the methods go over them, key by key. `paper`: Zhao et al. "
+        "`authors`: their code. `pycil`: PyCIL. `tutorial`: the PyTorch tutorial. `der`: WA in the "
+        "code of DER. `none`: the defaults.",
         "pycil",
         choices="wa.study.published.PUBLISHED",
     ),

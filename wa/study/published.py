@@ -119,9 +119,9 @@ PUBLISHED = {
     # WA as the authors of DER (Yan et al., CVPR 2021) ran it: Rhyssiyan/DER-ClassIL.pytorch,
     # exps/weight_align/cifar100/b0/ 10steps/configs/1.yaml, inclearn/models/align.py. All tasks
     # alike. Its milestones, 100 and 120, count from the end of the warm-up
-    # (inclearn/tools/scheduler.py). It aligns the logits of predictions and of the teacher only, so a
-    # task starts from weights that were never aligned. Not reproduced: its class order is one of its
-    # own.
+    # (inclearn/tools/scheduler.py). It aligns the logits of predictions and of the teacher only, so
+    # a task starts from weights that were never aligned. Not reproduced: it has a class order of
+    # its own.
     "der": {
         "training": {
             "backbone": "resnet18",
