@@ -1,8 +1,9 @@
 """Pre-activation ResNets for small images.
 
-He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
-Batch-norm and ReLU come before each convolution, and nothing comes after the sum of a block. The authors of WA use depth 32 for CIFAR (preresnet32.py in bwbwzhao/Weight-Aligning). Where
-the size changes, a 1x1 convolution of the activated input is the shortcut.
+He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016. Batch-norm and ReLU come before
+each convolution, and nothing comes after the sum of a block. Where the size changes, a 1x1
+convolution of the activated input is the shortcut. The authors of WA use depth 32 for CIFAR
+(preresnet32.py in bwbwzhao/Weight-Aligning).
 """
 
 import torch
