@@ -116,6 +116,20 @@ def align_bias(
     return (weight * scale[:, None]).astype(weight.dtype), (bias * scale + shift).astype(bias.dtype)
 
 
+def bias_loss(
+    theta: np.ndarray, fixed: np.ndarray, x: np.ndarray, label: np.ndarray, ridge: float
+) -> tuple[float, np.ndarray]:
+    """The loss of fit_bias at theta = (alpha, beta), and the probabilities (n, classes).
+
+    The logits are fixed (n, classes), plus alpha and beta times x (2, n, classes).
+    """
+    z = fixed + np.einsum("i,inc->nc", theta, x)
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    penalty = ridge / 2 * ((theta - [1.0, 0.0]) ** 2).sum()
+    return -log_p[np.arange(len(label)), label].mean() + penalty, np.exp(log_p)
+
+
 def fit_bias(logits: np.ndarray, label: np.ndarray, n_old: int, ridge: float = 1e-4) -> np.ndarray:
     """The (alpha, beta) with the lowest loss, float64 (2,).
 
@@ -132,17 +146,8 @@ def fit_bias(logits: np.ndarray, label: np.ndarray, n_old: int, ridge: float = 1
     fixed = np.where(np.arange(logits.shape[1]) < n_old, logits, 0)
     rows = np.arange(len(label))
     start = np.array([1.0, 0.0])
-
-    def at(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The loss, and the probabilities (n, classes)."""
-        z = fixed + np.einsum("i,inc->nc", theta, x)
-        z -= z.max(axis=1, keepdims=True)
-        log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        penalty = ridge / 2 * ((theta - start) ** 2).sum()
-        return -log_p[rows, label].mean() + penalty, np.exp(log_p)
-
     theta = start
-    loss, p = at(theta)
+    loss, p = bias_loss(theta, fixed, x, label, ridge)
     for _ in range(100):
         mean = np.einsum("nc,inc->in", p, x)
         gradient = (mean - x[:, rows, label]).mean(axis=1) + ridge * (theta - start)
@@ -155,10 +160,10 @@ def fit_bias(logits: np.ndarray, label: np.ndarray, n_old: int, ridge: float = 1
         if gradient @ step < 1e-12:
             break
         size = 1.0
-        new_loss, new_p = at(theta - step)
+        new_loss, new_p = bias_loss(theta - step, fixed, x, label, ridge)
         while new_loss > loss and size > 1e-9:
             size /= 2
-            new_loss, new_p = at(theta - size * step)
+            new_loss, new_p = bias_loss(theta - size * step, fixed, x, label, ridge)
         theta = theta - size * step
         loss, p = new_loss, new_p
     return theta
