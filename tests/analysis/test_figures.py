@@ -14,7 +14,8 @@ from helpers import ROOT, program
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from wa.analysis.figures.catalog import FIGURES, SENTENCES
+from wa.analysis.aggregate import COLUMNS
+from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
 from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
 from wa.analysis.metrics import expected_calibration_error, task_metrics
@@ -154,6 +155,50 @@ def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
         assert axes.lines or axes.collections or axes.images, "an empty panel"
 
 
+def invented_metrics(folder: Path, methods: dict[str, float], orders: int) -> RunTable:
+    """metrics.csv of finished runs whose methods differ by the given points."""
+    rng, rows = np.random.default_rng(0), []
+    study = RunTable(
+        str(folder), "x", [str(o) for o in range(orders)], [0, 1], [(10, 10)], list(methods), 100
+    )
+    for run in study.runs():
+        hard = 10 * int(run.order) + run.seed
+        for metric in ("average_incremental_accuracy", "last_accuracy"):
+            value = hard + methods[run.method] + rng.normal(0, 0.3)
+            rows.append(("x", *run[:5], 9, 100, "trained", "true", metric, value))
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
+    return study
+
+
+def test_paired_differences_are_filled_where_they_are_significant(tmp_path):
+    methods = {"wa": 0, "worse": -5, "alike-but-with-quite-a-long-name": 0}
+    study = invented_metrics(tmp_path, methods, orders=5)
+    drawn = draw("paired", study, tmp_path / "figure.svg")
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert labels == list(methods)[1:]
+    for panel in drawn.axes:
+        points = {line.get_ydata()[0]: line for line in panel.lines if line.get_marker() == "o"}
+        assert points[0].get_xdata()[0] == pytest.approx(-5, abs=0.4)
+        assert points[0].get_markerfacecolor() != "w" and points[1].get_markerfacecolor() == "w"
+    few = invented_metrics(tmp_path, methods, orders=2)  # four pairs
+    drawn = draw("paired", replace(few, reference="worse"), tmp_path / "figure.svg")
+    points = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
+    assert all(point.get_markerfacecolor() == "w" for point in points)
+    assert points[0].get_xdata()[0] == pytest.approx(5, abs=0.5)
+
+
+def test_mean_ranks_are_drawn_from_the_best(tmp_path):
+    methods = {"worst-with-quite-a-long-name": -9, "wa": 0, "kd": -3}
+    study = invented_metrics(tmp_path, methods, orders=5)
+    drawn = draw("mean_ranks", study, tmp_path / "figure.svg")
+    for panel in drawn.axes:
+        assert [t.get_text() for t in panel.get_yticklabels()] == ["wa", "kd", *list(methods)[:1]]
+        points = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"]
+        assert points == [1, 2, 3]
+    drawn = draw("mean_ranks", invented_metrics(tmp_path, methods, orders=2), tmp_path / "f.svg")
+    assert "ranks need three methods, and 6 runs" in drawn.texts[0].get_text().replace("\n", " ")
+
+
 def test_the_figure_of_gamma_shows_what_aligning_gains(tmp_path):
     methods = ["finetune", "wa"]
     study = invent(tmp_path, protocols=[(4, 3)], methods=methods, n_classes=10, orders=("1993",))
@@ -172,10 +217,10 @@ def test_the_figure_of_gamma_shows_what_aligning_gains(tmp_path):
 
 def test_every_figure_has_a_caption_and_every_sentence_is_used():
     captions = {file.stem: file.read_text() for file in (ROOT / "workflow/report").glob("*.rst")}
-    assert set(captions) == {*FIGURES, "final", "config", "workflow"}
+    assert set(captions) == {*FIGURES, *TABLES, "config", "workflow"}
     used = set(re.findall(r"snakemake\.config\.sentences\.(\w+)", "".join(captions.values())))
     assert used == set(SENTENCES)
-    for name in (*FIGURES, "final"):
+    for name in (*FIGURES, *TABLES):
         assert captions[name].endswith("{{ snakemake.params.about }}\n"), name
 
 

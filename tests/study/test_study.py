@@ -151,6 +151,7 @@ BAD = [
         {"classifier": "nme"},
         "methods.icarl.classifier: nme is the nearest mean of exemplars",
     ),
+    ("reference", "war", "reference: 'war' is not one of the methods: finetune,"),
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),

@@ -14,10 +14,10 @@ import yaml
 from helpers import ROOT, scheduled, snakemake, snakemake_command
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.figures.catalog import FIGURES
+from wa.analysis.figures.catalog import FIGURES, TABLES
 from wa.files import write_json
 
-FIGURE_JOBS = dict.fromkeys([*FIGURES, "final"], 1)
+FIGURE_JOBS = dict.fromkeys([*FIGURES, *TABLES], 1)
 
 
 @pytest.fixture
@@ -178,9 +178,9 @@ def test_where_it_runs_changes_nothing(variant):
 def test_figures_come_from_results_alone_and_byte_for_byte(variant):
     folder, config = variant
     figures = folder / "results/tiny/figures"
-    kinds = (".svg", ".csv", ".md", ".html")
+    kinds = (".svg", ".csv", ".md", ".html", ".tex")
     before = {p.name: p.read_bytes() for p in figures.iterdir() if p.suffix in kinds}
-    assert len(before) == len(FIGURE_JOBS) + 2  # svgs, and the final table in three forms
+    assert len(before) == len(FIGURES) + 4 * len(TABLES)  # svgs, and tables in four forms
     shutil.rmtree(figures)
     assert scheduled(folder, config, "figures") == FIGURE_JOBS
     run = snakemake(folder, "figures", config=config)

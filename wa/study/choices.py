@@ -233,6 +233,14 @@ RUN = {
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
     ),
+    "reference": Key(
+        None,
+        "The method that the table `differences` and the figure `paired` compare the others with. "
+        "By default the first one.",
+        "wa",
+        schema={"type": ["string", "null"]},
+        reruns=False,
+    ),
     "draft": Key(
         False,
         "Whether to draw what exists of a study that is not finished, into "

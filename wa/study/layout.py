@@ -102,6 +102,7 @@ class RunTable:
     protocols: list[tuple[int, int]]
     methods: list[str]
     n_classes: int
+    reference: str = ""  # the method that statistics compare the others with; "": the first one
     bases: dict[str, str] = field(default_factory=dict)  # method -> what follows base-B in its name
     classifiers: dict[str, str] = field(default_factory=dict)  # method -> its own classifier
 
@@ -117,7 +118,8 @@ class RunTable:
 
     def to_json(self) -> str:
         """The table as JSON, without what is empty."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value != {}})
+        given = {key: value for key, value in asdict(self).items() if value not in ({}, "")}
+        return json.dumps(given)
 
     @classmethod
     def from_json(cls, text: str) -> "RunTable":

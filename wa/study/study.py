@@ -150,6 +150,12 @@ class Study:
 
     def check_methods(self) -> None:
         """Refuse choices that cannot be, alone or together."""
+        reference = self.config["reference"]
+        if reference is not None and reference not in self.config["methods"]:
+            raise UserError(
+                f"config: reference: {reference!r} is not one of the methods:"
+                f" {', '.join(self.config['methods'])}"
+            )
         for name, method in self.config["methods"].items():
             try:
                 self.check_method(self.memory_of(name), self.settings(name), method)
@@ -370,6 +376,7 @@ class Study:
             protocols=[protocol] if protocol else self.protocols,
             methods=list(methods),
             n_classes=self.n_classes,
+            reference=self.config["reference"] or "",
             bases={method: name for method, name in self.bases.items() if name},
             classifiers={
                 name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"

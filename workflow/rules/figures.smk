@@ -1,8 +1,8 @@
 # Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
 # rule here. The report shows the svg, with the caption workflow/report/NAME.rst.
-from wa.analysis.figures.catalog import FIGURES, SENTENCES
+from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
 
-TABLES = "Tables and config"
+TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
 
 # What a figure reads apart from metrics.csv, by the `reads` of its entry.
@@ -13,7 +13,7 @@ FILES = {
     "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, RUNS),
 }
 
-DRAWN = []  # the files of all figures
+DRAWN = []  # the files of all figures and tables
 
 for name, entry in FIGURES.items():
     protocols = list(PROTOCOLS) if entry.per_protocol else ["all"]
@@ -60,44 +60,51 @@ for name, entry in FIGURES.items():
             " && printf %s {params.made_from} > {resources.note:q}"
 
 
-TABLE = made_from("wa.analysis.figures.tables", "final")
+# Each table is a rule too: Markdown to read, csv for programs, HTML for the report, tex for papers.
+for name, function in TABLES.items():
+    made = made_from("wa.analysis.figures.tables", function)
+    file = f"{OUT}/figures/{name}"
+    DRAWN += [f"{file}.{kind}" for kind in ("md", "tex", "csv", "html")]
 
-
-rule final:
-    input:
-        metrics=drawn(f"{OUT}/figures/final.md", TABLE, lambda _: rules.aggregate.output),
-    output:
-        f"{OUT}/figures/final.md",
-        report(
-            f"{OUT}/figures/final.csv",
-            caption="../report/final.rst",
-            category=TABLES,
-            labels={"figure": "final results (csv)", "protocol": "all"},
-        ),
-        report(
-            f"{OUT}/figures/final.html",
-            caption="../report/final.rst",
-            category=TABLES,
-            labels={"figure": "final results", "protocol": "all"},
-        ),
-    log:
-        f"{OUT}/figures/final.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    resources:
-        python=PYTHON,
-        note=note(f"{OUT}/figures/final.md"),
-    params:
-        study=run_table,
-        about=about,
-        made_from=TABLE,
-    message:
-        "final {output[0]}"
-    shell:
-        "{resources.python} -m wa.analysis.figures final --study {params.study:q}"
-        " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
-        " && printf %s {params.made_from} > {resources.note:q}"
+    rule:
+        name:
+            name
+        input:
+            metrics=drawn(f"{file}.md", made, lambda _: rules.aggregate.output),
+        output:
+            f"{file}.md",
+            f"{file}.tex",
+            report(
+                f"{file}.csv",
+                caption=f"../report/{name}.rst",
+                category=TABLES_AND_CONFIG,
+                labels={"figure": f"{name} (csv)", "protocol": "all"},
+            ),
+            report(
+                f"{file}.html",
+                caption=f"../report/{name}.rst",
+                category=TABLES_AND_CONFIG,
+                labels={"figure": name, "protocol": "all"},
+            ),
+        log:
+            f"{file}.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        resources:
+            python=PYTHON,
+            note=note(f"{file}.md"),
+        params:
+            table=name,
+            study=run_table,
+            about=about,
+            made_from=made,
+        message:
+            f"{name} {{output[0]}}"
+        shell:
+            "{resources.python} -m wa.analysis.figures {params.table} --study {params.study:q}"
+            " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+            " && printf %s {params.made_from} > {resources.note:q}"
 
 
 rule config:
@@ -107,7 +114,7 @@ rule config:
         report(
             f"{OUT}/config.yaml",
             caption="../report/config.rst",
-            category=TABLES,
+            category=TABLES_AND_CONFIG,
             labels={"figure": "config", "protocol": "all"},
         ),
     log:
@@ -128,7 +135,6 @@ rule config:
 rule figures:
     input:
         DRAWN,
-        rules.final.output,
         rules.config.output,
     message:
         "figures"

@@ -11,11 +11,12 @@ bytes, except in png and pdf files.
 import argparse
 import importlib
 
-from wa.analysis.figures.catalog import FIGURES
+from wa.analysis.figures.catalog import FIGURES, TABLES
 from wa.errors import program
 from wa.study.layout import add_study_option
 
-MODULES = {name: figure.module for name, figure in FIGURES.items()} | {"final": "tables"}
+MODULES = {name: figure.module for name, figure in FIGURES.items()}
+MODULES |= {name: "tables" for name in TABLES}
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     module = importlib.import_module(f"wa.analysis.figures.{MODULES[args.figure]}")
-    draw = getattr(module, args.figure)
+    draw = getattr(module, TABLES.get(args.figure, args.figure))
     draw(args.study, args.metrics, args.output)
 
 

@@ -27,6 +27,8 @@ BIAS = "Bias of the classifier"
 FIGURES = {
     "accuracy": Figure("lines", "Accuracy", "accuracy against classes seen"),
     "comparison": Figure("comparison", "Accuracy", "final comparison"),
+    "paired": Figure("paired", "Accuracy", "paired differences"),
+    "mean_ranks": Figure("paired", "Accuracy", "mean ranks over all runs"),
     "matrix": Figure("panels", "Accuracy", "accuracy matrix, task by task", per_protocol=True),
     "forgetting": Figure("lines", "Forgetting", "forgetting"),
     "old_new": Figure("lines", "Forgetting", "old and new classes"),
@@ -42,6 +44,9 @@ FIGURES = {
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
     "cost": Figure("training", "Training", "time and memory", "benchmark"),
 }
+
+# The tables: the name of their files, and the function in tables.py that writes them.
+TABLES = {"final": "final", "differences": "differences_to_reference"}
 
 # Sentences that several captions share; a caption names one as snakemake.config.sentences.NAME.
 SENTENCES = {

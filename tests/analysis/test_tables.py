@@ -1,0 +1,107 @@
+"""The tables for papers: what is bold, what is underlined, and whether TeX can read them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wa.analysis.aggregate import COLUMNS
+from wa.analysis.figures.tables import differences_to_reference, final
+from wa.study.layout import RunTable
+
+METHODS = {"kd_1": -3.0, "wa": 0.0, "alike": -0.01, "replay": -8.0}
+
+
+def study(folder: Path, orders: int) -> RunTable:
+    """metrics.csv of one protocol, whose methods differ by the points in METHODS."""
+    rng, rows = np.random.default_rng(0), []
+    names = [str(order) for order in range(orders)]
+    table = RunTable(str(folder), "x", names, [0, 1], [(10, 10)], list(METHODS), 100)
+    for run in table.runs():
+        hard = 60 + int(run.order) + run.seed
+        for metric, sign in (("average_incremental_accuracy", 1), ("forgetting", -1)):
+            value = hard + sign * (METHODS[run.method] + rng.normal(0, 0.3))
+            rows.append(("x", *run[:5], 9, 100, "trained", "true", metric, value))
+        rows.append(("x", *run[:5], 9, 100, "trained", "true", "last_accuracy", hard))
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
+    return table
+
+
+def written(function, table: RunTable, folder: Path) -> dict[str, str]:
+    """The table by suffix."""
+    files = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "html", "tex")}
+    function(table, str(folder / "metrics.csv"), list(map(str, files.values())))
+    return {kind: file.read_text() for kind, file in files.items()}
+
+
+def row(text: str, method: str) -> str:
+    return next(line for line in text.splitlines() if f" {method} " in line)
+
+
+def test_the_best_is_bold_and_what_is_not_worse_underlined(tmp_path):
+    text = written(final, study(tmp_path, orders=5), tmp_path)["tex"]
+    best, alike, worse = (row(text, name) for name in ("wa", "alike", "replay"))
+    assert best.count("textbf") >= 2 and alike.count("underline") >= 2
+    # The lowest forgetting is the best. The last accuracies are all the same.
+    assert worse.count("textbf") + worse.count("underline") <= 1
+    assert r"kd\_1" in text and r"$\pm$" in text and r"\toprule" in text
+
+
+def test_with_few_runs_nothing_is_underlined(tmp_path):
+    text = written(final, study(tmp_path, orders=2), tmp_path)["tex"]
+    assert "underline" not in text and "textbf" in text
+
+
+def test_the_numbers_are_in_the_csv(tmp_path):
+    table = study(tmp_path, orders=5)
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    wa = flat[(flat["method"] == "wa") & (flat["metric"] == "average_incremental_accuracy")][
+        "value"
+    ]
+    written(final, table, tmp_path)
+    read = pd.read_csv(tmp_path / "table.csv").set_index("method")
+    assert read.loc["wa", "average (mean)"] == pytest.approx(wa.mean(), abs=1e-4)
+    assert read.loc["wa", "average (std)"] == pytest.approx(wa.std(), abs=1e-4)
+    assert read.loc["wa", "runs"] == 10
+
+
+def test_paired_intervals_are_narrower_than_unpaired_ones(tmp_path):
+    from scipy import stats
+
+    table = study(tmp_path, orders=5)
+    text = written(differences_to_reference, table, tmp_path)
+    read = pd.read_csv(tmp_path / "table.csv")
+    read = read[read["metric"] == "average"].set_index("methods")
+    wa = read.loc["wa - kd_1"]  # the first method is the reference
+    assert wa["difference"] == pytest.approx(3, abs=0.3) and wa["p (Holm)"] < 0.05
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    flat = flat[flat["metric"] == "average_incremental_accuracy"]
+    values = [flat[flat["method"] == name]["value"] for name in ("wa", "kd_1")]
+    unpaired = stats.ttest_ind(*values, equal_var=False).confidence_interval()
+    assert (unpaired.high - unpaired.low) > 1.5 * (wa["high"] - wa["low"])
+    assert "too few" not in text["md"]
+    few = written(differences_to_reference, study(tmp_path, orders=2), tmp_path)["md"]
+    assert few.count("too few runs") == 2 * 2 * 3
+
+
+def has_tex() -> bool:
+    """Whether TeX and booktabs are installed."""
+    if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not has_tex(), reason="there is no TeX with booktabs here")
+@pytest.mark.parametrize("function", [final, differences_to_reference])
+def test_tex_reads_it(function, tmp_path):
+    text = written(function, study(tmp_path, orders=5), tmp_path)["tex"]
+    page = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + text
+    (tmp_path / "page.tex").write_text(page + r"\end{document}")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "page.tex"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert not re.search("(Missing|Undefined)", run.stdout)
