@@ -3,6 +3,7 @@
     wa predict MODEL IMAGE...     print the five most probable classes of each image
     wa status [--config CONFIG]   print how far a study is and when it will end
     wa show RUN                   print a run's accuracies, and verify its checkpoints
+    wa compare OLD NEW            compare two versions of a model, class by class
     wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch
     wa evidence --output FOLDER   copy what the figures and tables of a study are drawn from
 
@@ -23,7 +24,7 @@ from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
 # is asked for is imported. None imports PyTorch before main, so that every --help is fast.
-COMMANDS = ("predict", "status", "show", "export", "evidence")
+COMMANDS = ("predict", "status", "show", "compare", "export", "evidence")
 
 
 def parser_of(prog: str, description: str) -> argparse.ArgumentParser:

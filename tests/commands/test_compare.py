@@ -1,0 +1,80 @@
+"""wa compare against a calculation by hand, and on the models of a finished study."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import program
+
+from wa.commands.compare import Predictions, changes, report, summary
+
+RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
+
+
+def said(*names: str) -> Predictions:
+    return Predictions(np.array(names, dtype=object), np.full(len(names), 0.75))
+
+
+LABEL = np.array(["cat", "cat", "dog", "dog", "cow", "cow"], dtype=object)
+OLD = said("cat", "cat", "dog", "cat", "cat", "dog")
+NEW = said("cat", "dog", "dog", "dog", "cow", "cat")
+
+
+def test_classes_before_and_after_the_largest_fall_first():
+    found = changes(LABEL, OLD, NEW, {"cat", "dog"})
+    assert [(c.name, c.old, c.new, c.points) for c in found] == [
+        ("cat", 100, 50, -50),
+        ("cow", None, 50, 0),
+        ("dog", 50, 100, 50),
+    ]
+    lines = list(report(found, {"agreement": 50.0, "nothing": None}))
+    assert [line.split() for line in lines[1:4]] == [
+        ["cat", "2", "100.0", "50.0", "-50.0"],
+        ["cow", "2", "-", "50.0", "new"],
+        ["dog", "2", "50.0", "100.0", "+50.0"],
+    ]
+
+
+def test_old_and_new_classes_agreement_and_calibration():
+    facts = summary(LABEL, OLD, NEW, {"cat", "dog"})
+    assert facts["old classes, old version"] == 75 == facts["old classes, new version"]
+    assert facts["new classes, new version"] == 50
+    assert facts["all classes, new version"] == pytest.approx(100 * 4 / 6)
+    assert facts["agreement on old classes"] == 50
+    assert facts["calibration error, old version"] == 0  # it says 0.75, and 3 of 4 are right
+    assert facts["calibration error, new version"] == pytest.approx(100 * (0.75 - 4 / 6))
+
+
+def test_two_versions_of_a_study(finished, tmp_path):
+    models = [finished / RUN / f"task-{t}/model.safetensors" for t in (1, 2)]
+    run = program(
+        "wa", "compare", *models, "--json", tmp_path / "c.json", "--figure", tmp_path / "c.svg"
+    )
+    assert run.returncode == 0, run.stdout
+    found = json.loads((tmp_path / "c.json").read_text())
+    metrics = [json.loads((m.parent / "metrics.json").read_text())["aligned"] for m in models]
+    facts = found["summary"]
+    assert facts["old classes, old version"] == pytest.approx(metrics[0]["accuracy"])
+    assert facts["old classes, new version"] == pytest.approx(metrics[1]["accuracy_old"])
+    assert facts["new classes, new version"] == pytest.approx(metrics[1]["accuracy_new"])
+    assert facts["calibration error, new version"] == pytest.approx(metrics[1]["ece"], abs=0.01)
+    assert len(found["classes"]) == 10 and (tmp_path / "c.svg").stat().st_size > 1000
+    assert sum(each["old"] is None for each in found["classes"]) == 2
+
+
+def test_a_fall_beyond_the_limit_ends_with_1(finished):
+    models = [finished / RUN / f"task-{t}/model.safetensors" for t in (1, 2)]
+    run = program("wa", "compare", *models, "--max-drop", "-200")
+    assert run.returncode == 1
+    assert "error: 10 classes fell by more than -200 points: " in run.stdout
+    assert program("wa", "compare", *models, "--max-drop", "100").returncode == 0
+
+
+def test_what_cannot_be_compared_is_one_line(finished, tmp_path):
+    model = finished / RUN / "task-1/model.safetensors"
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(model.read_bytes())
+    run = program("wa", "compare", model, copy)
+    assert run.returncode == 1 and "Name the packed data: --data FOLDER" in run.stdout
+    data = finished / "results/data/digits"
+    assert program("wa", "compare", model, copy, "--data", data).returncode == 0

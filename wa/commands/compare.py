@@ -1,0 +1,208 @@
+"""Compare two versions of a model on the test images: may the new one be released?
+
+    wa compare OLD/model.safetensors NEW/model.safetensors --max-drop 5
+
+Each version predicts among the classes that it knows. So the old version is judged on its own
+classes, and the new one on all of its classes.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wa.analysis.metrics import expected_calibration_error
+from wa.data.packed import check_same_data, read_dataset
+from wa.errors import UserError
+from wa.files import write_json
+from wa.study import layout
+
+HELP = """Compare two versions of a model on the packed test images.
+
+The table has the accuracy of each class before and after, with the largest fall first. Below it
+stand old and new classes together, how often the two versions agree on images of old classes, and
+the calibration of both. With --max-drop the exit status is 1 if a class fell by more points.
+"""
+
+SHOWN = 20  # classes in the table; the JSON has all
+BATCH = 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("old", help="model.safetensors of the version in service")
+    add("new", help="model.safetensors of the version that may replace it")
+    add("--data", type=Path, help="folder of the packed data (default: beside the study of NEW)")
+    add("--max-drop", type=float, metavar="POINTS", help="the largest fall that a class may have")
+    add("--json", metavar="FILE", help="write the comparison as JSON")
+    add("--figure", metavar="FILE", help="draw the classes that changed most: .svg, .png or .pdf")
+
+
+class Predictions(NamedTuple):
+    """What a model says of images: its class (n,), as a name, and the probability of it (n,)."""
+
+    names: np.ndarray
+    confidence: np.ndarray
+
+
+class Change(NamedTuple):
+    """A class before and after, in percent. `old` is None for a class that is new."""
+
+    name: str
+    images: int
+    old: float | None
+    new: float
+
+    @property
+    def points(self) -> float:
+        """How much its accuracy rose; 0 for a new class."""
+        return 0.0 if self.old is None else self.new - self.old
+
+
+def predict(model, images: np.ndarray) -> Predictions:
+    """model: a Classifier. images: uint8 (n, H, W, C), as packed."""
+    import torch
+    from tqdm import tqdm
+
+    from wa.data.augment import center
+
+    if images.shape[1:] != model.image_shape:
+        raise UserError(
+            f"the packed images are {images.shape[1:]}, but the model takes {model.image_shape}"
+        )
+    classes, confidence = [], []
+    for start in tqdm(range(0, len(images), BATCH), "predicting", leave=False, disable=None):
+        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2)
+        if model.input_size != model.image_shape[:2]:
+            pixels = center(pixels, model.input_size[0])
+        with torch.no_grad():
+            best = model(model.normalize(pixels)).softmax(dim=1).max(dim=1)
+        classes.append(best.indices.numpy())
+        confidence.append(best.values.numpy())
+    names = np.array(model.classes, dtype=object)[np.concatenate(classes)]
+    return Predictions(names, np.concatenate(confidence))
+
+
+def changes(label: np.ndarray, old: Predictions, new: Predictions, known: set[str]) -> list[Change]:
+    """Each class of the test images, the largest fall first.
+
+    label: names (n,). known: the classes of the old version.
+    """
+    found = []
+    for name in dict.fromkeys(label.tolist()):
+        of_class = label == name
+        before = 100 * float((old.names == name)[of_class].mean()) if name in known else None
+        after = 100 * float((new.names == name)[of_class].mean())
+        found.append(Change(name, int(of_class.sum()), before, after))
+    return sorted(found, key=lambda change: change.points)
+
+
+def summary(label: np.ndarray, old: Predictions, new: Predictions, known: set[str]) -> dict:
+    """Accuracies, agreement and calibration error, in percent."""
+    is_old = np.isin(label, list(known))
+
+    def accuracy(said: Predictions, part: np.ndarray) -> float | None:
+        return 100 * float((said.names == label)[part].mean()) if part.any() else None
+
+    def ece(said: Predictions, part: np.ndarray) -> float:
+        right = (said.names == label)[part]
+        return expected_calibration_error(said.confidence[part], right)
+
+    return {
+        "old classes, old version": accuracy(old, is_old),
+        "old classes, new version": accuracy(new, is_old),
+        "new classes, new version": accuracy(new, ~is_old),
+        "all classes, new version": accuracy(new, np.full(len(label), True)),
+        "agreement on old classes": 100 * float((old.names == new.names)[is_old].mean()),
+        "calibration error, old version": ece(old, is_old),
+        "calibration error, new version": ece(new, np.full(len(label), True)),
+    }
+
+
+def report(found: list[Change], facts: dict) -> Iterator[str]:
+    """The lines of the table and the summary."""
+    width = max(len(change.name) for change in found[:SHOWN])
+    yield f"{'class':{width}}  {'images':>6}  {'old %':>6}  {'new %':>6}  {'change':>6}"
+    for change in found[:SHOWN]:
+        old = "-" if change.old is None else f"{change.old:.1f}"
+        points = "new" if change.old is None else f"{change.points:+.1f}"
+        yield f"{change.name:{width}}  {change.images:6}  {old:>6}  {change.new:6.1f}  {points:>6}"
+    if len(found) > SHOWN:
+        yield f"... and {len(found) - SHOWN} more classes, which fell less"
+    yield ""
+    for name, value in facts.items():
+        yield f"{name:32} {'-' if value is None else f'{value:.1f} %'}"
+
+
+def test_images(folder: Path, header: dict, path: str, classes: list[str]) -> tuple:
+    """The packed test images, and their names, of the classes that the new version knows."""
+    dataset = read_dataset(folder / layout.DATASET)
+    check_same_data(path, header, dataset, folder)
+    images = np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
+    label = np.load(folder / "test_labels.npy", allow_pickle=False)
+    names = np.array(dataset["classes"], dtype=object)[label]
+    rows = np.flatnonzero(np.isin(names, classes))
+    return images[rows], names[rows]
+
+
+def draw(found: list[Change], output: str) -> None:
+    """The classes that fell or rose most: their accuracy before and after."""
+    from wa.analysis.figures.drawing import Line2D, grid, legend, save
+
+    known = [change for change in found if change.old is not None]
+    half = SHOWN // 2
+    shown = known if len(known) <= SHOWN else [*known[:half], *known[-half:]]
+    shown += [change for change in found if change.old is None][:half]
+    figure, [[panel]] = grid(1, 1, 0.5 + 0.13 * len(shown))
+    for y, change in enumerate(shown):
+        if change.old is not None:
+            color = "C3" if change.points < 0 else "C2"
+            panel.plot([change.old, change.new], [y, y], color=color)
+            panel.plot(change.old, y, "o", color="0.4", mfc="w", mew=1)
+        panel.plot(change.new, y, "o", color="0.1")
+    panel.set(xlabel="accuracy (%)", xlim=(-2, 102), yticks=range(len(shown)))
+    panel.set_yticklabels([change.name for change in shown])
+    panel.set_ylim(len(shown) - 0.5, -0.5)
+    handles = [
+        Line2D([], [], color="0.4", marker="o", mfc="w", mew=1, ls="", label="old version"),
+        Line2D([], [], color="0.1", marker="o", ls="", label="new version"),
+    ]
+    legend(figure, handles)
+    save(figure, [output])
+
+
+def main(args: argparse.Namespace) -> None:
+    from wa.models.classifier import Classifier
+
+    old, new = Classifier(args.old), Classifier(args.new)
+    folder = args.data
+    if folder is None:
+        place = layout.place(Path(args.new).absolute())
+        if place is None:
+            raise UserError(f"{args.new} lies in no study. Name the packed data: --data FOLDER")
+        folder = layout.data_folder(place.shared, new.header["dataset"])
+    images, label = test_images(folder, new.header, args.new, new.classes)
+    known = set(old.classes)
+    if not known & set(label):
+        raise UserError("the two versions have no class in common")
+    said = predict(old, images), predict(new, images)
+    found, facts = changes(label, *said, known), summary(label, *said, known)
+    print(*report(found, facts), sep="\n")
+    if args.json:
+        versions = {
+            name: {"path": path, "content_sha256": model.header.get("content_sha256")}
+            for name, path, model in (("old", args.old, old), ("new", args.new, new))
+        }
+        classes = [change._asdict() | {"change": change.points} for change in found]
+        write_json(args.json, versions | {"summary": facts, "classes": classes})
+    if args.figure:
+        draw(found, args.figure)
+    if args.max_drop is not None:
+        fell = [change for change in found if -change.points > args.max_drop]
+        if fell:
+            names = ", ".join(f"{change.name} ({change.points:+.1f})" for change in fell[:5])
+            raise UserError(
+                f"{len(fell)} classes fell by more than {args.max_drop:g} points: {names}"
+            )
