@@ -84,6 +84,11 @@ COMMANDS = [
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
     (
+        r"\.venv/bin/wa compare .*",
+        r"\g<0>",
+        lambda output: re.search(r"agreement on old classes +\d", output) is not None,
+    ),
+    (
         r"\.venv/bin/wa export .*",
         r"\g<0>",
         lambda output: "differ from PyTorch's by at most" in output,

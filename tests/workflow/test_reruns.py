@@ -292,8 +292,8 @@ SAME = {
     ),
     "an error's text": (
         "wa/training/engine.py",
-        "the loss is not finite",
-        "the loss is infinite or no number",
+        "the loss is not finite at epoch",
+        "the loss is infinite or no number at epoch",
     ),
     "a help text": ("wa/analysis/evaluate.py", "to write: metrics.json", "the metrics to write"),
     "a preset": (
