@@ -152,7 +152,7 @@ def test_held_out_images(trainer):
     other = trainer("--memory", "40", "--held-out", "0.2", "--seed", "1").task
     assert (again.held_out == held).all() and (other.held_out != held).any()
     assert not trainer("--memory", "40").task.held_out.any()
-    with pytest.raises(UserError, match="at least 2 exemplars a class"):
+    with pytest.raises(UserError, match="at least 2 exemplars for each class"):
         trainer("--memory", "4", "--held-out", "0.2")
 
 
