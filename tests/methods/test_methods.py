@@ -402,6 +402,10 @@ def test_every_method_runs_in_the_workflow(tmp_path):
         "closest.npz",
     }
 
+    header = read_checkpoint(task("icarl") / "model.safetensors")[1]
+    assert header["classifier"] == "nme" and len(header["means_sha256"]) == 64
+    assert read_checkpoint(task("wa") / "model.safetensors")[1]["classifier"] == "linear"
+
     study = RunTable("results/tiny", "tiny", ["1993"], [0], [(6, 4)], list(METHODS), 10)
     own = read_own(str(tmp_path / "results/tiny/metrics.csv"), study)
     own = (

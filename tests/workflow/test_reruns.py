@@ -246,6 +246,12 @@ def test_choices_of_a_method_run_only_that_method_again(work):
     assert work.planned() == downstream(train=1, align=1, herd=1, evaluate=1) | {"config": 1}
     work.config["methods"]["wa"] |= {"distillation": 0.5, "alignment": "unit"}
     assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    work.config["methods"]["wa"] |= {"alignment": "weight", "classifier": "nme"}
+    assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    assert "classifier was linear, is nme" in work.snakemake("metrics")
+    assert work.planned("metrics") == {}
+    del work.config["methods"]["wa"]["classifier"]
+    assert "align" in work.planned("metrics")
 
 
 def test_a_label_in_a_packed_array_is_noticed(work):

@@ -182,11 +182,11 @@ METHOD = {
     **ALIGNING,
     "classifier": Key(
         "linear",
-        "Which classifier stands for the method in figures and tables. `linear`: the one that was "
-        "trained. `nme`: the nearest mean of exemplars, which needs a memory. Every classifier is "
-        "evaluated anyway.",
+        "The method's own classifier, in figures and tables, in `wa predict` and in `wa export`. "
+        "`linear`: the one that was trained, after aligning. `nme`: the nearest mean of exemplars, "
+        "which needs a memory. Every classifier is evaluated anyway.",
         "nme",
-        choices=("linear", "nme"),
+        choices="wa.methods.nearest_mean.CLASSIFIERS",
     ),
     "recipe": Key(
         "study",

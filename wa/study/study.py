@@ -28,7 +28,7 @@ from wa.data.packed import read_dataset
 from wa.data.scenario import class_order, task_sizes
 from wa.errors import UserError
 from wa.study import layout
-from wa.study.choices import ALIGNING
+from wa.study.choices import ALIGNING, METHOD
 from wa.study.config import merged, plain, validate
 from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
@@ -336,11 +336,12 @@ class Study:
     def alignment(self, task: Task) -> dict:
         """What is done to the classifier after a task: nothing after the shared task 0.
 
-        The choices `alignment`, `gamma_norm` and `gamma_limit`.
+        The choices `alignment`, `gamma_norm`, `gamma_limit` and `classifier`.
         """
+        keys = ALIGNING | {"classifier": METHOD["classifier"]}
         if not task.method:
-            return {name: key.default for name, key in ALIGNING.items()}
-        return {name: self.config["methods"][task.method][name] for name in ALIGNING}
+            return {name: key.default for name, key in keys.items()}
+        return {name: self.config["methods"][task.method][name] for name in keys}
 
     def packing(self) -> str:
         """The options of wa.data.datasets that differ from the defaults."""

@@ -279,6 +279,25 @@ def aligning_options(choices):
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
 
 
+def aligning_features(wildcards):
+    """Input function: the features of held-out images, for `bias`, or of exemplars, for `nme`."""
+    choices = alignment_of(wildcards)
+    needed = choices["alignment"] == "bias" or choices["classifier"] == "nme"
+    return f"{ROOT}/{wildcards.task}/{layout.FEATURES}" if needed else []
+
+
+def aligning_ranking(wildcards):
+    """Input function: the ranking of the exemplars whose means the classifier `nme` needs."""
+    if alignment_of(wildcards)["classifier"] != "nme":
+        return []
+    return f"{ROOT}/{wildcards.task}/{layout.ranking(STUDY.selection(task_of(wildcards)))}"
+
+
+def aligning_code(wildcards):
+    choices = alignment_of(wildcards)
+    return RESULTS.aligning_code(choices["alignment"], choices["classifier"])
+
+
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     task = task_of(wildcards)
