@@ -254,6 +254,26 @@ def test_choices_of_a_method_run_only_that_method_again(work):
     assert "align" in work.planned("metrics")
 
 
+def test_what_figures_show_is_apart_from_what_the_study_has(work):
+    table = (work.folder / "results/tiny/metrics.csv").read_text()
+    work.config["show"] = ["random", "wa"]
+    drawn = downstream("gamma", "accuracy", "final") | {"config": 1}
+    assert work.planned() == drawn
+    assert "will not list them" not in work.snakemake()
+    assert (work.folder / "results/tiny/metrics.csv").read_text() == table
+    final = (work.folder / "results/tiny/figures/final.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in final[1:]] == ["random", "wa"]
+    assert work.planned() == {}
+    work.config["methods"]["another"] = {"memory": 10}
+    assert not {"gamma", "accuracy", "final"} - set(work.planned())  # metrics.csv is new
+
+
+def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(work):
+    del work.config["methods"]["random"], work.config["methods"]["finetune"]
+    (said,) = [line for line in work.snakemake("-n").splitlines() if "will not list" in line]
+    assert "not in the config: finetune, random." in said and "set `show`" in said
+
+
 def test_a_label_in_a_packed_array_is_noticed(work):
     labels = work.folder / "results/data/digits/train_labels.npy"
     data = bytearray(labels.read_bytes())

@@ -233,6 +233,14 @@ RUN = {
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
     ),
+    "show": Key(
+        [],
+        "The methods that figures and tables show, in this order. By default all, in the order of "
+        "`methods`. A change of it only draws again: metrics.csv lists every method anyway. Take a "
+        "method out of `methods` only when its results shall leave metrics.csv too.",
+        "[replay, wa]",
+        schema={"type": "array", "uniqueItems": True, "items": {"type": "string"}},
+    ),
     "draft": Key(
         False,
         "Whether to draw what exists of a study that is not finished, into "

@@ -84,6 +84,7 @@ class Study:
         self.protocols = self.sized_protocols()
         self.check_size()
         self.check_methods()
+        self.show = self.shown()
         self.check_training()
         self.bases = self.base_names()
         self.tasks = {task.path: task for run in self.runs() for task in run}
@@ -103,6 +104,17 @@ class Study:
                 f"config: dataset {config['dataset']!r}: cache_size and classes are for"
                 " folders of images only"
             )
+
+    def shown(self) -> list[str]:
+        """The methods that figures and tables show, in their order. Raises UserError."""
+        config = self.config
+        unknown = [name for name in config["show"] if name not in config["methods"]]
+        if unknown:
+            raise UserError(
+                f"config: show: {unknown[0]!r} is not a method of this config. Its methods are"
+                f" {', '.join(config['methods'])}."
+            )
+        return config["show"] or list(config["methods"])
 
     def survey(self) -> tuple[int, int]:
         """The number of classes, and the number of training images of the smallest class."""
@@ -360,9 +372,15 @@ class Study:
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def run_table(self, protocol: tuple[int, int] | None = None, within: str = "") -> RunTable:
-        """The runs of the study (of one protocol), found in the folder `within`."""
-        methods = self.config["methods"]
+    def run_table(
+        self,
+        protocol: tuple[int, int] | None = None,
+        within: str = "",
+        names: list[str] | None = None,
+    ) -> RunTable:
+        """The runs of the study (of one protocol, of some methods), in the folder `within`."""
+        every = self.config["methods"]
+        methods = {name: every[name] for name in names or every}
         return RunTable(
             root=within + self.root,
             experiment=self.config["experiment"],
@@ -371,7 +389,7 @@ class Study:
             protocols=[protocol] if protocol else self.protocols,
             methods=list(methods),
             n_classes=self.n_classes,
-            bases={method: name for method, name in self.bases.items() if name},
+            bases={name: self.bases[name] for name in methods if self.bases[name]},
             classifiers={
                 name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"
             },
