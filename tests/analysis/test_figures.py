@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,6 +245,17 @@ def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):
                 )
     labels = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert labels[0] == f"kd: {np.mean(errors):.1f}" and "→" in labels[1]
+
+
+def test_a_table_that_was_edited_is_not_drawn(digits_like, tmp_path):
+    shutil.copytree(digits_like.root, tmp_path / "study")
+    table = tmp_path / "study/metrics.csv"
+    table.write_text(table.read_text().replace("accuracy,", "accuracy,1"))
+    options = ["--study", digits_like.to_json(), "--metrics", table, "--output", tmp_path / "a.svg"]
+    run = program("wa.analysis.figures", "accuracy", *options)
+    assert run.returncode == 1 and len(run.stdout.splitlines()) == 1
+    assert run.stdout.startswith(f"error: {table} was edited after the study wrote it.")
+    assert not (tmp_path / "a.svg").exists()
 
 
 def test_the_interval_is_students(digits_like):

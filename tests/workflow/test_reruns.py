@@ -268,6 +268,18 @@ def test_what_figures_show_is_apart_from_what_the_study_has(work):
     assert not {"gamma", "accuracy", "final"} - set(work.planned())  # metrics.csv is new
 
 
+def test_a_table_that_was_edited_is_written_again_and_never_drawn(work):
+    table = work.folder / "results/tiny/metrics.csv"
+    before = table.read_text()
+    table.write_text(before.replace("accuracy,", "accuracy,1"))
+    said = work.snakemake("final")
+    lines = [line for line in said.splitlines() if "edited" in line]
+    why = "it was edited after the study wrote it."
+    assert lines == [f"results/tiny/metrics.csv is made anew: {why}"]
+    assert table.read_text() == before
+    assert work.planned() == {}
+
+
 def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(work):
     del work.config["methods"]["random"], work.config["methods"]["finetune"]
     (said,) = [line for line in work.snakemake("-n").splitlines() if "will not list" in line]

@@ -26,7 +26,7 @@ PYTHON = shlex.join(
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.errors import UserError
-from wa.files import sha256
+from wa.files import sha256, was_changed
 from wa.locks import lock
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
@@ -246,6 +246,8 @@ def drawn(output, made, files):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
         if Path(file).exists() and not (kept.exists() and kept.read_text() == made(wildcards)):
             workflow.dag.forcefiles.add(file)
+        if Path(file).exists() and was_changed(file):
+            force(file, "it was edited after the study wrote it")
         return files(wildcards)
 
     return inputs
