@@ -94,7 +94,7 @@ def aligning(
     which the means of exemplars are made from.
     """
     exemplars = {"memory": memory, "from_exemplars": ranking} if classifier == "nme" else {}
-    return exemplars | {
+    choices = {
         "alignment": alignment,
         "gamma_norm": gamma_norm,
         "gamma_limit": gamma_limit,
@@ -102,6 +102,7 @@ def aligning(
         "alignment_code": code,
         "from_trained": trained,
     }
+    return choices | exemplars
 
 
 def evaluating(*, code: str, memory: str, trained: object, model: object, ranking: object) -> dict:
