@@ -99,8 +99,9 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
         panel.set_title(wrapped(method))
         panel.grid(False)
         panel.set_xticks([])
-    colorbar(figure, image, panels, "images of the true class (%)", spare)
     name_rows(panels[0], names)
+    colorbar(figure, image, panels, "images of the true class (%)", spare)
+    name_rows(panels[0], names)  # again, for a bar below takes room from the panels
     save(figure, outputs)
 
 

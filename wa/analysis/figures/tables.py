@@ -14,8 +14,9 @@ COLUMNS = [
     "backward_transfer",
 ]
 CSS = (
-    "body {font: 14px sans-serif} "
-    "td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
+    "body {font: 14px sans-serif; overflow-x: auto} "
+    "td, th {padding: 4px 8px; text-align: right; vertical-align: bottom} "
+    "td {white-space: nowrap}"  # not the titles, which are long
 )
 
 
