@@ -227,8 +227,8 @@ RUN = {
     ),
     "test_every": Key(
         0,
-        "The log of a training gives the accuracy on the test images every this many epochs. 0: "
-        "never. Nothing is chosen by it.",
+        "Every this many epochs, a training measures the accuracy on the test images. It is in the "
+        "log, in `history.csv` and in the figure `curves`. 0: never. Nothing is chosen by it.",
         "10",
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
