@@ -171,7 +171,11 @@ CODE = {
         downstream(evaluate=EVALUATIONS),
     ),
     "a figure": (
-        ("wa/analysis/figures/lines.py", 'ylabel="gamma", level=1', 'ylabel="factor", level=1'),
+        (
+            "wa/analysis/figures/lines.py",
+            '{"gamma": frame}, {"gamma": 1}',
+            '{"g": frame}, {"g": 1}',
+        ),
         downstream("gamma"),
     ),
     "a table": (
