@@ -1,5 +1,5 @@
 # make run          run the default study (scikit-learn's digits) and draw its figures
-# make report       run it and write its report, report.html and report.zip
+# make report       run it and write report.html and report.zip into the folder of the study
 # make draft        draw what exists of a study that is not finished
 # make test         run the fast tests
 # make test-all     run all tests
@@ -61,9 +61,14 @@ slurm: setup
 run: setup
 	$(BIN)/snakemake --cores $(CORES) $(STUDY)
 
+# The report lies in the folder of the study.
+EXPERIMENT = $(shell $(BIN)/python -c 'import sys; from wa.study.config import read_config; \
+	print(read_config(sys.argv[1])["experiment"])' $(call quoted,$(or $(CONFIG),config/config.yaml)))
+REPORT = $(BIN)/snakemake $(STUDY) --report-stylesheet workflow/report/report.css --report
+
 report: run
-	$(BIN)/snakemake --report report.html $(STUDY)
-	$(BIN)/snakemake --report report.zip $(STUDY)
+	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.html)
+	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.zip)
 
 draft: setup
 	$(BIN)/snakemake --cores $(CORES) $(STUDY) --config draft=True

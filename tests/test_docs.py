@@ -91,7 +91,7 @@ COMMANDS = [
     (
         r"\.venv/bin/wa export .*",
         r"\g<0>",
-        lambda output: "differ from PyTorch's by at most" in output,
+        lambda output: "differs from PyTorch's by at most" in output,
     ),
 ]
 

@@ -216,6 +216,23 @@ def test_make_takes_a_config_with_a_space():
     assert run.stdout == ".venv/bin/snakemake --cores 2 --configfile 'my x.yaml'\n"
 
 
+def test_the_report_lies_in_the_folder_of_the_study_whatever_the_config(tmp_path):
+    for name, words in (("digits", []), ("mine", [f"CONFIG={tmp_path / 'my x.yaml'}"])):
+        text = (ROOT / "config/config.yaml").read_text()
+        (tmp_path / "my x.yaml").write_text(
+            text.replace("experiment: digits", f"experiment: {name}")
+        )
+        run = make(
+            ROOT,
+            *("--dry-run", "--old-file=.venv/done", "report"),
+            *words,
+            f"BIN={Path(sys.executable).parent}",
+        )
+        assert f"--report 'results/{name}/report.html'" in run.stdout
+        assert f"--report 'results/{name}/report.zip'" in run.stdout
+    assert (ROOT / re.search(r"--report-stylesheet (\S+)", run.stdout)[1]).is_file()
+
+
 def test_make_counts_cores_whatever_the_number_of_openmp_threads(made):
     for threads in ("1", "7"):
         run = make(made, "--dry-run", "run", OMP_NUM_THREADS=threads)

@@ -10,14 +10,17 @@ def load(path):
         model = wa.load(f"{run}/task-3/model.safetensors")
         model.classes                       # class names, in the order of the logits
         x = model.preprocess("image.png")   # path or PIL image -> float32 (C, H, W)
-        model(x[None]).softmax(dim=1)       # float32 (B, C, H, W) -> (B, classes)
+        model.measured(x[None])             # float32 (B, C, H, W) -> probabilities (B, classes)
         model.top("image.png")              # [(name, probability), ...], the five best
+        model.own                           # the classifier: linear, or nme
 
     path: a model.safetensors or trained.safetensors. Nothing in the file can run code.
 
-    The model is a torch.nn.Module in eval mode, on the CPU. It classifies with its linear
-    classifier, whatever the method. The nearest mean of exemplars would need images, which a
-    checkpoint does not hold.
+    The model is a torch.nn.Module in eval mode, on the CPU. A model.safetensors classifies with the
+    method's own classifier, as figures and tables do. For iCaRL that is the nearest mean of
+    exemplars (`nme`), whose class means are in the file. It has no probabilities: `measured` and
+    `top` then give similarities, -1 to 1. A trained.safetensors, and the task 0 that methods share,
+    classify with the linear classifier.
 
     Raises wa.errors.UserError if the file is damaged, is no checkpoint, or does not fit this
     program. Raises OSError if the file cannot be read.

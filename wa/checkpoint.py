@@ -4,8 +4,12 @@ Neither reading nor writing one needs torch. The header is JSON. It holds the ba
 in the order of learning, the number of classes of each task, and how to preprocess images. It also
 holds the settings of the training and what the training started from (wa/identity.py).
 
-The header has two hashes. `content_sha256` is that of the tensors alone. `sha256` is that of the
-rest of the header. Both are verified when a checkpoint is read.
+The header has two hashes. `content_sha256` is that of the model's tensors alone. `sha256` is that
+of the rest of the header. Both are verified when a checkpoint is read.
+
+A method whose own classifier is the nearest mean of exemplars has the class means in the checkpoint
+too. They are the tensor MEANS, float32 (classes, d), with a hash of their own, `means_sha256`. The
+next task does not start from them, so `content_sha256` leaves them out.
 """
 
 import hashlib
@@ -20,21 +24,31 @@ from safetensors.numpy import save_file
 from wa.errors import UserError
 from wa.files import LARGEST_TEXT, check, content_sha256, damaged, is_count, writing
 
-HASHES = ("sha256", "content_sha256")
+MEANS = "exemplar_means"
+HASHES = ("sha256", "content_sha256", "means_sha256")
 
 
 def digest(header: dict) -> str:
     return hashlib.sha256(json.dumps(header).encode()).hexdigest()
 
 
+def hashes(tensors: dict[str, np.ndarray]) -> dict[str, str]:
+    """The hashes of a checkpoint's tensors, as its header names them."""
+    model = {name: array for name, array in tensors.items() if name != MEANS}
+    found = {"content_sha256": content_sha256(model)}
+    if MEANS in tensors:
+        found["means_sha256"] = content_sha256({MEANS: tensors[MEANS]})
+    return found
+
+
 def write_checkpoint(path: str | Path, tensors: dict[str, np.ndarray], header: dict) -> None:
-    """Write a checkpoint, with both hashes in its header.
+    """Write a checkpoint, with all hashes in its header.
 
     tensors: arrays of any shape, by name. Raises OSError if the file cannot be written.
     """
     arrays = {k: np.array(v, order="C") for k, v in tensors.items()}
     header = {k: v for k, v in header.items() if k not in HASHES}
-    header = {"content_sha256": content_sha256(arrays)} | header
+    header = hashes(arrays) | header
     text = json.dumps({"sha256": digest(header)} | header)
     with writing(path) as temporary:
         try:
@@ -94,9 +108,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
                 )
             header = parse_header(metadata["wa"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            content = content_sha256(tensors)
-            if header.get("content_sha256", content) != content:
-                raise ValueError("its tensors do not have the SHA-256 that its header names")
+            for name, found in hashes(tensors).items():
+                if header.get(name, found) != found:
+                    raise ValueError("its tensors do not have the SHA-256 that its header names")
             return tensors, header
     except FileNotFoundError:
         raise

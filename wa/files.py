@@ -201,3 +201,21 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
 def sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_note(path: str | Path) -> Path:
+    """The hidden file beside `path` that keeps its SHA-256. `sha256sum --check` reads it too."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.sha256")
+
+
+def keep_sha256(path: str | Path) -> None:
+    """Write the SHA-256 of a file beside it, so that a later edit is noticed."""
+    with writing(sha256_note(path)) as temporary:
+        temporary.write_text(f"{sha256(path)}  {Path(path).name}\n", encoding="utf-8")
+
+
+def was_changed(path: str | Path) -> bool:
+    """Whether a file is not the one whose SHA-256 was kept. False if none was kept."""
+    note = sha256_note(path)
+    return note.exists() and sha256(path) not in note.read_text(encoding="utf-8")

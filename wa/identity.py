@@ -78,16 +78,31 @@ def selecting(
 
 
 def aligning(
-    *, code: str, alignment: str, gamma_norm: int, gamma_limit: float | None, trained: object
+    *,
+    code: str,
+    alignment: str,
+    gamma_norm: int,
+    gamma_limit: float | None,
+    trained: object,
+    classifier: str,
+    memory: str,
+    ranking: object,
 ) -> dict:
-    """The entries of an aligned model. It has those of the training too."""
-    return {
-        "alignment_code": code,
+    """The entries of an aligned model. It has those of the training too.
+
+    classifier: the method's own. Only for nme, the memory and the content of the ranking count,
+    which the means of exemplars are made from.
+    """
+    exemplars = {"memory": memory, "from_exemplars": ranking} if classifier == "nme" else {}
+    choices = {
         "alignment": alignment,
         "gamma_norm": gamma_norm,
         "gamma_limit": gamma_limit,
+        "classifier": classifier,
+        "alignment_code": code,
         "from_trained": trained,
     }
+    return choices | exemplars
 
 
 def evaluating(*, code: str, memory: str, trained: object, model: object, ranking: object) -> dict:

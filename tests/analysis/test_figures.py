@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,18 @@ STUDIES = {
         "n_classes": 10,
         "methods": [f"a-method-with-a-long-name-{i}" for i in range(10)] + ["wa", "kd"],
     },
+    "ten methods and twelve classes with long names": {
+        "protocols": [(4, 4)],
+        "n_classes": 12,
+        "methods": [f"a-method-with-a-long-name-{i}" for i in range(8)] + ["wa", "icarl"],
+        "names": [f"class with a rather long name {c}" for c in range(12)],
+    },
+    "three methods, fifty tasks": {
+        "protocols": [(2, 2)],
+        "n_classes": 100,
+        "methods": ["replay", "wa", "icarl"],
+    },
+    "one method, two tasks": {"protocols": [(5, 5)], "n_classes": 10, "methods": ["wa"]},
     "an unfinished study": {
         "protocols": [(4, 2)],
         "n_classes": 10,
@@ -61,10 +74,29 @@ def invent(
     methods: list,
     orders=("1993", "1994"),
     tasks=None,
+    names=None,
 ) -> RunTable:
-    """Write results such as a study leaves; returns its table of runs. `wa` aligns.
-    tasks: how many tasks of each run are there."""
-    study = RunTable(str(folder), "invented", list(orders), [0], protocols, methods, n_classes)
+    """Write results such as a study leaves; returns its table of runs.
+
+    `wa` aligns, and the own classifier of `icarl` is the nearest mean of exemplars.
+    tasks: how many tasks of each run are there. names: of the classes, in the data set's order.
+    """
+    own = {"icarl": "nme"} if "icarl" in methods else {}
+    study = RunTable(
+        str(folder),
+        "invented",
+        list(orders),
+        [0],
+        protocols,
+        methods,
+        n_classes,
+        classifiers=own,
+    )
+    names = names or [f"class {c}" for c in range(n_classes)]
+    for number, order in enumerate(orders):
+        classes = np.random.default_rng(number).permutation(n_classes).tolist()
+        found = {"order": classes, "names": [names[c] for c in classes]}
+        write_json(folder / f"order-{order}" / "order.json", found)
     for number, run in enumerate(study.runs()):
         rng = np.random.default_rng(number)
         for t in range(len(run.sizes) if tasks is None else tasks[number]):
@@ -84,6 +116,9 @@ def invent(
                 }
                 metrics[classifier] = task_metrics(guess[:, None], label, run.sizes[: t + 1])
                 metrics[classifier] |= {f"row_norm_{c}": rng.uniform(1, 2) for c in range(seen)}
+            if run.method == "icarl":
+                arrays["nme"] = np.random.default_rng(t).permutation(label)
+                metrics["nme"] = task_metrics(arrays["nme"][:, None], label, run.sizes[: t + 1])
             metrics["trained"] |= {"gamma": 0.7} if t else {}
             write_arrays(here / "predictions.npz", **arrays)
             write_json(here / "metrics.json", metrics)
@@ -140,7 +175,8 @@ def texts(figure: plt.Figure) -> list[tuple[Text, np.ndarray]]:
 def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
     drawn = draw(figure, study, tmp_path / "figure.png")
     width, height = drawn.get_size_inches() * 72
-    assert width == pytest.approx(3.3 * 72)
+    many = figure in ("confusion", "matrix", "norms")  # have a panel for each method
+    assert width in [pytest.approx(inches * 72) for inches in ((3.3, 6.9) if many else (3.3,))]
     seen = texts(drawn)
     assert seen
     for text, (left, bottom, right, top) in seen:
@@ -261,19 +297,92 @@ def test_lines_are_the_means_of_the_table_by_each_methods_own_classifier(digits_
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["kd (3)", "wa (3)"]
 
 
-def test_confusion_counts_what_the_predictions_say(digits_like, tmp_path):
+def test_confusion_counts_each_class_by_its_name(digits_like, tmp_path):
+    """Over three class orders. The same position is another class in each."""
     drawn = draw("confusion", digits_like, tmp_path / "figure.svg")
-    shown = {
-        axes.get_title(): axes.images[0].get_array() for axes in drawn.axes if axes.get_title()
-    }
-    assert list(shown) == ["kd\nas trained", "wa\nas trained", "wa\naligned"]
-    count = np.zeros((10, 10))
+    panels = {axes.get_title(): axes for axes in drawn.axes if axes.get_title()}
+    assert list(panels) == ["kd", "wa"]
+    names = [text.get_text() for text in panels["kd"].get_yticklabels()]
+    assert names == [f"class {c}" for c in range(10)]
+    count = {}
     for run in digits_like.runs():
-        if run.method == "wa":
-            with np.load(run.path / "task-3/predictions.npz") as arrays:
-                for truth, guess in zip(arrays["label"], arrays["aligned"], strict=True):
-                    count[truth, guess] += 1
-    assert np.allclose(shown["wa\naligned"], 100 * count / 15)
+        if run.method != "wa":
+            continue
+        order = read_json(Path(digits_like.root, f"order-{run.order}", "order.json"))["names"]
+        with np.load(run.path / "task-3/predictions.npz") as arrays:
+            for truth, guess in zip(arrays["label"], arrays["aligned"], strict=True):
+                pair = order[truth], order[guess]
+                count[pair] = count.get(pair, 0) + 1
+    shown = panels["wa"].images[0].get_array()
+    for (i, a), (j, b) in itertools.product(enumerate(names), repeat=2):
+        assert shown[i, j] == pytest.approx(100 * count.get((a, b), 0) / 15)
+
+
+def test_confusion_of_one_order_stands_as_it_was_learned(tmp_path):
+    study = invent(tmp_path, [(4, 2)], 10, ["kd", "icarl"], orders=("a",))
+    drawn = draw("confusion", study, tmp_path / "figure.svg")
+    learned = read_json(tmp_path / "order-a/order.json")["names"]
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == learned
+    with np.load(tmp_path / "order-a/seed-0/base-4/inc-2/icarl/task-3/predictions.npz") as arrays:
+        right = 100 * np.bincount(arrays["label"][arrays["label"] == arrays["nme"]], minlength=10)
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in drawn.axes[:2]}
+    np.testing.assert_allclose(np.diag(shown["icarl"]), right / 5)  # by its own classifier
+
+
+def test_a_method_without_probabilities_has_no_calibration(tmp_path):
+    study = invent(tmp_path, [(4, 2)], 10, ["kd", "icarl"])
+    drawn = draw("calibration", study, tmp_path / "figure.svg")
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels[1] == "icarl: no probabilities" and len(drawn.axes[0].lines) == 2
+    only = replace(study, methods=["icarl"])
+    drawn = draw("calibration", only, tmp_path / "figure.svg")
+    assert "no probabilities" in drawn.texts[0].get_text()
+
+
+def test_nearly_empty_bins_are_left_out_and_all_are_counted(digits_like, tmp_path):
+    drawn = draw("calibration", digits_like, tmp_path / "figure.svg")
+    above, below = drawn.axes
+    for steps, line in zip(below.lines, above.lines[1:], strict=True):
+        shares = steps.get_ydata()[:-1]
+        assert shares.sum() == pytest.approx(100)
+        assert len(line.get_xdata()) == (shares >= 1).sum() < len(shares)
+
+
+def test_curves_begin_at_0_join_the_tasks_and_show_the_test_accuracy(tmp_path):
+    study = invent(tmp_path, [(4, 3)], 10, ["kd"], orders=("a",))
+    assert len(draw("curves", study, tmp_path / "figure.svg").axes) == 2
+    for file in tmp_path.rglob("history.csv"):
+        file.write_text("epoch,loss,train_accuracy,test_accuracy\n1,2.0,30,\n2,0.5,80,70\n")
+    loss, _, test = draw("curves", study, tmp_path / "figure.svg").axes
+    (line,) = loss.lines
+    assert line.get_xdata().tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert line.get_ydata().tolist() == [2, 2, 0.5, 2, 0.5, 2, 0.5]
+    assert test.get_ylabel() == "test accuracy (%)"
+    assert test.lines[0].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_no_panel_of_norms_clips_its_curve(tmp_path):
+    study = invent(tmp_path, [(4, 2)], 10, ["kd", "wa"], orders=("a", "b", "c"))
+    table = tmp_path / "metrics.csv"
+    lines = table.read_text().splitlines()
+    high = [
+        line.rpartition(",")[0] + ",9" if ",wa," in line and "row_norm_3" in line else line
+        for line in lines
+    ]
+    copied = tmp_path / "edited"
+    copied.mkdir()
+    (copied / "metrics.csv").write_text("\n".join(high) + "\n")
+    drawn = draw("norms", replace(study, root=str(copied)), tmp_path / "figure.svg")
+    assert drawn.axes[0].get_ylim()[0] == 0 and drawn.axes[0].get_ylim()[1] > 9
+
+
+def test_bands_are_left_out_where_they_would_hide_each_other(tmp_path):
+    few = invent(tmp_path / "few", [(4, 2)], 10, [f"m{i}" for i in range(4)])
+    many = invent(tmp_path / "many", [(4, 2)], 10, [f"m{i}" for i in range(7)])
+    for study, bands in ((few, 4), (many, 0)):
+        drawn = draw("accuracy", study, tmp_path / "figure.svg")
+        assert len(drawn.axes[0].collections) == bands
+        assert ("band" in drawn.legends[0].get_title().get_text()) == bool(bands)
 
 
 def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):
@@ -288,7 +397,18 @@ def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):
                     )
                 )
     labels = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert labels[0] == f"kd: {np.mean(errors):.1f}" and "→" in labels[1]
+    assert labels[0] == f"kd: {np.mean(errors):.1f}" and labels[1].startswith("wa: ")
+
+
+def test_a_table_that_was_edited_is_not_drawn(digits_like, tmp_path):
+    shutil.copytree(digits_like.root, tmp_path / "study")
+    table = tmp_path / "study/metrics.csv"
+    table.write_text(table.read_text().replace("accuracy,", "accuracy,1"))
+    options = ["--study", digits_like.to_json(), "--metrics", table, "--output", tmp_path / "a.svg"]
+    run = program("wa.analysis.figures", "accuracy", *options)
+    assert run.returncode == 1 and len(run.stdout.splitlines()) == 1
+    assert run.stdout.startswith(f"error: {table} was edited after the study wrote it.")
+    assert not (tmp_path / "a.svg").exists()
 
 
 def test_the_interval_is_students(digits_like):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wa.analysis.evaluate import confidence, nearest_mean
+from wa.analysis.evaluate import confidence
 from wa.analysis.metrics import (
     accuracy,
     calibration,
@@ -14,6 +14,7 @@ from wa.analysis.metrics import (
     task_metrics,
     top_k,
 )
+from wa.methods.nearest_mean import class_means, similarities
 
 # Three tasks of 2, 1 and 1 classes. R, worked out by hand below.
 R = np.array([[80.0, np.nan, np.nan], [60.0, 90.0, np.nan], [50.0, 95.0, 70.0]])
@@ -90,7 +91,8 @@ def test_nearest_mean_against_its_definition():
     unit = lambda x: x / np.linalg.norm(x)  # noqa: E731
     means = [unit(np.mean([unit(e) for e in exemplars[labels == c]], axis=0)) for c in range(3)]
     naive = [int(np.argmin([np.linalg.norm(unit(f) - m) for m in means])) for f in features]
-    assert nearest_mean(features, exemplars, labels).argmax(axis=1).tolist() == naive
+    scores = similarities(features, class_means(exemplars, labels))
+    assert scores.argmax(axis=1).tolist() == naive
 
 
 def test_confidence_is_the_softmax_of_the_best():

@@ -136,6 +136,7 @@ def test_predict_prints_five_classes_with_probabilities(checkpoint, image):
     run = command("predict", checkpoint, image, image)
     assert run.returncode == 0, run.stdout
     lines = run.stdout.splitlines()
+    lines.remove("classifier: linear, aligned (weight)")
     assert len(lines) == 12 and lines[0] == lines[6] == str(image)
     shown = [(line.split()[2], float(line.split()[0])) for line in lines[1:6]]
     expected = wa.load(checkpoint).top(image)
@@ -256,6 +257,74 @@ def test_a_torn_checkpoint_is_one_clear_line_of_each_command(checkpoint, image, 
         ), run.stdout
         assert len(run.stdout.splitlines()) == 1 and "Traceback" not in run.stdout
     assert not (tmp_path / "model.onnx").exists()
+
+
+# A method whose own classifier is the nearest mean of exemplars.
+
+
+@pytest.fixture(scope="module")
+def nearest_mean(checkpoint, tmp_path_factory) -> Path:
+    """The checkpoint of the run, aligned for a method with `classifier: nme`."""
+    here, there = checkpoint.parent, tmp_path_factory.mktemp("nme")
+    options = ["--trained", here / "trained.safetensors", "--features", here / "features.npz"]
+    options += ["--alignment", "weight", "--classifier", "nme", "--memory", 20]
+    options += ["--ranking", here / "herding.npz", "--report", there / "alignment.json"]
+    made = program("wa.methods.alignment", *options, "--output", there / "model.safetensors")
+    assert made.returncode == 0, made.stdout
+    return there / "model.safetensors"
+
+
+def test_a_model_predicts_with_the_methods_own_classifier(study, checkpoint, nearest_mean):
+    """The file alone, in another folder, predicts what the table counts for `nme`."""
+    model = wa.load(nearest_mean)
+    assert (model.own, model.measure) == ("nme", "similarity")
+    assert wa.load(checkpoint).own == "linear"
+    images = np.load(study / "results/data/digits/test_images.npy")
+    evaluated = read_arrays(checkpoint.with_name("predictions.npz"))
+    index = read_arrays(checkpoint.with_name("features.npz"))["test_index"]
+    x = torch.stack([model.preprocess(Image.fromarray(images[i, ..., 0])) for i in index])
+    with torch.no_grad():
+        scores = model(x)
+    best = scores.topk(2).values
+    clear = (best[:, 0] - best[:, 1] > 1e-5).numpy()
+    assert clear.mean() > 0.9 and best.max() <= 1 + 1e-5
+    predicted = scores.argmax(dim=1).numpy()
+    np.testing.assert_array_equal(predicted[clear], evaluated["nme"][clear])
+    assert (predicted != evaluated["aligned"]).any()
+
+
+def test_predict_and_export_say_and_use_the_nearest_mean(study, nearest_mean, image, tmp_path):
+    run = command("predict", nearest_mean, image)
+    assert "classifier: nme, the nearest mean of exemplars" in run.stdout and "%" not in run.stdout
+    best = wa.load(nearest_mean).top(image)
+    shown = [line.split() for line in run.stdout.splitlines() if line.startswith(" ")]
+    assert shown == [[f"{value:.4f}", name] for name, value in best]
+    run = command("export", nearest_mean, tmp_path / "model.onnx")
+    assert run.returncode == 0 and "classifier nme" in run.stdout, run.stdout
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert session.get_modelmeta().custom_metadata_map["classifier"] == "nme"
+    images = np.load(study / "results/data/digits/test_images.npy")[:50]
+    (served,) = session.run(["similarity"], {"image": images})
+    model = wa.load(nearest_mean)
+    x = torch.stack([model.preprocess(Image.fromarray(i[..., 0])) for i in images])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(served), model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_class_means_that_were_lost_or_changed_are_noticed(nearest_mean, checkpoint, tmp_path):
+    tensors, facts = read_checkpoint(nearest_mean)
+    assert facts["content_sha256"] == read_checkpoint(checkpoint)[1]["content_sha256"]
+    lost = {name: array for name, array in tensors.items() if name != "exemplar_means"}
+    write_checkpoint(tmp_path / "lost.safetensors", lost, facts)
+    with pytest.raises(UserError, match="no class means"):
+        wa.load(tmp_path / "lost.safetensors")
+    data = nearest_mean.read_bytes()
+    means = tensors["exemplar_means"].tobytes()
+    assert data.count(means) == 1
+    changed = data.replace(means, means[:-1] + bytes([means[-1] ^ 1]))
+    (tmp_path / "changed.safetensors").write_bytes(changed)
+    with pytest.raises(UserError, match="SHA-256"):
+        wa.load(tmp_path / "changed.safetensors")
 
 
 def test_names_cannot_steer_the_terminal(checkpoint, image, tmp_path):
@@ -479,7 +548,7 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
 
 def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_path):
     run = command("export", checkpoint, tmp_path / "model.onnx")
-    assert run.returncode == 0 and "differ from PyTorch's by at most" in run.stdout, run.stdout
+    assert run.returncode == 0 and "differs from PyTorch's by at most" in run.stdout, run.stdout
     assert len(run.stdout.splitlines()) == 2 and os.listdir(tmp_path) == ["model.onnx"]
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     said = session.get_modelmeta().custom_metadata_map
@@ -487,6 +556,7 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
     assert json.loads(said["classes"]) == model.classes
     assert json.loads(said["image_shape"]) == [8, 8, 1]
     assert said["checkpoint_sha256"] == sha256(checkpoint) and said["dataset"] == "digits"
+    assert said["classifier"] == "linear"
     images = np.load(study / "results/data/digits/test_images.npy")
     for batch in (1, 3, 100):
         (served,) = session.run(["probability"], {"image": images[:batch]})

@@ -188,6 +188,7 @@ def test_program(tmp_path, weight):
     assert facts.pop("from_trained") == made_from != facts.pop("content_sha256")
     assert len(facts.pop("alignment_code")) == 16
     choices = {"alignment": "weight", "gamma_norm": 1, "gamma_limit": 0.5}
+    choices["classifier"] = "linear"
     assert facts == {"task_sizes": [6, 4], "more": "facts"} | choices
     assert (
         (aligned["classifier.heads.0.weight"] == weight[:6]).all()
@@ -198,6 +199,14 @@ def test_program(tmp_path, weight):
     np.testing.assert_array_equal(aligned["classifier.heads.1.weight"], expected[6:])
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["gamma"] == gamma(weight, 6, 1, 0.5) and len(report["row_norms"]["aligned"]) == 10
+
+
+def test_the_nearest_mean_is_asked_for_with_all_that_it_needs(tmp_path):
+    options = ["--trained", tmp_path / "trained.safetensors", "--report", tmp_path / "a.json"]
+    options += ["--output", tmp_path / "model.safetensors", "--classifier", "nme"]
+    run = program("wa.methods.alignment", *options, "--memory", 20)
+    assert run.returncode == 1
+    assert run.stdout == "error: --classifier nme needs --features, --ranking and a --memory\n"
 
 
 def test_program_with_held_out_images(tmp_path, weight):

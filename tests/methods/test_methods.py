@@ -238,7 +238,7 @@ def test_the_classifier_is_redrawn_after_the_warmup(digits, tmp_path):
         64,
     ]
     heads = []
-    for name, *more in (("kept",), ("redrawn", "--redraw-classifier")):
+    for name, *more in (("kept",), ("redrawn", "--redraw-classifier", "after-warmup")):
         schedule = [
             "--epochs",
             2,
@@ -401,6 +401,10 @@ def test_every_method_runs_in_the_workflow(tmp_path):
         "random.npz",
         "closest.npz",
     }
+
+    header = read_checkpoint(task("icarl") / "model.safetensors")[1]
+    assert header["classifier"] == "nme" and len(header["means_sha256"]) == 64
+    assert read_checkpoint(task("wa") / "model.safetensors")[1]["classifier"] == "linear"
 
     study = RunTable("results/tiny", "tiny", ["1993"], [0], [(6, 4)], list(METHODS), 10)
     own = read_own(str(tmp_path / "results/tiny/metrics.csv"), study)

@@ -153,6 +153,8 @@ BAD = [
     ),
     ("reference", "war", "reference: 'war' is not one of the methods: finetune,"),
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
+    ("show", ["wa", "was"], "show: 'was' is not a method of this config. Its methods are finetune"),
+    ("show", ["wa", "wa"], "show: ['wa', 'wa'] has non-unique elements"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
     ("experiment", "../elsewhere", "experiment: '../elsewhere' is not a valid name"),

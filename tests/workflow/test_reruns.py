@@ -250,6 +250,44 @@ def test_choices_of_a_method_run_only_that_method_again(work):
     assert work.planned() == downstream(train=1, align=1, herd=1, evaluate=1) | {"config": 1}
     work.config["methods"]["wa"] |= {"distillation": 0.5, "alignment": "unit"}
     assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    work.config["methods"]["wa"] |= {"alignment": "weight", "classifier": "nme"}
+    assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    assert "classifier was linear, is nme" in work.snakemake("metrics")
+    assert work.planned("metrics") == {}
+    del work.config["methods"]["wa"]["classifier"]
+    assert "align" in work.planned("metrics")
+
+
+def test_what_figures_show_is_apart_from_what_the_study_has(work):
+    table = (work.folder / "results/tiny/metrics.csv").read_text()
+    work.config["show"] = ["random", "wa"]
+    drawn = downstream("gamma", "accuracy", "final") | {"config": 1}
+    assert work.planned() == drawn
+    assert "will not list them" not in work.snakemake()
+    assert (work.folder / "results/tiny/metrics.csv").read_text() == table
+    final = (work.folder / "results/tiny/figures/final.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in final[1:]] == ["random", "wa"]
+    assert work.planned() == {}
+    work.config["methods"]["another"] = {"memory": 10}
+    assert not {"gamma", "accuracy", "final"} - set(work.planned())  # metrics.csv is new
+
+
+def test_a_table_that_was_edited_is_written_again_and_never_drawn(work):
+    table = work.folder / "results/tiny/metrics.csv"
+    before = table.read_text()
+    table.write_text(before.replace("accuracy,", "accuracy,1"))
+    said = work.snakemake("final")
+    lines = [line for line in said.splitlines() if "edited" in line]
+    why = "it was edited after the study wrote it."
+    assert lines == [f"results/tiny/metrics.csv is made anew: {why}"]
+    assert table.read_text() == before
+    assert work.planned() == {}
+
+
+def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(work):
+    del work.config["methods"]["random"], work.config["methods"]["finetune"]
+    (said,) = [line for line in work.snakemake("-n").splitlines() if "will not list" in line]
+    assert "not in the config: finetune, random." in said and "set `show`" in said
 
 
 def test_a_label_in_a_packed_array_is_noticed(work):

@@ -15,6 +15,9 @@ Each row is one value. The columns:
 
 Metrics of several tasks, such as forgetting, stand at each task and count the tasks up to it. So a
 run's final values stand at its last task. The program prints which runs are not finished.
+
+The SHA-256 of the table is kept beside it, in .metrics.csv.sha256. Figures refuse a table that was
+edited since.
 """
 
 import argparse
@@ -23,7 +26,7 @@ from collections.abc import Iterator
 
 from wa.analysis.metrics import metrics_over_tasks, own_classifier, read_metrics
 from wa.errors import program
-from wa.files import writing
+from wa.files import keep_sha256, writing
 from wa.study.layout import METRICS, Run, add_study_option
 
 RUN_COLUMNS = ("experiment", "order", "seed", "base", "increment", "method")
@@ -58,6 +61,7 @@ def main() -> None:
                 print(f"not finished: {run.path}: {done} of {len(run.sizes)} tasks are evaluated")
             for row in run_rows(run):
                 writer.writerow((args.study.experiment, *run[:5], *row))
+    keep_sha256(args.output)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ The classifiers are:
 
     trained   the heads as training left them
     aligned   the heads after aligning, of a method that aligns
-    nme       the nearest mean of exemplars (Rebuffi et al., CVPR 2017, algorithm 1), of a method
-              that keeps a memory
+    nme       the nearest mean of exemplars (wa/methods/nearest_mean.py), of a method that keeps a
+              memory
 """
 
 import argparse
@@ -23,12 +23,7 @@ from wa.data.memory import Memory
 from wa.errors import UserError, program
 from wa.files import read_arrays, read_arrays_header, read_json, write_arrays, write_json
 from wa.methods.alignment import REPORT
-from wa.methods.selection import exemplars, read_ranking
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """The rows of x (n, d) scaled to length 1."""
-    return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-8)
+from wa.methods.nearest_mean import means_of, similarities
 
 
 def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -37,21 +32,6 @@ def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.nda
     weight: (classes, d). bias: (classes,). features: (n, d).
     """
     return features @ weight.T + bias
-
-
-def nearest_mean(
-    features: np.ndarray, exemplar_features: np.ndarray, exemplar_labels: np.ndarray
-) -> np.ndarray:
-    """The scores of the nearest mean of exemplars: float64 (n, classes).
-
-    A score is the product of the unit feature and the class's unit mean. So the highest score has
-    the smallest distance. features: (n, d). exemplar_features: (m, d). exemplar_labels: integers
-    (m,), every class from 0 on.
-    """
-    phi = unit(exemplar_features.astype(np.float64))
-    classes = range(exemplar_labels.max() + 1)
-    means = np.stack([phi[exemplar_labels == c].mean(axis=0) for c in classes])
-    return unit(features.astype(np.float64)) @ unit(means).T
 
 
 def confidence(scores: np.ndarray) -> np.ndarray:
@@ -92,25 +72,6 @@ def check_features(
         raise UserError(
             f"{trained_path} classifies {weight.shape[1]} features, but {path} has {width}"
         )
-
-
-def exemplar_scores(
-    arrays: dict[str, np.ndarray],
-    test: np.ndarray,
-    memory: Memory,
-    ranking_path: str,
-    features_path: str,
-) -> np.ndarray:
-    """The scores of the nearest mean of exemplars on the test features (n, d): (n, classes).
-
-    Raises UserError if the features lack an exemplar of the ranking.
-    """
-    ranking = read_ranking(ranking_path)
-    kept = exemplars(ranking, memory.per_class(len(ranking["counts"])))
-    row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
-    if (arrays["index"][row] != kept).any():
-        raise UserError(f"{ranking_path} ranks images that {features_path} lacks")
-    return nearest_mean(test, arrays["features"][row], arrays["label"][row])
 
 
 def write_results(
@@ -186,7 +147,8 @@ def main() -> None:
     if alignment["alignment"] != "none":
         scores["aligned"] = logits(*aligned, test)
     if args.memory.keeps:
-        scores["nme"] = exemplar_scores(arrays, test, args.memory, args.ranking, args.features)
+        means = means_of(arrays, args.memory, args.ranking, args.features)
+        scores["nme"] = similarities(test, means)
 
     made_from = identity.evaluating(
         code=args.code or identity.code_of("wa.analysis.evaluate"),

@@ -13,13 +13,17 @@ from wa.files import sha256, writing
 
 HELP = """Write a model as ONNX, to serve it without PyTorch.
 
+The model classifies with the method's own classifier, as `wa predict` does. For iCaRL that is the
+nearest mean of exemplars (nme), and the class means are in the file.
+
 The file has one input and one output:
   image        uint8 (batch, height, width, channels): RGB or grey pixels, as in PIL or numpy, of
                the size that the network takes. The normalisation is inside the model.
-  probability  float32 (batch, classes)
+  probability  float32 (batch, classes). For nme the output is called similarity instead. It is the
+               cosine of the image's features and each class mean, -1 to 1.
 
 Its metadata hold, as JSON: classes (names, in the order of the output), image_shape and cache_size.
-As plain text: dataset and checkpoint_sha256.
+As plain text: classifier (linear or nme), dataset and checkpoint_sha256.
 
 If cache_size is not null, the training images were cut to squares. Then prepare a photograph in
 three steps: resize its shorter side to cache_size, take the centre square, and take the centre of
@@ -31,7 +35,7 @@ nothing.
 
 
 def difference(model, file: Path, shape: tuple[int, ...]) -> float:
-    """The largest difference between the file's probabilities and the model's, on random images.
+    """The largest difference between the file's output and the model's, on random images.
 
     model: a Served. shape: (H, W, C) of an image. Raises ImportError without onnxruntime.
     """
@@ -77,10 +81,10 @@ def verify(model, file: Path, shape: tuple[int, ...], output: str) -> str:
         return "not verified, because onnxruntime is not installed"
     if not worst < 1e-4:
         raise UserError(
-            f"{output} is not written: in onnxruntime, its probabilities differ from "
+            f"{output} is not written: in onnxruntime, its output differs from "
             f"PyTorch's by {worst:.1g}"
         )
-    return f"in onnxruntime, its probabilities differ from PyTorch's by at most {worst:.0e}"
+    return f"in onnxruntime, its output differs from PyTorch's by at most {worst:.0e}"
 
 
 def export(path: str, output: str) -> None:
@@ -102,7 +106,7 @@ def export(path: str, output: str) -> None:
             model,
             (torch.zeros(2, *shape, dtype=torch.uint8),),
             input_names=["image"],
-            output_names=["probability"],
+            output_names=[classifier.measure],
             dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
             dynamo=True,
             verbose=False,
@@ -113,6 +117,7 @@ def export(path: str, output: str) -> None:
     program.model.metadata_props.update(
         classes=json.dumps(classifier.classes),
         image_shape=json.dumps(shape),
+        classifier=classifier.own,
         dataset=str(classifier.header.get("dataset")),
         checkpoint_sha256=sha256(path),
         cache_size=json.dumps(classifier.header.get("cache_size")),
@@ -123,7 +128,8 @@ def export(path: str, output: str) -> None:
     size = ", ".join(map(str, shape))
     print(
         f"{output}: image uint8 (batch, {size}) -> "
-        f"probability float32 (batch, {len(classifier.classes)})"
+        f"{classifier.measure} float32 (batch, {len(classifier.classes)}), "
+        f"classifier {classifier.own}"
     )
     print(verified)
 

@@ -10,7 +10,13 @@ import sys
 
 from wa.errors import UserError
 
-HELP = """Print the five most probable classes of each image, with probabilities.
+HELP = """Print the five best classes of each image, with probabilities.
+
+A model.safetensors predicts with the method's own classifier, as figures and tables show it. That
+is the linear classifier after aligning, or for iCaRL the nearest mean of exemplars (nme). The
+nearest mean has no probabilities, so predict prints similarities, from -1 to 1.
+A trained.safetensors, and the model of task 0 that methods share, predict with the linear
+classifier. The first line, on stderr, says which classifier is used.
 
 Images are read as in training:
 - A photograph is turned upright as its EXIF data say.
@@ -20,6 +26,14 @@ Images are read as in training:
 
 If an image cannot be read, predict names it and goes on with the others. The exit status is then 1.
 """
+
+
+def classifier_of(header: dict) -> str:
+    """The classifier that predicts, in words. header: that of the checkpoint."""
+    if header.get("classifier") == "nme":
+        return "nme, the nearest mean of exemplars"
+    alignment = header.get("alignment", "none")
+    return "linear, as trained" if alignment == "none" else f"linear, aligned ({alignment})"
 
 
 def printable(name: str) -> str:
@@ -35,6 +49,7 @@ def predict(path: str, images: list[str]) -> None:
     from wa.models.classifier import Classifier  # imports torch, which --help does not need
 
     model = Classifier(path)
+    print(f"classifier: {printable(classifier_of(model.header))}", file=sys.stderr)
     failed = 0
     for image in images:
         try:
@@ -43,7 +58,10 @@ def predict(path: str, images: list[str]) -> None:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        print(image, *(f"{100 * p:7.2f} %  {printable(name)}" for name, p in top), sep="\n")
+        print(image)
+        for name, value in top:
+            shown = f"{100 * value:7.2f} %" if model.measure == "probability" else f"{value:7.4f}"
+            print(f"{shown}  {printable(name)}")
     if failed:
         raise UserError(f"{failed} of {len(images)} images could not be predicted")
 

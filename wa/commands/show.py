@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wa.analysis.metrics import average_incremental_accuracy, read_metrics
-from wa.checkpoint import read_checkpoint
+from wa.analysis.metrics import average_incremental_accuracy, own_classifier, read_metrics
+from wa.checkpoint import MEANS, read_checkpoint
 from wa.data.packed import IMAGES, NAME
 from wa.errors import UserError
 from wa.files import Rules, check, content_sha256, read_arrays, read_json, sha256
@@ -77,11 +77,12 @@ def read_if_there(file: Path, rules: Rules) -> dict:
     return read_json(file, rules) if file.exists() else {}
 
 
-def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]:
+def table(run: Path, tasks: list[Path], seen: list[int | None], named: str | None) -> Iterator[str]:
     """The lines of the table: each classifier's accuracy on all classes seen, and gamma.
 
     run: its folder. tasks: the folders of its checkpoints. seen: the number of classes after each
-    task. A dash stands for a value that does not exist.
+    task. named: the classifier of the last checkpoint, `linear` or `nme`. A dash stands for a value
+    that does not exist.
     """
     files = [run / f"task-{t}" / layout.METRICS for t in range(len(tasks))]
     metrics = [read_metrics(file) if file.exists() else {} for file in files]
@@ -104,6 +105,9 @@ def table(run: Path, tasks: list[Path], seen: list[int | None]) -> Iterator[str]
             *(text(average_incremental_accuracy(np.array(values)), 2) for values in a),
             "",
         )
+    if metrics[-1]:
+        own = own_classifier(metrics[-1], named if named != "linear" else None)
+        yield f"The method's own classifier is {own}. Tables, wa predict and wa export use it."
     yield from harm(metrics)
 
 
@@ -119,8 +123,9 @@ def harm(metrics: list[dict]) -> Iterator[str]:
 
 
 def is_as_trained(task: Path) -> bool:
-    """Whether model.safetensors differs from trained.safetensors in the classifier only."""
+    """Whether model.safetensors differs from trained.safetensors in the classifiers only."""
     model, header = read_checkpoint(task / layout.MODEL)
+    model.pop(MEANS, None)
     trained, trained_header = read_checkpoint(task / layout.TRAINED)
     if model.keys() != trained.keys():
         return False
@@ -206,7 +211,8 @@ def show(path: str) -> None:
     of = read_if_there(dataset, IMAGES).get("classes")
     share = f" of {len(of)}" if of else ""
     learned = f"{headers[0]['dataset']}: {max(filter(None, seen))}{share} classes learned"
-    print(os.path.relpath(run), learned, "", *table(run, tasks, seen), "", sep="\n")
+    named = (headers[-1] or {}).get("classifier", "linear")
+    print(os.path.relpath(run), learned, "", *table(run, tasks, seen, named), "", sep="\n")
     broken, last = 0, None
     for link in chain(tasks, headers):
         task = f"task {link.task}" if link.task is not None and link.task != last else ""

@@ -3,7 +3,9 @@
     python -m wa.methods.alignment --trained trained.safetensors --alignment weight \
         --output model.safetensors --report alignment.json
 
-Only the classifier changes, so this needs neither images nor torch. An alignment is a function
+Only the classifier changes, so this needs neither images nor torch. If the method's own classifier
+is the nearest mean of exemplars, the class means are written into the checkpoint too
+(wa/methods/nearest_mean.py). An alignment is a function
 
     align(weight, bias, n_old, options) -> weight, bias
 
@@ -18,10 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 from wa import identity
-from wa.checkpoint import classifier, read_checkpoint, with_classifier, write_checkpoint
+from wa.checkpoint import MEANS, classifier, read_checkpoint, with_classifier, write_checkpoint
+from wa.data.memory import Memory
 from wa.data.packed import are_numbers
 from wa.errors import UserError, program
-from wa.files import read_arrays, write_json
+from wa.files import read_arrays, read_arrays_header, write_json
+from wa.methods.nearest_mean import CLASSIFIERS
 
 Classifier = tuple[np.ndarray, np.ndarray]
 HeldOut = tuple[np.ndarray, np.ndarray] | None
@@ -203,27 +207,64 @@ def held_out_images(path: str) -> HeldOut:
     return arrays["features"][held_out].astype(np.float64), arrays["label"][held_out]
 
 
-def main() -> None:
+def check_means(
+    means: np.ndarray, weight: np.ndarray, header: dict, args: argparse.Namespace
+) -> None:
+    """Raise UserError unless the means (classes, d) belong to the trained model.
+
+    weight: its classifier's rows (classes, d). header: that of its checkpoint.
+    """
+    for file in (args.features, args.ranking):
+        if read_arrays_header(file).get("from_trained") != header.get("content_sha256"):
+            raise UserError(f"{file} was made from another model than {args.trained}")
+    if means.shape != weight.shape:
+        raise UserError(
+            f"{args.ranking} gives means of shape {means.shape}, but the classifier of"
+            f" {args.trained} has {weight.shape}"
+        )
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Align the classifier of a trained model.")
-    parser.add_argument("--trained", required=True, help="the checkpoint that training left")
-    parser.add_argument("--alignment", choices=ALIGNMENTS, default="none")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--trained", required=True, help="the checkpoint that training left")
+    add("--alignment", choices=ALIGNMENTS, default="none")
+    add(
         "--features",
         nargs="?",
-        help="features.npz of the task, whose held-out images alignment bias needs",
+        help="features.npz of the task: alignment bias needs its held-out images, and classifier"
+        " nme its exemplars",
     )
-    parser.add_argument(
-        "--gamma-norm", type=int, choices=(1, 2), default=2, help="norm of a row (default: 2)"
+    add("--gamma-norm", type=int, choices=(1, 2), default=2, help="norm of a row (default: 2)")
+    add("--gamma-limit", type=float, help="the largest gamma (default: none)")
+    add(
+        "--classifier",
+        choices=CLASSIFIERS,
+        default="linear",
+        help="the method's own classifier; for nme, the class means are written (default: linear)",
     )
-    parser.add_argument("--gamma-limit", type=float, help="the largest gamma (default: none)")
-    parser.add_argument("--output", required=True, help="to write: the aligned model")
-    parser.add_argument(
+    add("--ranking", nargs="?", help="the ranking of all images learned so far, for classifier nme")
+    add(
+        "--memory",
+        type=Memory.parse,
+        default=Memory(),
+        help="the exemplars, for classifier nme: 2000 in total, 20/class, or all",
+    )
+    add("--output", required=True, help="to write: the aligned model")
+    add(
         "--report",
         required=True,
         help="to write: gamma, and the norms of the rows before and after, as JSON",
     )
-    parser.add_argument("--code", help="digest of the code, for the header (default: found here)")
+    add("--code", help="digest of the code, for the header (default: found here)")
     args = parser.parse_args()
+    if args.classifier == "nme" and not (args.features and args.ranking and args.memory.keeps):
+        raise UserError("--classifier nme needs --features, --ranking and a --memory")
+    return args
+
+
+def main() -> None:
+    args = parse()
     tensors, header = read_checkpoint(args.trained)
     weight, bias = classifier(tensors, header, args.trained)
     sizes = header["task_sizes"]
@@ -232,14 +273,23 @@ def main() -> None:
     held_out = held_out_images(args.features) if args.features else None
     options = Options(held_out, args.gamma_norm, args.gamma_limit)
     aligned, biases = ALIGNMENTS[alignment](weight, bias, n_old, options)
+    ranking = read_arrays_header(args.ranking) if args.ranking else {}
+    choices = [args.alignment, "none", args.classifier]
     made_from = identity.aligning(
-        code=args.code or identity.code_of("wa.methods.alignment", [args.alignment, "none"]),
+        code=args.code or identity.code_of("wa.methods.alignment", choices),
         alignment=args.alignment,
         gamma_norm=args.gamma_norm,
         gamma_limit=args.gamma_limit,
         trained=header.get("content_sha256"),
+        classifier=args.classifier,
+        memory=str(args.memory),
+        ranking=ranking.get("content_sha256"),
     )
     tensors = with_classifier(tensors, aligned, biases, sizes)
+    means = CLASSIFIERS[args.classifier](args.features, args.ranking, args.memory)
+    if means is not None:
+        check_means(means, weight, header, args)
+        tensors[MEANS] = means
     write_checkpoint(args.output, tensors, header | made_from)
     report = {
         "alignment": alignment,

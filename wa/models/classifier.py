@@ -5,15 +5,18 @@ In Python, wa.load(path) gives one. `wa predict` and `wa export` use it.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wa.checkpoint import MEANS, read_checkpoint
 from wa.data.augment import center, normalize
 from wa.data.images import read_image
 from wa.data.packed import IMAGES
 from wa.errors import UserError
 from wa.files import check, is_count
-from wa.models.model import load_model
+from wa.methods.nearest_mean import CLASSIFIERS
+from wa.models.model import build_model
 
 CACHE = {
     "cache_size": (
@@ -23,14 +26,40 @@ CACHE = {
 }
 
 
+OWN = {
+    "classifier": (lambda v: v in tuple(CLASSIFIERS), f"one of {', '.join(CLASSIFIERS)}"),
+}
+
+
+def means_in(tensors: dict[str, np.ndarray], header: dict, path: str | Path) -> Tensor | None:
+    """The class means of a checkpoint whose own classifier is `nme`: float32 (classes, d).
+
+    None for a linear classifier. Raises UserError if the means are absent or do not fit.
+    """
+    if header.get("classifier", "linear") == "linear":
+        return None
+    means = tensors.get(MEANS, np.empty(0))
+    shape = (sum(header["task_sizes"]), tensors["classifier.heads.0.weight"].shape[1])
+    if means.dtype != np.float32 or means.shape != shape or not np.isfinite(means).all():
+        raise UserError(
+            f"{path} cannot be used: its header says classifier = nme, but it has no class means"
+            f" {shape}. Run the study again."
+        )
+    return torch.from_numpy(means.copy())
+
+
 class Classifier(nn.Module):
     """A trained model with its class names and its preprocessing, in eval mode on the CPU.
 
         model = Classifier("model.safetensors")
-        logits = model(model.preprocess("seven.png")[None])   # float32 (1, classes)
+        scores = model(model.preprocess("seven.png")[None])   # float32 (1, classes)
 
-    Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns logits (B, classes).
+    Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns scores (B, classes), by
+    the method's own classifier. They are the logits of a linear classifier. For the nearest mean of
+    exemplars (iCaRL) they are similarities: the cosine of the image's features and each class mean.
 
+    own: the method's own classifier, `linear` or `nme`. A trained.safetensors is always `linear`,
+    and so is the model of task 0, which methods with different memories share.
     classes: the names, in the order of the logits, which is the order of learning.
     image_shape: (H, W, C) of the training images.
     input_size: (H, W) that the network takes. It is smaller after training on resized crops.
@@ -41,8 +70,13 @@ class Classifier(nn.Module):
 
     def __init__(self, path: str | Path):
         super().__init__()
-        self.model, self.header = load_model(path)
-        check({"cache_size": None} | self.header, IMAGES | CACHE, path)
+        tensors, self.header = read_checkpoint(path)
+        self.model = build_model(tensors, self.header, path)
+        check(
+            {"cache_size": None, "classifier": "linear"} | self.header, IMAGES | CACHE | OWN, path
+        )
+        self.own = self.header.get("classifier", "linear")
+        self.register_buffer("means", means_in(tensors, self.header, path), persistent=False)
         self.classes = self.header["classes"]
         self.image_shape = tuple(self.header["image_shape"])
         self.input_size = tuple(self.header.get("input_size") or self.image_shape[:2])
@@ -62,7 +96,21 @@ class Classifier(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        if self.means is None:
+            return self.model(x)
+        features = self.model.backbone(x)
+        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        return features / (length + 1e-8) @ self.means.T
+
+    @property
+    def measure(self) -> str:
+        """What `measured` gives: `probability`, or `similarity` for the nearest mean."""
+        return "probability" if self.means is None else "similarity"
+
+    def measured(self, x: Tensor) -> Tensor:
+        """As forward, but the probabilities of a linear classifier: float32 (B, classes)."""
+        scores = self(x)
+        return scores.softmax(dim=1) if self.means is None else scores
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels, uint8 (B, C, H, W), to float32, by the training images' mean and deviation."""
@@ -87,12 +135,12 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def top(self, image, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes of an image, with probabilities, best first.
+        """The k best classes of an image, best first, each with its probability.
 
+        The nearest mean of exemplars has no probabilities. Then it is the similarity, -1 to 1.
         image: a path or a PIL image. Returns fewer than k if the model has fewer classes.
         """
-        probability = self(self.preprocess(image)[None])[0].softmax(dim=0)
-        best = probability.topk(min(k, len(self.classes)))
+        best = self.measured(self.preprocess(image)[None])[0].topk(min(k, len(self.classes)))
         return [
             (self.classes[c], p)
             for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)
@@ -100,11 +148,11 @@ class Classifier(nn.Module):
 
 
 class Served(nn.Module):
-    """Pixels, uint8 (B, H, W, C), to probabilities, float32 (B, classes)."""
+    """Pixels, uint8 (B, H, W, C), to what Classifier.measured gives, float32 (B, classes)."""
 
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.classifier = classifier
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.classifier(self.classifier.normalize(image.permute(0, 3, 1, 2))).softmax(dim=1)
+        return self.classifier.measured(self.classifier.normalize(image.permute(0, 3, 1, 2)))

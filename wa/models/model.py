@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wa.checkpoint import classifier, read_checkpoint
+from wa.checkpoint import MEANS, classifier, read_checkpoint
 from wa.errors import UserError
 from wa.files import check, is_count
 from wa.models import backbones
@@ -156,6 +156,14 @@ def load_model(path: str) -> tuple[CilModel, dict]:
     Raises UserError if the file is damaged or does not hold such a model.
     """
     tensors, header = read_checkpoint(path)
+    return build_model(tensors, header, path), header
+
+
+def build_model(tensors: dict[str, np.ndarray], header: dict, path: str) -> CilModel:
+    """The model of a checkpoint that was read, on the CPU. path: the file, for errors.
+
+    Raises UserError if the tensors and the header do not describe a model.
+    """
     # Old checkpoints have no size. Their backbones take any.
     check({"input_size": None} | header, HEADER, path)
     classifier(tensors, header, path)  # it checks that the heads have the shapes of the header
@@ -163,5 +171,5 @@ def load_model(path: str) -> tuple[CilModel, dict]:
     model = CilModel(
         header["backbone"], header["in_channels"], header["task_sizes"], header["bias"], size
     )
-    load_tensors(model, tensors, path)
-    return model, header
+    load_tensors(model, {k: v for k, v in tensors.items() if k != MEANS}, path)
+    return model

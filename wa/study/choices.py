@@ -182,11 +182,11 @@ METHOD = {
     **ALIGNING,
     "classifier": Key(
         "linear",
-        "Which classifier stands for the method in figures and tables. `linear`: the one that was "
-        "trained. `nme`: the nearest mean of exemplars, which needs a memory. Every classifier is "
-        "evaluated anyway.",
+        "The method's own classifier, in figures and tables, in `wa predict` and in `wa export`. "
+        "`linear`: the one that was trained, after aligning. `nme`: the nearest mean of exemplars, "
+        "which needs a memory. Every classifier is evaluated anyway.",
         "nme",
-        choices=("linear", "nme"),
+        choices="wa.methods.nearest_mean.CLASSIFIERS",
     ),
     "recipe": Key(
         "study",
@@ -227,8 +227,8 @@ RUN = {
     ),
     "test_every": Key(
         0,
-        "The log of a training gives the accuracy on the test images every this many epochs. 0: "
-        "never. Nothing is chosen by it.",
+        "Every this many epochs, a training measures the accuracy on the test images. It is in the "
+        "log, in `history.csv` and in the figure `curves`. 0: never. Nothing is chosen by it.",
         "10",
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
@@ -236,10 +236,17 @@ RUN = {
     "reference": Key(
         None,
         "The method that the table `differences` and the figure `paired` compare the others with. "
-        "By default the first one.",
+        "By default the first one. A change of it only draws again.",
         "wa",
         schema={"type": ["string", "null"]},
-        reruns=False,
+    ),
+    "show": Key(
+        [],
+        "The methods that figures and tables show, in this order. By default all, in the order of "
+        "`methods`. A change of it only draws again: metrics.csv lists every method anyway. Take a "
+        "method out of `methods` only when its results shall leave metrics.csv too.",
+        "[replay, wa]",
+        schema={"type": "array", "uniqueItems": True, "items": {"type": "string"}},
     ),
     "draft": Key(
         False,

@@ -56,9 +56,9 @@ class Results:
     def selecting_code(self, selection: str) -> str:
         return self.code.digest("wa.methods.selection", [selection])
 
-    def aligning_code(self, alignment: str) -> str:
+    def aligning_code(self, alignment: str, classifier: str) -> str:
         # The first task is not aligned, whatever the method's alignment is.
-        return self.code.digest("wa.methods.alignment", [alignment, "none"])
+        return self.code.digest("wa.methods.alignment", [alignment, "none", classifier])
 
     def evaluating_code(self) -> str:
         return self.code.digest("wa.analysis.evaluate")
@@ -186,13 +186,23 @@ class Results:
         header = self.header(f"{path}/{layout.MODEL}")
         if not header:
             return None
-        choices = self.study.alignment(self.study.tasks[path])
+        task = self.study.tasks[path]
+        choices = self.study.alignment(task)
+        before = [self.trained(path)]
+        ranking = None
+        if choices["classifier"] == "nme":
+            selection = self.study.selection(task)
+            ranking = self.content(f"{path}/{layout.ranking(selection)}")
+            before.append(self.ranked(path, selection))
         want = aligning(
-            code=self.aligning_code(choices["alignment"]),
+            code=self.aligning_code(choices["alignment"], choices["classifier"]),
             trained=self.content(f"{path}/{layout.TRAINED}"),
+            memory=str(self.study.memory(task)),
+            ranking=ranking,
             **choices,
         )
-        return difference(header, want) or ("" if self.trained(path) == "" else None)
+        own = difference(header, want)
+        return own or (None if any(verdict != "" for verdict in before) else own)
 
     def _ranked(self, path: str, selection: str) -> Verdict:
         """The verdict on a ranking in a folder of the study."""

@@ -28,7 +28,7 @@ from wa.data.packed import read_dataset
 from wa.data.scenario import class_order, task_sizes
 from wa.errors import UserError
 from wa.study import layout
-from wa.study.choices import ALIGNING
+from wa.study.choices import ALIGNING, METHOD
 from wa.study.config import merged, plain, validate
 from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
@@ -84,6 +84,7 @@ class Study:
         self.protocols = self.sized_protocols()
         self.check_size()
         self.check_methods()
+        self.show = self.shown()
         self.check_training()
         self.bases = self.base_names()
         self.tasks = {task.path: task for run in self.runs() for task in run}
@@ -103,6 +104,17 @@ class Study:
                 f"config: dataset {config['dataset']!r}: cache_size and classes are for"
                 " folders of images only"
             )
+
+    def shown(self) -> list[str]:
+        """The methods that figures and tables show, in their order. Raises UserError."""
+        config = self.config
+        unknown = [name for name in config["show"] if name not in config["methods"]]
+        if unknown:
+            raise UserError(
+                f"config: show: {unknown[0]!r} is not a method of this config. Its methods are"
+                f" {', '.join(config['methods'])}."
+            )
+        return config["show"] or list(config["methods"])
 
     def survey(self) -> tuple[int, int]:
         """The number of classes, and the number of training images of the smallest class."""
@@ -342,11 +354,12 @@ class Study:
     def alignment(self, task: Task) -> dict:
         """What is done to the classifier after a task: nothing after the shared task 0.
 
-        The choices `alignment`, `gamma_norm` and `gamma_limit`.
+        The choices `alignment`, `gamma_norm`, `gamma_limit` and `classifier`.
         """
+        keys = ALIGNING | {"classifier": METHOD["classifier"]}
         if not task.method:
-            return {name: key.default for name, key in ALIGNING.items()}
-        return {name: self.config["methods"][task.method][name] for name in ALIGNING}
+            return {name: key.default for name, key in keys.items()}
+        return {name: self.config["methods"][task.method][name] for name in keys}
 
     def packing(self) -> str:
         """The options of wa.data.datasets that differ from the defaults."""
@@ -365,9 +378,15 @@ class Study:
         keys = ("orders", "seeds", "recipe", "training", "methods")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
-    def run_table(self, protocol: tuple[int, int] | None = None, within: str = "") -> RunTable:
-        """The runs of the study (of one protocol), found in the folder `within`."""
-        methods = self.config["methods"]
+    def run_table(
+        self,
+        protocol: tuple[int, int] | None = None,
+        within: str = "",
+        names: list[str] | None = None,
+    ) -> RunTable:
+        """The runs of the study (of one protocol, of some methods), in the folder `within`."""
+        every = self.config["methods"]
+        methods = {name: every[name] for name in names or every}
         return RunTable(
             root=within + self.root,
             experiment=self.config["experiment"],
@@ -377,7 +396,7 @@ class Study:
             methods=list(methods),
             n_classes=self.n_classes,
             reference=self.config["reference"] or "",
-            bases={method: name for method, name in self.bases.items() if name},
+            bases={name: self.bases[name] for name in methods if self.bases[name]},
             classifiers={
                 name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"
             },

@@ -1,4 +1,4 @@
-AGGREGATED = made_from("wa.analysis.aggregate")
+AGGREGATED = made_from("wa.analysis.aggregate", methods=None)
 
 
 rule aggregate:

@@ -26,7 +26,7 @@ PYTHON = shlex.join(
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.errors import UserError
-from wa.files import sha256
+from wa.files import sha256, was_changed
 from wa.locks import lock
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
@@ -63,6 +63,25 @@ if DRAFT:
     RUNS = [run for run in RUNS if run]
     if not RUNS:
         raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
+
+SHOWN = [run for run in RUNS if run[0].method in STUDY.show]  # in figures and tables
+
+
+def no_longer_in_config():
+    """The methods with results on disk that the config does not have."""
+    folders = {Path(run[0].path).parents[1] for run in RUNS}
+    found = {
+        file.parts[-3] for folder in folders for file in folder.glob(f"*/task-0/{layout.METRICS}")
+    }
+    return sorted(found - set(STUDY.config["methods"]))
+
+
+if gone := no_longer_in_config():
+    logger.info(
+        f"{ROOT} has results of methods that are not in the config: {', '.join(gone)}. metrics.csv"
+        " will not list them. To draw only some methods, keep all of them in the config, and set"
+        " `show`."
+    )
 
 # The report's front page shows the config, recipes and defaults in it, and this.
 # It is a new dict: the one that a `module` statement gives belongs to the other workflow.
@@ -198,14 +217,14 @@ def evaluated(files):
 # Tables and figures have no header. What each was made from stands beside it, in a hidden file.
 
 
-def made_from(code, function="main", **more):
+def made_from(code, function="main", methods=STUDY.show, **more):
     """Param: the digest of what a table or a figure is made from: code, runs, and what its captions say."""
 
     def digest(wildcards):
         protocol = PROTOCOLS.get(wildcards.get("protocol"))
         parts = [
             RESULTS.code.digest(code, function=function),
-            STUDY.run_table(protocol).to_json(),
+            STUDY.run_table(protocol, names=methods).to_json(),
             about(wildcards),
             more,
         ]
@@ -227,6 +246,8 @@ def drawn(output, made, files):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
         if Path(file).exists() and not (kept.exists() and kept.read_text() == made(wildcards)):
             workflow.dag.forcefiles.add(file)
+        if Path(file).exists() and was_changed(file):
+            force(file, "it was edited after the study wrote it")
         return files(wildcards)
 
     return inputs
@@ -279,6 +300,25 @@ def aligning_options(choices):
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
 
 
+def aligning_features(wildcards):
+    """Input function: the features of held-out images, for `bias`, or of exemplars, for `nme`."""
+    choices = alignment_of(wildcards)
+    needed = choices["alignment"] == "bias" or choices["classifier"] == "nme"
+    return f"{ROOT}/{wildcards.task}/{layout.FEATURES}" if needed else []
+
+
+def aligning_ranking(wildcards):
+    """Input function: the ranking of the exemplars whose means the classifier `nme` needs."""
+    if alignment_of(wildcards)["classifier"] != "nme":
+        return []
+    return f"{ROOT}/{wildcards.task}/{layout.ranking(STUDY.selection(task_of(wildcards)))}"
+
+
+def aligning_code(wildcards):
+    choices = alignment_of(wildcards)
+    return RESULTS.aligning_code(choices["alignment"], choices["classifier"])
+
+
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     task = task_of(wildcards)
@@ -306,10 +346,16 @@ def run_table(wildcards, output):
     return STUDY.run_table(PROTOCOLS.get(wildcards.get("protocol")), copies).to_json()
 
 
+def shown_runs(wildcards, output):
+    """As run_table, but only the methods that figures and tables show."""
+    copies = output[0].rpartition(OUT)[0]
+    return STUDY.run_table(PROTOCOLS.get(wildcards.get("protocol")), copies, STUDY.show).to_json()
+
+
 def runs_of(wildcards):
-    """The runs of the figure's protocol."""
+    """The runs that the figure of a protocol shows."""
     base, inc = PROTOCOLS[wildcards.protocol]
-    return [run for run in RUNS if run[0].sizes[0] == base and f"/inc-{inc}/" in run[0].path]
+    return [run for run in SHOWN if run[0].sizes[0] == base and f"/inc-{inc}/" in run[0].path]
 
 
 def last_predictions(wildcards):

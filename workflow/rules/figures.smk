@@ -10,7 +10,7 @@ FILES = {
     "metrics": lambda _: [],
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
-    "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, RUNS),
+    "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, SHOWN),
 }
 
 DRAWN = []  # the files of all figures and tables
@@ -49,7 +49,7 @@ for name, entry in FIGURES.items():
             note=note(f"{OUT}/figures/{name}{suffix}.svg"),
         params:
             figure=name,
-            study=run_table,
+            study=shown_runs,
             about=about,
             made_from=made,
         message:
@@ -96,7 +96,7 @@ for name, function in TABLES.items():
             note=note(f"{file}.md"),
         params:
             table=name,
-            study=run_table,
+            study=shown_runs,
             about=about,
             made_from=made,
         message:

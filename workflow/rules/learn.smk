@@ -77,13 +77,8 @@ rule herd:
 rule align:
     input:
         trained=aligned(lambda wildcards: f"{ROOT}/{wildcards.task}/trained.safetensors"),
-        held_out=aligned(
-            lambda wildcards: (
-                f"{ROOT}/{wildcards.task}/features.npz"
-                if alignment_of(wildcards)["alignment"] == "bias"
-                else []
-            )
-        ),
+        features=aligned(aligning_features),
+        ranking=aligned(aligning_ranking),
     output:
         model=f"{ROOT}/{{task}}/model.safetensors",
         report=f"{ROOT}/{{task}}/alignment.json",
@@ -96,10 +91,11 @@ rule align:
         python=PYTHON,
     params:
         choices=lambda wildcards: aligning_options(alignment_of(wildcards)),
-        code=lambda wildcards: RESULTS.aligning_code(alignment_of(wildcards)["alignment"]),
+        memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
+        code=aligning_code,
     message:
         "align {wildcards}"
     shell:
         "{resources.python} -m wa.methods.alignment --trained {input.trained:q}"
-        " {params.choices} --features {input.held_out:q} --output {output.model:q}"
-        " --report {output.report:q} --code {params.code} > {log:q} 2>&1"
+        " {params.choices} --features {input.features:q} --ranking {input.ranking:q}"
+        " --memory {params.memory} --output {output.model:q} --report {output.report:q} --code {params.code} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule results_table:
         note=note(f"{OUT}/results.md"),
         published=PUBLISHED,  # its content is a param: a checkout may move
     params:
-        study=run_table,
+        study=shown_runs,
         dataset=STUDY.config["dataset"],
         settings=STUDY.as_written(),
         made_from=COMPARED,

@@ -35,12 +35,8 @@ FIGURES = {
     "norms": Figure("panels", BIAS, "norms of the rows, as trained and aligned", per_protocol=True),
     "gamma": Figure("lines", BIAS, "gamma over tasks"),
     "new_share": Figure("lines", BIAS, "how often new classes are predicted"),
-    "confusion": Figure(
-        "predictions", BIAS, "confusion, as trained and aligned", "predictions", per_protocol=True
-    ),
-    "calibration": Figure(
-        "predictions", BIAS, "calibration, as trained and aligned", "predictions", per_protocol=True
-    ),
+    "confusion": Figure("predictions", BIAS, "confusion", "predictions", per_protocol=True),
+    "calibration": Figure("predictions", BIAS, "calibration", "predictions", per_protocol=True),
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
     "cost": Figure("training", "Training", "time and memory", "benchmark"),
 }
@@ -55,10 +51,13 @@ SENTENCES = {
         "names (iCaRL: the nearest mean of exemplars). A method that names none is shown with "
         "its aligned classifier if it aligns, and otherwise with the classifier as trained."
     ),
-    "mean_and_band": "The line is the mean over the runs, the band their standard deviation.",
+    "mean_and_band": (
+        "The line is the mean over the runs. With up to four methods, a band shows their standard "
+        "deviation."
+    ),
     "trained_and_aligned": (
-        "Every method is shown with its classifier as trained, and the methods that align also "
-        "with the aligned classifier."
+        "Every method is shown with its linear classifier as trained, and the methods that align "
+        "also with the aligned classifier."
     ),
     "task_0": "Methods that start from the same base share task 0.",
 }

@@ -3,7 +3,16 @@
 import numpy as np
 from scipy import stats
 
-from wa.analysis.figures.drawing import Line2D, Styles, grid, legend, nothing, save, seaborn
+from wa.analysis.figures.drawing import (
+    Line2D,
+    Styles,
+    grid,
+    legend,
+    nothing,
+    save,
+    seaborn,
+    wrapped,
+)
 from wa.analysis.figures.table import FINAL, UNFINISHED, at_the_end, read_own
 from wa.study.layout import RunTable
 
@@ -27,7 +36,9 @@ def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
     if not protocols:
         return nothing(UNFINISHED, outputs)
     styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
-    figure, panels = grid(len(protocols), 2, 0.45 + 0.16 * len(methods), sharey=True)
+    names = [wrapped(method, 16) for method in methods]
+    height = 0.45 + 0.13 * sum(1 + name.count("\n") for name in names) + 0.04 * len(names)
+    figure, panels = grid(len(protocols), 2, height, sharex="col", sharey=True)
     for row, protocol in zip(panels, protocols, strict=True):
         for panel, metric in zip(row, shown, strict=True):
             frame = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
@@ -50,7 +61,9 @@ def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
                 linestyle="none",
                 err_kws={"lw": 1.2},
             )
-            panel.set(xlabel=f"{FINAL[metric]} (%)", ylabel="", xlim=(-2, 102))
+            panel.set(xlabel=f"{FINAL[metric]} (%)", ylabel="")
+            panel.set_yticks(range(len(names)), names)
+            panel.margins(x=0.08)
         if len(study.protocols) > 1:
             row[0].set_title(protocol, loc="left")
     several = table.groupby(["protocol", "method", "metric"], observed=True).size().max() > 2

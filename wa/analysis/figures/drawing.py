@@ -1,6 +1,7 @@
 """What all figures share: their width, their colours, and how they are written.
 
-A figure is as wide as a column of a paper and has text of 7 points. So a paper shows it unscaled.
+A figure is as wide as a column of a paper and has text of 7 points. So a paper shows it unscaled. A
+figure of many panels is as wide as the page.
 """
 
 import itertools
@@ -17,11 +18,14 @@ import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from wa.files import writing
 from wa.study.layout import RunTable
 
-WIDTH = 3.3  # inches
+WIDTH = 3.3  # inches: a column of a paper
+PAGE = 6.9  # inches: both columns, for figures of many panels
+BANDS = 4  # methods: the bands of more would hide each other
 MARKERS = "os^Dv<>ph*"
 TEXT = dict.fromkeys(
     ["font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize"], 7
@@ -69,33 +73,34 @@ class Styles:
             "color": self.colors[method],
             "ls": dashes,
             "marker": self.markers[method] if marker else "",
-            "mec": "w",
+            "mfc": "none",  # a marker hides no other
+            "mew": 0.8,
         }
 
     def handle(self, method: str, label: str, marker: bool = True) -> Line2D:
         """An entry of a legend."""
         return Line2D([], [], label=label, **self.of(method, marker))
 
-    def line(self, frame: pd.DataFrame, axes: plt.Axes, markers: bool = True, **options) -> None:
-        """Draw y against x with a line for each method.
+    def line(self, frame: pd.DataFrame, axes: plt.Axes) -> None:
+        """Draw y against x with a line for each method, the mean of its runs.
 
-        The line is the mean of the runs, the band their standard deviation.
+        With few methods, each has a band, the standard deviation of its runs.
         """
-        points = frame.groupby("method", observed=True)["x"].nunique().max()
-        seaborn.lineplot(
-            frame,
-            x="x",
-            y="y",
-            hue="method",
-            style="method",
-            palette=self.colors,
-            markers=self.markers if markers else False,
-            dashes=self.dashes,
-            markevery=max(1, round(points / 10)),  # 50 markers would hide the line
-            ax=axes,
-            legend=False,
-            **{"errorbar": "sd", "err_kws": {"linewidth": 0, "alpha": 0.18}} | options,
-        )
+        groups = frame.groupby("method", observed=True)
+        for method, rows in groups:
+            runs = rows.groupby("x")["y"]
+            mean, deviation = runs.mean(), runs.std().fillna(0)
+            every = max(1, round(len(mean) / 10))  # 50 markers would hide the line
+            axes.plot(mean, markevery=every, **self.of(method))
+            if len(self.colors) <= BANDS:
+                low, high = mean - deviation, mean + deviation
+                color = self.colors[method]
+                axes.fill_between(mean.index, low, high, color=color, alpha=0.18, lw=0)
+
+    def line_means(self) -> str:
+        """What `line` draws, for the title of a legend."""
+        band = ", band: standard deviation" if len(self.colors) <= BANDS else ""
+        return f"method (runs); line: mean{band}"
 
 
 def count_runs(frame: pd.DataFrame) -> dict[str, str]:
@@ -113,13 +118,13 @@ def count_runs(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def grid(
-    rows: int, columns: int, height: float, **options
+    rows: int, columns: int, height: float, width: float = WIDTH, **options
 ) -> tuple[plt.Figure, list[list[plt.Axes]]]:
-    """A figure of rows x columns panels, each row `height` inches high."""
+    """A figure of rows x columns panels, `width` inches wide, each row `height` inches high."""
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(WIDTH, rows * height),
+        figsize=(width, rows * height),
         squeeze=False,
         layout="constrained",
         **options,
@@ -128,24 +133,44 @@ def grid(
     return figure, axes
 
 
-def flow(panels: int, height: float, xlabel: str, ylabel: str) -> tuple[plt.Figure, list[plt.Axes]]:
-    """A figure of panels with common axes, two in each row."""
+def flow(
+    panels: int, height: float, xlabel: str, ylabel: str, wide: bool = False
+) -> tuple[plt.Figure, list[plt.Axes], plt.Axes | None]:
+    """A figure of panels with common axes, row by row.
+
+    Up to four panels stand two in each row. More of them, or `wide`, take the width of the page.
+    Returns the figure, the panels, and an empty place after the last panel, if there is one. The
+    legend or the bar of colours goes there.
+    """
+    wide = wide or panels > 4
     columns = min(2, panels)
-    figure, axes = grid(math.ceil(panels / columns), columns, height, sharex=True, sharey=True)
-    for left_over in axes.flat[panels:]:
+    if wide:
+        columns = panels if panels <= 4 else min((4, 3), key=lambda n: -panels % n)
+    rows, width = math.ceil(panels / columns), PAGE if wide else WIDTH
+    figure, axes = grid(rows, columns, height, width, sharex=True, sharey=True)
+    spare = axes.flat[panels] if panels < rows * columns else None
+    for left_over in axes.flat[panels + 1 :]:
         left_over.remove()
+    if spare is not None:
+        spare.set_axis_off()  # legend or colorbar removes it
     for i, panel in enumerate(axes.flat[:panels]):
         if i + columns >= panels:  # no panel is below it
             panel.set_xlabel(xlabel)
             panel.tick_params(labelbottom=True)
         if i % columns == 0:
             panel.set_ylabel(ylabel)
-    return figure, list(axes.flat[:panels])
+    return figure, list(axes.flat[:panels]), spare
 
 
-def wrapped(method: str) -> str:
-    """A method's name, in lines that fit the title of one of two panels in a row."""
-    return textwrap.fill(method, 26)
+def wrapped(name: str, width: int = 22) -> str:
+    """A name, in lines that fit the title of a panel."""
+    return textwrap.fill(name, width)
+
+
+def shortened(name: str, length: int = 16) -> str:
+    """A name without its middle, if it is longer than `length` characters."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
@@ -153,34 +178,56 @@ def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
 
 
+def vacated(spare: plt.Axes) -> Bbox:
+    """Remove an empty panel. Returns its place, as shares of the figure."""
+    spare.figure.canvas.draw()  # places the panels
+    place = spare.get_position()
+    spare.remove()
+    return place
+
+
 def colorbar(
-    figure: plt.Figure, image: plt.cm.ScalarMappable, axes: list[plt.Axes], label: str
+    figure: plt.Figure,
+    image: plt.cm.ScalarMappable,
+    axes: list[plt.Axes],
+    label: str,
+    spare: plt.Axes | None = None,
 ) -> None:
-    """Add one bar of colours below all panels."""
-    bar = figure.colorbar(
-        image, ax=axes, label=label, location="bottom", shrink=0.8, aspect=40, pad=0.02
-    )
+    """Add one bar of colours: in the empty place `spare`, or below all panels."""
+    if spare is not None:
+        place = vacated(spare)
+        left, low = place.x0 + 0.1 * place.width, place.y0 + 0.5 * place.height
+        size = 0.8 * place.width, 0.1 / figure.get_figheight()
+        options = {"cax": figure.add_axes((left, low, *size))}
+    else:
+        options = {"ax": axes, "shrink": 0.8, "aspect": 40, "pad": 0.02, "location": "bottom"}
+    bar = figure.colorbar(image, orientation="horizontal", **options)
+    bar.set_label(textwrap.fill(label, 22) if spare is not None else label)
     bar.outline.set_visible(False)
 
 
-def legend(figure: plt.Figure, handles: list[Line2D], title: str | None = None) -> None:
-    """Add a legend below the panels, in as many columns as fit. The figure grows in height."""
+def legend(
+    figure: plt.Figure,
+    handles: list[Line2D],
+    title: str | None = None,
+    spare: plt.Axes | None = None,
+) -> None:
+    """Add a legend: in the empty place `spare`, or below the panels, in as many columns as fit.
+
+    Below the panels, the figure grows in height.
+    """
+    options = {"frameon": False, "borderpad": 0, "labelspacing": 0.25, "handlelength": 1.8}
+    options |= {"handles": handles, "title": title, "handletextpad": 0.5, "columnspacing": 1}
+    if spare is not None:
+        place = vacated(spare)
+        middle = (place.x0 + place.x1) / 2, (place.y0 + place.y1) / 2
+        figure.legend(loc="center", bbox_to_anchor=middle, **options)
+        return
     width = 0.4 + 0.055 * max(len(handle.get_label()) for handle in handles)  # inches
-    columns = max(1, min(len(handles), int(WIDTH / width)))
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
     lines = math.ceil(len(handles) / columns) + bool(title)
     figure.set_figheight(figure.get_figheight() + 0.14 * lines)
-    figure.legend(
-        handles=handles,
-        title=title,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        borderpad=0,
-        labelspacing=0.25,
-        handlelength=1.8,
-        handletextpad=0.5,
-        columnspacing=1,
-    )
+    figure.legend(loc="outside lower center", ncols=columns, **options)
 
 
 def save(figure: plt.Figure, outputs: list[str]) -> None:

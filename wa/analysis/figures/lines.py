@@ -1,7 +1,7 @@
 """Figures of what changes from task to task.
 
-Each protocol has a row of panels. Each method has a line, the mean of its runs, and a band, their
-standard deviation.
+Each protocol has a row of panels. Each method has a line, the mean of its runs. With few methods,
+each has a band, the standard deviation.
 """
 
 import pandas as pd
@@ -43,7 +43,7 @@ def draw(
     handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study.methods if m in counts]
     if "reference" in everything:
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
-    legend(figure, handles, "method (runs); line: mean, band: standard deviation")
+    legend(figure, handles, styles.line_means())
     save(figure, outputs)
 
 

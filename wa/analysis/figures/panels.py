@@ -27,7 +27,7 @@ def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
         return nothing("no task of this protocol has been evaluated", outputs)
     methods = [m for m in study.methods if (table["method"] == m).any()]
     tasks = table["task"].max() + 1
-    figure, panels = flow(len(methods), 1.65, "classes of task", "after task")
+    figure, panels, spare = flow(len(methods), 1.65, "classes of task", "after task")
     for panel, method in zip(panels, methods, strict=True):
         rows = table[table["method"] == method]
         mean = rows.pivot_table(index="task", columns="of", values="value").reindex(
@@ -48,7 +48,7 @@ def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
         panel.set_title(wrapped(method))
         panel.grid(False)
         integers(panel.xaxis), integers(panel.yaxis)
-    colorbar(figure, image, panels, "accuracy (%)")
+    colorbar(figure, image, panels, "accuracy (%)", spare)
     save(figure, outputs)
 
 
@@ -60,7 +60,7 @@ def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
         return nothing(UNFINISHED, outputs)
     table = table.assign(position=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
     styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
-    figure, panels = flow(len(methods), 1.2, "class, in order", "norm of its row")
+    figure, panels, spare = flow(len(methods), 1.2, "class, in order", "norm of its row")
     first_new = sum(task_sizes(study.n_classes, *study.protocols[0])[:-1])
     dashes = {"trained": (0, (1.5, 1)), "aligned": "-"}
     dashes = {c: dash for c, dash in dashes.items() if (table["classifier"] == c).any()}
@@ -90,7 +90,7 @@ def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
         if first_new:
             panel.axvline(first_new - 0.5, color="0.4", ls=":")
         panel.set_title(wrapped(method))
-        panel.set_ylim(bottom=0)
         integers(panel.xaxis, 5)
-    legend(figure, handles)
+    panels[0].set_ylim(bottom=0)  # of all panels, when all curves are drawn
+    legend(figure, handles, spare=spare)
     save(figure, outputs)

@@ -1,9 +1,14 @@
-"""Figures of the predictions after the last task of one protocol, from predictions.npz."""
+"""Figures of the predictions after the last task of one protocol, from predictions.npz.
+
+Each method is shown with its own classifier.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
 from wa.analysis.figures.drawing import (
@@ -11,99 +16,137 @@ from wa.analysis.figures.drawing import (
     colorbar,
     flow,
     grid,
-    integers,
     legend,
     nothing,
     save,
+    shortened,
     wrapped,
 )
-from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED
+from wa.analysis.figures.table import UNFINISHED
 from wa.analysis.metrics import calibration as reliability
-from wa.analysis.metrics import expected_calibration_error
-from wa.files import read_arrays
-from wa.study.layout import RunTable
+from wa.analysis.metrics import expected_calibration_error, own_classifier
+from wa.data.packed import IMAGES
+from wa.files import read_arrays, read_json
+from wa.study.layout import ORDER, PREDICTIONS, RunTable
+
+NAMED = ["aligned", "trained", "nme"]  # the classifiers that predictions.npz may hold
+LINE = 8.1  # points: the distance of two names on an axis
+LEAST = 0.01  # the share of images that a bin of the calibration needs to be drawn
 
 
 class Predictions(NamedTuple):
-    """What one classifier predicts for the n test images, after the last task of one run."""
+    """What a method predicts for the n test images, after the last task of one run."""
 
     method: str
-    classifier: str
-    label: np.ndarray  # integers (n,)
-    predicted: np.ndarray  # integers (n,)
-    confidence: np.ndarray  # float32 (n,), 0 to 1
+    order: str
+    label: np.ndarray  # integers (n,), positions in the class order
+    predicted: np.ndarray  # integers (n,), likewise
+    confidence: np.ndarray | None  # float32 (n,), 0 to 1. None: the classifier has none.
 
 
 def finished(study: RunTable) -> Iterator[Predictions]:
-    """The predictions of each finished run, as trained and, if the method aligns, as aligned."""
+    """The predictions of each finished run, by the method's own classifier."""
     for run in study.runs():
-        file = run.path / f"task-{len(run.sizes) - 1}" / "predictions.npz"
+        file = run.task(len(run.sizes) - 1) / PREDICTIONS
         if not file.exists():
             continue
         arrays = read_arrays(file)
-        for name in CLASSIFIERS:
-            if name in arrays:
-                predicted, confidence = arrays[name], arrays[f"{name}_confidence"]
-                yield Predictions(run.method, name, arrays["label"], predicted, confidence)
+        own = own_classifier([name for name in NAMED if name in arrays], run.own)
+        confidence = arrays.get(f"{own}_confidence")
+        yield Predictions(run.method, run.order, arrays["label"], arrays[own], confidence)
+
+
+def read_classes(study: RunTable, order: str) -> tuple[np.ndarray, list[str]]:
+    """The class and its name at each position of a class order: integers (classes,), names.
+
+    Raises UserError if order.json is damaged, FileNotFoundError if it does not exist.
+    """
+    file = Path(study.root, f"order-{order}", ORDER)
+    rules = {"names": IMAGES["classes"]}
+    found = read_json(file, rules)
+    return np.array(found["order"]), found["names"]
 
 
 def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
-    """Which class is predicted as which, in class order, as trained and as aligned."""
-    n = study.n_classes
-    counts: dict[tuple[str, str], np.ndarray] = {}
-    for p in finished(study):
-        pairs = np.bincount(p.label * n + p.predicted, minlength=n * n).reshape(n, n)
-        counts[p.method, p.classifier] = counts.get((p.method, p.classifier), 0) + pairs
-    if not counts:
+    """Which class is predicted as which.
+
+    With one class order, the classes stand in the order of learning. With several, a position is
+    another class in each order. So classes then stand as in the data set, and runs are added up
+    class by class.
+    """
+    everything = list(finished(study))
+    if not everything:
         return nothing(UNFINISHED, outputs)
-    figure, panels = flow(len(counts), 1.8, "predicted class", "true class")
-    for panel, ((method, classifier), pairs) in zip(panels, counts.items(), strict=True):
+    n = study.n_classes
+    orders = {name: read_classes(study, name) for name in {p.order for p in everything}}
+    place = {
+        name: order if len(orders) > 1 else np.arange(n) for name, (order, _) in orders.items()
+    }
+    order, names = next(iter(orders.values()))
+    if len(orders) > 1:
+        names = [names[position] for position in np.argsort(order)]
+    counts: dict[str, np.ndarray] = {}
+    for p in everything:
+        row, column = place[p.order][p.label], place[p.order][p.predicted]
+        pairs = np.bincount(row * n + column, minlength=n * n).reshape(n, n)
+        counts[p.method] = counts.get(p.method, 0) + pairs
+    wide = n > 10  # so many names need large panels
+    height = 2.4 if wide and len(counts) < 4 else 1.9
+    figure, panels, spare = flow(len(counts), height, "predicted class", "true class", wide)
+    for panel, (method, pairs) in zip(panels, counts.items(), strict=True):
         percent = 100 * pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
         image = panel.imshow(percent, cmap="viridis", norm=PowerNorm(0.5, 0, 100))
-        panel.set_title(f"{wrapped(method)}\n{CLASSIFIERS[classifier]}")
+        panel.set_title(wrapped(method))
         panel.grid(False)
-        integers(panel.xaxis), integers(panel.yaxis)
-    colorbar(figure, image, panels, "images of the true class (%)")
+        panel.set_xticks([])
+    name_rows(panels[0], names)
+    colorbar(figure, image, panels, "images of the true class (%)", spare)
+    name_rows(panels[0], names)  # again, for a bar below takes room from the panels
     save(figure, outputs)
 
 
+def name_rows(panel: Axes, names: list[str]) -> None:
+    """Name the rows of a panel, or as many of them as there is room for."""
+    panel.set_yticks([0], [max(map(shortened, names), key=len)])
+    panel.figure.canvas.draw()  # places the panel, beside the longest name
+    height = panel.get_window_extent().height * 72 / panel.figure.dpi
+    step = int(np.ceil(len(names) * LINE / height))
+    rows = range(0, len(names), step)
+    panel.set_yticks(rows, [shortened(names[row]) for row in rows])
+
+
 def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
-    """Reliability diagrams and expected calibration errors, as trained and as aligned."""
-    bins: dict[tuple[str, str], list] = {}
-    errors: dict[tuple[str, str], list] = {}
+    """Reliability diagrams and expected calibration errors, and how many images each bin has."""
+    bins: dict[str, list] = {}
+    errors: dict[str, list] = {}
+    without = {}
     for p in finished(study):
-        right, key = p.predicted == p.label, (p.method, p.classifier)
-        bins.setdefault(key, []).append(reliability(p.confidence, right))
-        errors.setdefault(key, []).append(expected_calibration_error(p.confidence, right))
+        if p.confidence is None:
+            without[p.method] = "no probabilities"
+            continue
+        right = p.predicted == p.label
+        bins.setdefault(p.method, []).append(reliability(p.confidence, right))
+        errors.setdefault(p.method, []).append(expected_calibration_error(p.confidence, right))
     if not bins:
-        return nothing(UNFINISHED, outputs)
+        why = "the methods have no probabilities" if without else UNFINISHED
+        return nothing(why, outputs)
     styles = Styles(study)
-    drawn = {classifier for _, classifier in bins}
-    classifiers = [name for name in CLASSIFIERS if name in drawn]
-    figure, panels = grid(1, len(classifiers), 1.7, sharey=True)
-    for panel, classifier in zip(panels[0], classifiers, strict=True):
-        panel.plot([0, 100], [0, 100], color="0.4", ls=":")
-        for (method, which), parts in bins.items():
-            if which != classifier:
-                continue
-            count, confident, hits = np.sum(parts, axis=0)
-            some = count > 0
-            x = 100 * confident[some] / count[some]
-            y = 100 * hits[some] / count[some]
-            panel.plot(x, y, **styles.of(method))
-        panel.set(
-            xlabel="confidence (%)",
-            title=CLASSIFIERS[classifier],
-            xlim=(0, 102),
-            ylim=(-2, 102),
-            aspect="equal",
-        )
-    panels[0][0].set_ylabel("accuracy (%)")
-    handles = []
-    for method in study.methods:
-        ece = [f"{np.mean(errors[method, c]):.1f}" for c in classifiers if (method, c) in errors]
-        if ece:
-            handles.append(styles.handle(method, f"{method}: {' → '.join(ece)}"))
-    names = " → ".join(CLASSIFIERS[c] for c in classifiers)
-    legend(figure, handles, f"expected calibration error (%), {names}")
+    figure, panels = grid(2, 1, 1.6, sharex=True, height_ratios=[2.2, 1])
+    above, below = panels[:, 0]
+    above.plot([0, 100], [0, 100], color="0.4", ls=":")
+    for method, parts in bins.items():
+        count, confident, hits = np.sum(parts, axis=0)
+        share = count / count.sum()
+        enough = share >= LEAST
+        x = 100 * confident[enough] / count[enough]
+        above.plot(x, 100 * hits[enough] / count[enough], **styles.of(method))
+        edges = np.linspace(0, 100, len(count) + 1)
+        steps = np.append(100 * share, 100 * share[-1])
+        below.plot(edges, steps, drawstyle="steps-post", color=styles.colors[method], lw=0.9)
+    above.set(ylabel="accuracy (%)", xlim=(0, 102), ylim=(-2, 102))
+    below.set(xlabel="confidence (%)", ylabel="images (%)")
+    texts = {method: f"{np.mean(values):.1f}" for method, values in errors.items()} | without
+    shown = [method for method in study.methods if method in texts]
+    handles = [styles.handle(method, f"{method}: {texts[method]}") for method in shown]
+    legend(figure, handles, "expected calibration error (%)")
     save(figure, outputs)

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from wa.errors import UserError
+from wa.files import was_changed
 from wa.study.layout import RunTable
 
 PROTOCOL = ["base", "increment"]
@@ -34,8 +35,14 @@ def read(path: str, study: RunTable) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study, with a column `protocol`.
 
     Methods and protocols are ordered as the study orders them. `own` marks, for each method, the
-    rows of the classifier that stands for it.
+    rows of the classifier that stands for it. Raises UserError if the table is damaged, or was
+    edited after the study wrote it.
     """
+    if was_changed(path):
+        raise UserError(
+            f"{path} was edited after the study wrote it. Delete it, and run the study again. To"
+            " draw an edited table, copy it to another folder."
+        )
     # A large study has millions of rows, so repeated text is kept once.
     types = dict.fromkeys(["order", "method", "classifier", "metric"], "category") | {"own": bool}
     columns = [*RUN, "task", "classes", "classifier", "own", "metric", "value"]

@@ -19,8 +19,9 @@ COLUMNS = {
 }
 COMPARED = ("average_incremental_accuracy", "last_accuracy")  # in the table of differences
 CSS = (
-    "body {font: 14px sans-serif} "
-    "td, th {padding: 4px 10px; text-align: right; white-space: nowrap}"
+    "body {font: 14px sans-serif; overflow-x: auto} "
+    "td, th {padding: 4px 8px; text-align: right; vertical-align: bottom} "
+    "td {white-space: nowrap}"  # not the titles, which are long
 )
 # How a cell is marked: in HTML, and as pandas.Styler writes it in LaTeX.
 BEST, CLOSE = "font-weight: bold", "text-decoration: underline"

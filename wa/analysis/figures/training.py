@@ -1,6 +1,7 @@
 """Figures of what training did and cost, from the files that each training leaves."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from wa.analysis.figures.drawing import Styles, count_runs, grid, integers, legend, nothing, save
 from wa.analysis.figures.lines import draw
@@ -8,36 +9,56 @@ from wa.analysis.figures.table import protocol_name
 from wa.study.layout import BENCHMARK, HISTORY, RunTable
 
 # Columns of wa.training.history -> their label.
-CURVES = {"loss": "loss", "train_accuracy": "training accuracy (%)"}
+CURVES = {
+    "loss": "loss",
+    "train_accuracy": "training accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+}
 
 
 def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
-    """The loss and accuracy on the training images, epoch by epoch, the mean of the runs."""
+    """The loss and the accuracies, epoch by epoch, the mean of the runs."""
     parts = []
     for run in study.runs():
         key = {"order": run.order, "seed": run.seed, "method": run.method}
         for task, file in enumerate(run.learned_files(HISTORY)):
-            history = pd.read_csv(file, usecols=["epoch", *CURVES])
+            history = pd.read_csv(file, usecols=lambda name: name in ("epoch", *CURVES))
             parts.append(history.assign(x=task + history["epoch"] / len(history), **key))
     if not parts:
         return nothing("no task of this protocol has been trained", outputs)
     table = pd.concat(parts).assign(protocol=protocol_name(*study.protocols[0]))
     styles, counts = Styles(study), count_runs(table)
-    figure, panels = grid(2, 1, 1.4, sharex=True)
-    for panel, (column, label) in zip(panels[:, 0], CURVES.items(), strict=True):
-        frame = table.rename(columns={column: "y"})
-        styles.line(frame, panel, markers=False, errorbar=None, lw=0.7)
-        panel.set(xlabel="task", ylabel=label, xlim=(0, None))
-        integers(panel.xaxis)
-    panels[0, 0].set_ylim(bottom=0)
+    measured = [name for name in CURVES if name in table and table[name].notna().any()]
     names = [method for method in study.methods if method in counts]
+    figure, panels = grid(len(measured), 1, 1.3, sharex=True)
+    for panel, column in zip(panels[:, 0], measured, strict=True):
+        for method in names:
+            mean = table[table["method"] == method].groupby("x")[column].mean().dropna()
+            draw_curve(panel, mean, column, styles.of(method, marker=False))
+        panel.set(ylabel=CURVES[column], xlim=(0, None))
+        integers(panel.xaxis)
+    panels[-1, 0].set_xlabel("task")
+    panels[0, 0].set_ylim(bottom=0)
     handles = [styles.handle(name, f"{name} ({counts[name]})", marker=False) for name in names]
     legend(figure, handles, "method (runs)")
     save(figure, outputs)
 
 
+def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
+    """Draw a curve. mean: the values, by the task and the share of its epochs that is done.
+
+    The loss and the training accuracy are means over an epoch. So each is a step as wide as the
+    epoch, and the first step begins at 0. The test accuracy is measured when an epoch ends.
+    """
+    if column == "test_accuracy":
+        panel.plot(mean, lw=0.8, **style | {"marker": ".", "mfc": style["color"]})
+    elif len(mean):
+        x, y = [0, *mean.index], [mean.iloc[0], *mean]
+        panel.plot(x, y, drawstyle="steps-pre", lw=0.8, **style)
+
+
 def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
-    """The time and peak memory of each training, as Snakemake measured them."""
+    """The time and the peak memory of the host of each training, as Snakemake measured them."""
     rows = []
     for run in study.runs():
         key = (protocol_name(run.base, run.increment), run.order, run.seed, run.method)
@@ -52,6 +73,6 @@ def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
     table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
     columns = {
         "time (minutes)": table.rename(columns={"minutes": "y"}),
-        "peak memory (GiB)": table.rename(columns={"gigabytes": "y"}),
+        "host memory, peak (GiB)": table.rename(columns={"gigabytes": "y"}),
     }
     draw(study, columns, outputs, xlabel="task", ylim=(0, None))
