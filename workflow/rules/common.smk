@@ -9,7 +9,6 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -30,13 +29,27 @@ from wa.files import sha256
 from wa.locks import lock
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
+from wa.study.config_file import dump, read_all
 from wa.study.results import Results
 from wa.study.study import Study
 
 sys.path.remove(str(CHECKOUT))
 
+
+def written():
+    """The config as it is written.
+
+    Snakemake reads it as YAML 1.1, and drops keys that are there twice. So the files are read again. A module has no
+    file: it gets the config from the workflow that uses it.
+    """
+    if not workflow.modifier.is_main_snakefile():
+        return dict(config)
+    files = workflow.overwrite_configfiles or workflow.configfiles
+    return read_all(files, workflow.config_settings.config_args or [])
+
+
 try:
-    STUDY = Study(dict(config))
+    STUDY = Study(written())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -232,9 +245,7 @@ def drawn(output, made, files):
     return inputs
 
 
-WRITTEN = yaml.safe_dump(
-    {k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING}, sort_keys=False
-)
+WRITTEN = dump({k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING})
 
 
 def other_config(wildcards):
