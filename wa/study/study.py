@@ -348,7 +348,7 @@ class Study:
         """The options of wa.data.datasets that differ from the defaults."""
         options = [f"--cache-size={self.cache_size}"] if self.cache_size else []
         if self.config["classes"]:
-            options += ["--classes", *self.config["classes"]]
+            options += [f"--classes={json.dumps(self.config['classes'])}"]
         return shlex.join(options)
 
     def order_option(self, order: str) -> str:

@@ -15,13 +15,22 @@ from snakemake.logging import logger
 # A plan is millions of objects that live to its end. Looking for garbage among them took a sixth of the time.
 gc.set_threshold(100_000, 50, 100)
 
+
+def as_it_is(text):
+    """Param or resource: a text of the user. Snakemake would take `{x}` in a plain text for a wildcard."""
+    return lambda wildcards: text
+
+
 # Jobs run the wa/ of this checkout, whatever lies in the folder where Snakemake was started. They use the Python of
 # this Snakemake, or with --sdm conda that of environment.yml. It is a resource, because a checkout may move.
 CHECKOUT = Path(workflow.current_basedir).parents[1]
 CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
-PYTHON = shlex.join(
-    ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+PYTHON = as_it_is(
+    shlex.join(
+        ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+    )
 )
+ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.errors import UserError
@@ -171,7 +180,7 @@ def packed_elsewhere():
     """
     dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
     for other in workflow.rules:
-        if dataset in other.output and other.params.get("options") == STUDY.packing():
+        if dataset in other.output and other.params["options"](None) == STUDY.packing():
             return True
     return False
 

@@ -43,7 +43,7 @@ for name, entry in FIGURES.items():
             f"{OUT}/figures/{name}{suffix}.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         resources:
             python=PYTHON,
             note=note(f"{OUT}/figures/{name}{suffix}.svg"),
@@ -84,7 +84,7 @@ rule final:
         f"{OUT}/figures/final.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
         note=note(f"{OUT}/figures/final.md"),
@@ -114,9 +114,9 @@ rule config:
         f"{OUT}/config.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        config=WRITTEN,
+        config=as_it_is(WRITTEN),
     message:
         "config {output}"
     shell:
