@@ -44,7 +44,7 @@ from wa.errors import UserError
 from wa.files import content_sha256, write_arrays, write_json
 from wa.methods import alignment, selection
 from wa.models.classifier import Classifier
-from wa.study.config import read_config
+from wa.study.config_file import read_config
 from wa.study.study import Study
 
 MEMORY = 2**29  # bytes that reading one input may take. A valid one needs far less.

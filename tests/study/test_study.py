@@ -46,7 +46,7 @@ BAD = [
     ("orders", ["mine"], "'mine' is neither a seed"),
     ("class_orders.mine", [0, 1, 2], None),  # not used by this study: no error
     ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),
-    ("training.lr", "1e-3", "YAML reads 1e-3 as text"),
+    ("training.lr", "1e-3", "'1e-3' is not of type 'number'. Write it without quotes"),
     ("training.lr", 1000, "training.lr: 1000 is greater than the maximum of 100"),
     ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
     ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
@@ -157,7 +157,11 @@ BAD = [
     ("show", ["wa", "wa"], "show: ['wa', 'wa'] has non-unique elements"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
-    ("experiment", "../elsewhere", "experiment: '../elsewhere' is not a valid name"),
+    (
+        "experiment",
+        "../elsewhere",
+        "'../elsewhere' is not a valid name. It may hold only letters, digits",
+    ),
     ("experiment", "data", "experiment: 'data' is reserved. Choose another name"),
     ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
 ]

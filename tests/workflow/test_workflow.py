@@ -367,7 +367,8 @@ def test_a_bad_config_is_one_message_before_anything_runs(tmp_path, config):
     config["training"]["epoch"] = 3
     run = snakemake(tmp_path, config=config)
     assert run.returncode == 1
-    assert "config: training: unknown key 'epoch'; did you mean 'epochs'?" in run.stdout
+    message = r"study.yaml:\d+:3: training: unknown key 'epoch'; did you mean 'epochs'\?"
+    assert re.search(message, run.stdout)
     assert "Traceback" not in run.stdout and not (tmp_path / "results").exists()
 
 

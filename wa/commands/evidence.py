@@ -25,7 +25,7 @@ from wa.errors import UserError
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
 from wa.study import layout
-from wa.study.config import read_config
+from wa.study.config_file import read_config
 from wa.study.study import Study
 from wa.training.history import training_seconds
 

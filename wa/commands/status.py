@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wa.errors import UserError
 from wa.locks import is_locked
-from wa.study.config import read_config
+from wa.study.config_file import read_config
 from wa.study.study import Study
 from wa.training.history import training_seconds
 from wa.training.progress import read_progress

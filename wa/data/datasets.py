@@ -22,6 +22,7 @@ where they are needed.
 """
 
 import argparse
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -225,8 +226,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--classes",
-        nargs="*",
-        help="the classes of a folder of images to read, in this order (default: all)",
+        type=json.loads,
+        help="the classes of a folder of images to read, in this order, as a list in JSON, such as"
+        ' ["cat", "dog"] (default: all)',
     )
     parser.add_argument(
         "--processes", type=int, default=1, help="how many processes decode images (default: 1)"

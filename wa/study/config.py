@@ -1,4 +1,4 @@
-"""Read a config, check it against the schema, and fill in defaults and recipes.
+"""Check a config against the schema, and fill in defaults and recipes.
 
 Every error is one line. It names the key, and says what is wrong and what would be right.
 """
@@ -6,6 +6,7 @@ Every error is one line. It names the key, and says what is wrong and what would
 import copy
 import difflib
 import itertools
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,11 +16,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from wa.errors import UserError
-from wa.files import read_text
 from wa.study.choices import NAME, RENAMED
+from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
 from wa.study.published import PUBLISHED
-
-LARGEST = {"values": 200_000, "characters": 1_000, "depth": 10}  # of a config
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -30,48 +29,42 @@ INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine(
 Validator = extend(Draft202012Validator, type_checker=INTEGERS)
 
 
-def read_config(path: str | Path) -> object:
-    """What a config file says. No tag in it can make anything but plain values."""
-    try:
-        return yaml.safe_load(read_text(path))
-    except (OSError, UserError):
-        raise
-    except Exception as error:  # PyYAML raises a dozen kinds of errors
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+def plain(
+    value: object, key: str = "", depth: int = 0, count: Iterator[int] | None = None
+) -> object:
+    """A copy of a config in plain dicts and lists.
 
-
-def plain(value: object, depth: int = 0, count: Iterator[int] | None = None) -> object:
-    """A copy of a config in plain dicts, whose keys are text, and plain lists.
-
-    Raises UserError if that is not possible. An alias of YAML costs a few bytes, but it can stand
-    for any amount of data, or for something that contains the alias itself.
+    key: where the value stands. Raises UserError for what a config cannot hold. A config may come
+    from another workflow, so its keys may be anything, and a list may contain itself.
     """
     count = count or itertools.count()
+    where = f"config: {key}" if key else "config"
     if depth > LARGEST["depth"] or next(count) > LARGEST["values"]:
-        raise UserError(
-            f"config: it has more than {LARGEST['values']} values, or more than"
-            f" {LARGEST['depth']} levels"
-        )
+        raise UserError(f"config: {TOO_LARGE}")
+    inner = f"{key}." if key else ""
     if isinstance(value, dict):
-        return {
-            plain(k if isinstance(k, str) else str(k)): plain(v, depth + 1, count)
-            for k, v in value.items()
-        }
+        for name in value:
+            if not isinstance(name, str):
+                raise UserError(
+                    f"{where}: the key {name!r} is {word_for(name)}, not text. Put it in quotes"
+                    " if it is a name"
+                )
+        return {plain(k): plain(v, f"{inner}{k}", depth + 1, count) for k, v in value.items()}
     if isinstance(value, list):
-        return [plain(v, depth + 1, count) for v in value]
+        return [plain(v, f"{inner}{i}", depth + 1, count) for i, v in enumerate(value)]
     if isinstance(value, str) and (len(value) > LARGEST["characters"] or not value.isprintable()):
         raise UserError(
-            f"config: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or"
+            f"{where}: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or"
             " cannot be printed"
         )
     if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
         raise UserError(
-            f"config: {reprlib.repr(value)} is not a possible number (allowed: -1e15 to 1e15)"
+            f"{where}: {reprlib.repr(value)} is not a possible number (allowed: -1e15 to 1e15)"
         )
     if not isinstance(value, (str, int, float, type(None))):
         raise UserError(
-            f"config: {reprlib.repr(value)} is a {type(value).__name__} to YAML. Put it in quotes"
-            " if it is a name."
+            f"{where}: {reprlib.repr(value)} is a {type(value).__name__} to YAML. Put it in quotes"
+            " if it is a name"
         )
     return value
 
@@ -103,10 +96,24 @@ def explain(error: ValidationError) -> str:
     return f"{where}: {invalid_value(error)}. {hint}".strip()
 
 
+def first_unknown(error: ValidationError) -> str:
+    return min(error.instance.keys() - set(error.schema["properties"]))
+
+
+def key_of(error: ValidationError) -> str:
+    """The key that an error of jsonschema is about, as Config.places has it."""
+    parts = [str(part) for part in error.absolute_path]
+    if error.validator == "additionalProperties":
+        parts.append(first_unknown(error))
+    if "propertyNames" in error.absolute_schema_path:
+        parts.append(error.instance)
+    return ".".join(parts)
+
+
 def unknown_key(error: ValidationError) -> str:
     """What is wrong with a key that the schema does not know, and which key may be meant."""
     known = sorted(error.schema["properties"])
-    unknown = min(error.instance.keys() - set(known))
+    unknown = first_unknown(error)
     close = difflib.get_close_matches(unknown, known, 1)
     close += [key for key in known if key.startswith(unknown)]
     if RENAMED.get(unknown) in known:
@@ -121,27 +128,42 @@ def invalid_value(error: ValidationError) -> str:
     if error.validator == "not":
         return f"{value!r} is reserved. Choose another name"
     if error.validator == "pattern" and schema["pattern"] == NAME:
-        return f"{value!r} is not a valid name. It may hold only letters, digits, '.', '_' and '-'"
+        return (
+            f"{value!r} is not a valid name. It may hold only letters, digits, '.', '_' and '-',"
+            " begins with a letter or a digit, and has at most 100 characters"
+        )
     if error.validator in ("anyOf", "enum", "pattern"):
         possible = schema.get("enum", [])
         for each in schema.get("anyOf", []):
             possible = possible + each.get("enum", [])
         names = f"; possible: {', '.join(map(str, possible))}" if possible else ""
         return f"{value!r} is not a valid value{names}"
-    if error.validator == "type" and isinstance(value, str) and "number" in schema["type"]:
-        return f"{error.message} (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+    if error.validator != "type":
+        return error.message
+    wanted = schema["type"]
+    if isinstance(value, str) and "number" in wanted and re.fullmatch(NUMBER, value):
+        return (
+            f"{error.message}. Write it without quotes. (Another workflow reads its config as YAML"
+            " 1.1, for which 1e-3 is text and 1.0e-3 a number)"
+        )
+    if isinstance(value, str) and wanted == "boolean":
+        return f"{error.message}. YAML 1.2 knows only true and false"
+    if isinstance(value, (bool, int, float)) and "string" in wanted:
+        word = str(value).lower() if isinstance(value, bool) else value
+        return f'{word} is not a name, but {word_for(value)}. Put it in quotes: "{word}"'
     return error.message
 
 
-def validate(config: dict) -> dict:
+def validate(written: dict) -> dict:
     """The config with all defaults, or a UserError that names the key."""
-    config = plain(config)
+    config = plain(written)
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     errors = sorted(
         Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
     )
     if errors:
-        raise UserError("config: " + explain(errors[0]))
+        place = written.place(key_of(errors[0])) if isinstance(written, Config) else "config"
+        raise UserError(f"{place}: {explain(errors[0])}")
     apply_recipes(config)
     set_defaults(config, schema)
     return config

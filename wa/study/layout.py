@@ -150,14 +150,28 @@ def place(path: Path) -> Place | None:
 
     None for any other path.
     """
-    for folder in (path, path.parent):
-        if re.fullmatch(r"base-\d+(-.+)?", folder.name):
-            return Place(None, folder, 0)
+    for folder in (path, path.parent):  # a method may be named `task-1` or `base-6`
         number = re.fullmatch(r"task-(\d+)", folder.name)
-        run = folder.parent if number else folder
-        if re.fullmatch(r"inc-\d+", run.parent.name):
-            return Place(run, run.parents[1], int(number[1]) if number else None)
+        if number and is_run(folder.parent):
+            return Place(folder.parent, folder.parents[2], int(number[1]))
+        if is_run(folder):
+            return Place(folder, folder.parents[1], None)
+        if is_shared(folder):
+            return Place(None, folder, 0)
     return None
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether it is the folder of a task 0: .../order-1993/seed-0/base-50."""
+    return bool(
+        re.fullmatch(r"base-\d+(-.+)?", folder.name)
+        and re.fullmatch(r"seed-\d+", folder.parent.name)
+    )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether it is the folder of a run: .../base-50/inc-10/METHOD."""
+    return bool(re.fullmatch(r"inc-\d+", folder.parent.name)) and is_shared(folder.parents[1])
 
 
 def data_folder(shared: Path, dataset: str) -> Path:

@@ -16,6 +16,7 @@ from wa.data.augmentations import KINDS
 from wa.errors import program
 from wa.study import choices
 from wa.study.config import SCHEMA
+from wa.study.config_file import Dumper
 from wa.study.keys import REQUIRED, Key
 from wa.study.settings import TRAINING_KEYS
 
@@ -82,20 +83,13 @@ def schema() -> dict:
     }
 
 
-class Plain(yaml.SafeDumper):
-    """YAML without anchors: a value that occurs twice is written twice."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
 def schema_text() -> str:
-    return HEAD + yaml.dump(schema(), Dumper=Plain, sort_keys=False, width=96, allow_unicode=True)
+    return HEAD + yaml.dump(schema(), Dumper=Dumper, sort_keys=False, width=96, allow_unicode=True)
 
 
 def inline(value: object) -> str:
     """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -228,7 +222,36 @@ training:
 Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a
 default. The study is the product orders x seeds x protocols x methods. Add a value to any of them
 and run again: only what is new runs. An unknown key, or a value that is not possible, is refused
-before anything runs."""
+before anything runs. The error names the file, the line and the column.
+
+## What YAML is read
+
+A config is YAML 1.2 or JSON, in UTF-8. Every program reads it in the same strict way.
+
+- A plain word is a number, `true`, `false` or `null` as the
+  [core schema of YAML 1.2](https://yaml.org/spec/1.2.2/#103-core-schema) says. Any other word is
+  text. So `no`, `on`, `yes` and `1:30` are text, and `1e-3` is a number. A switch is `true` or
+  `false`.
+- A name that looks like a number, `true` or `null` needs quotes: `classes: ["1", "null"]`.
+- A key may be there only once, and it must be text.
+- A number may not begin with 0, because YAML 1.1 takes `010` for 8 and YAML 1.2 for 10. Write `10`,
+  or `"010"` if it is a name.
+- Anchors and aliases (`&a`, `*a`) work. The merge `<<` of YAML 1.1 does not.
+
+`--config` puts values over those of the file. Each value is YAML too:
+
+```console
+snakemake --cores 2 --config draft=True
+snakemake --cores 2 --config training='{epochs: 5}' seeds='[0, 1]'
+```
+
+Keys that are not named keep their values. A name that looks like a number needs quotes within
+quotes: `--config experiment='"010"'`.
+
+Snakemake itself reads the file first. If the file is missing, is not UTF-8 or is not YAML at all,
+Snakemake stops with a message of its own. Then `wa status --config FILE` says in one line what is
+wrong and where. A study that is a module of another workflow gets its config from that workflow,
+which reads it as YAML 1.1. Put `no`, `on` and `off` in quotes there if they are names."""
 
 METHODS = """\
 `methods` gives each method a name and its choices. A choice that is left out does nothing, so

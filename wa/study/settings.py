@@ -320,6 +320,8 @@ class Settings:
                 continue
             if isinstance(value, bool):
                 words += [f"--{name}" if value else f"--no-{name}"]
+            elif isinstance(value, str):
+                words += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
             else:
                 words += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
         return shlex.join(words)

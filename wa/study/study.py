@@ -30,6 +30,7 @@ from wa.errors import UserError
 from wa.study import layout
 from wa.study.choices import ALIGNING, METHOD
 from wa.study.config import merged, plain, validate
+from wa.study.config_file import with_places
 from wa.study.layout import RunTable
 from wa.study.published import PUBLISHED
 from wa.study.settings import METHOD_KEYS, Settings
@@ -69,8 +70,9 @@ class Study:
     if the config is not possible.
     """
 
+    @with_places
     def __init__(self, config: dict, results: str = "results"):
-        self.written, self.config = config, validate(config)
+        self.written, self.config = plain(config), validate(config)
         config = self.config
         self.root = f"{results}/{config['experiment']}"
         name = packed_name(config["dataset"], config["cache_size"])
@@ -304,7 +306,7 @@ class Study:
         start, suffix = self.settings(None), ""
         own = self.config["methods"][method]["recipe"]
         if own not in ("study", self.config["recipe"]):
-            written = plain(self.written.get("training", {}))
+            written = self.written.get("training", {})
             start = Settings(**merged([PUBLISHED[own]["training"], written])["base"]).of_task_0()
             suffix = f"-{own}"
         theirs = self.settings(method, base=True)
@@ -365,7 +367,7 @@ class Study:
         """The options of wa.data.datasets that differ from the defaults."""
         options = [f"--cache-size={self.cache_size}"] if self.cache_size else []
         if self.config["classes"]:
-            options += ["--classes", *self.config["classes"]]
+            options += [f"--classes={json.dumps(self.config['classes'])}"]
         return shlex.join(options)
 
     def order_option(self, order: str) -> str:

@@ -14,7 +14,7 @@ rule aggregate:
         f"{OUT}/aggregate.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
         note=note(f"{OUT}/metrics.csv"),

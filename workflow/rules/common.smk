@@ -9,20 +9,28 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 # A plan is millions of objects that live to its end. Looking for garbage among them took a sixth of the time.
 gc.set_threshold(100_000, 50, 100)
 
+
+def as_it_is(text):
+    """Param or resource: a text of the user. Snakemake would take `{x}` in a plain text for a wildcard."""
+    return lambda wildcards: text
+
+
 # Jobs run the wa/ of this checkout, whatever lies in the folder where Snakemake was started. They use the Python of
 # this Snakemake, or with --sdm conda that of environment.yml. It is a resource, because a checkout may move.
 CHECKOUT = Path(workflow.current_basedir).parents[1]
 CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
-PYTHON = shlex.join(
-    ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+PYTHON = as_it_is(
+    shlex.join(
+        ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+    )
 )
+ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.errors import UserError
@@ -30,13 +38,27 @@ from wa.files import sha256, was_changed
 from wa.locks import lock
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
+from wa.study.config_file import dump, read_all
 from wa.study.results import Results
 from wa.study.study import Study
 
 sys.path.remove(str(CHECKOUT))
 
+
+def written():
+    """The config as it is written.
+
+    Snakemake reads it as YAML 1.1, and drops keys that are there twice. So the files are read again. A module has no
+    file: it gets the config from the workflow that uses it.
+    """
+    if not workflow.modifier.is_main_snakefile():
+        return dict(config)
+    files = workflow.overwrite_configfiles or workflow.configfiles
+    return read_all(files, workflow.config_settings.config_args or [])
+
+
 try:
-    STUDY = Study(dict(config))
+    STUDY = Study(written())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -177,7 +199,7 @@ def packed_elsewhere():
     """
     dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
     for other in workflow.rules:
-        if dataset in other.output and other.params.get("options") == STUDY.packing():
+        if dataset in other.output and other.params["options"](None) == STUDY.packing():
             return True
     return False
 
@@ -253,9 +275,7 @@ def drawn(output, made, files):
     return inputs
 
 
-WRITTEN = yaml.safe_dump(
-    {k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING}, sort_keys=False
-)
+WRITTEN = dump({k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING})
 
 
 def other_config(wildcards):

@@ -10,19 +10,19 @@ if not packed_elsewhere():
             f"{DATA}/prepare.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         threads: 64  # as many as there are
         resources:
             python=PYTHON,
-            path=STUDY.config["path"],  # no param: where the raw data lie changes nothing
+            path=as_it_is(STUDY.config["path"]),  # no param: where the raw data lie changes nothing
         params:
             dataset=STUDY.config["dataset"],
-            options=STUDY.packing(),
+            options=as_it_is(STUDY.packing()),
             code=RESULTS.packing_code(),
         message:
             "prepare {output.dataset}"
         shell:
-            "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path {resources.path:q}"
+            "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path={resources.path:q}"
             " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
             " --code {params.code} > {log:q} 2>&1"
 
@@ -40,7 +40,7 @@ rule order:
         f"{ROOT}/order-{{order}}/order.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
     params:

@@ -14,7 +14,7 @@ rule evaluate:
         f"{ROOT}/{{task}}/evaluate.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
     params:

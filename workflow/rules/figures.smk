@@ -43,7 +43,7 @@ for name, entry in FIGURES.items():
             f"{OUT}/figures/{name}{suffix}.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         resources:
             python=PYTHON,
             note=note(f"{OUT}/figures/{name}{suffix}.svg"),
@@ -90,7 +90,7 @@ for name, function in TABLES.items():
             f"{file}.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         resources:
             python=PYTHON,
             note=note(f"{file}.md"),
@@ -121,9 +121,9 @@ rule config:
         f"{OUT}/config.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        config=WRITTEN,
+        config=as_it_is(WRITTEN),
     message:
         "config {output}"
     shell:

@@ -21,7 +21,7 @@ rule train:
     benchmark:
         f"{ROOT}/{{task}}/train.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         **gpus(),
@@ -32,7 +32,7 @@ rule train:
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
         test_every=STUDY.config["test_every"],
-        path=STUDY.config["path"],  # of the original images, for `input: timm`
+        path=as_it_is(STUDY.config["path"]),  # of the original images, for `input: timm`
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
         seed=lambda wildcards: task_of(wildcards).seed,
@@ -44,7 +44,7 @@ rule train:
     shell:
         "{resources.python} -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes}"
         " --threads {threads} --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
-        " --test-every {resources.test_every} --data $(dirname {input.data:q}) --path {resources.path:q}"
+        " --test-every {resources.test_every} --data $(dirname {input.data:q}) --path={resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q} --tasks {params.tasks} --seed {params.seed}"
         " --memory {params.memory} {params.settings} --code {params.code} > {log:q} 2>&1"
@@ -60,7 +60,7 @@ rule herd:
         f"{ROOT}/{{task}}/{{selection}}.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
     params:
@@ -86,7 +86,7 @@ rule align:
         f"{ROOT}/{{task}}/align.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
     params:

@@ -16,15 +16,15 @@ rule results_table:
         f"{OUT}/results.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     resources:
         python=PYTHON,
         note=note(f"{OUT}/results.md"),
-        published=PUBLISHED,  # its content is a param: a checkout may move
+        published=as_it_is(PUBLISHED),  # its content is a param: a checkout may move
     params:
         study=shown_runs,
         dataset=STUDY.config["dataset"],
-        settings=STUDY.as_written(),
+        settings=as_it_is(STUDY.as_written()),
         made_from=COMPARED,
     message:
         "results_table {output}"
