@@ -178,6 +178,11 @@ def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
 
 
+def from_zero(panel: plt.Axes) -> None:
+    """Let the y axis begin at 0, and leave room above the highest point for its marker."""
+    panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
+
+
 def vacated(spare: plt.Axes) -> Bbox:
     """Remove an empty panel. Returns its place, as shares of the figure."""
     spare.figure.canvas.draw()  # places the panels

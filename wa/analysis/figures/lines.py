@@ -8,7 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
-from wa.analysis.figures.drawing import Line2D, Styles, count_runs, grid, legend, nothing, save
+from wa.analysis.figures.drawing import (
+    Line2D,
+    Styles,
+    count_runs,
+    from_zero,
+    grid,
+    legend,
+    nothing,
+    save,
+)
 from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, read, read_own
 from wa.study.layout import RunTable
 
@@ -20,7 +29,8 @@ def draw(
 
     columns: a panel's title -> its frame, with the columns protocol, method, order, seed, x and y.
     A column `reference` is drawn as one dotted line for all methods.
-    axes: xlabel, ylabel, ylim, and `levels`, the height of a dotted line by the panel's title.
+    axes: xlabel, ylabel, ylim, `from_zero` (the y axis begins at 0), and `levels`, the height of a
+    dotted line by the panel's title.
     """
     styles, everything = Styles(study), pd.concat(columns.values())
     have = set(everything["protocol"])
@@ -55,6 +65,8 @@ def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> 
     panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="")
     if "ylim" in axes:
         panel.set_ylim(*axes["ylim"])
+    if axes.get("from_zero"):
+        from_zero(panel)
 
 
 def accuracy(study: RunTable, metrics: str, outputs: list[str]) -> None:

@@ -7,6 +7,7 @@ from wa.analysis.figures.drawing import (
     Styles,
     colorbar,
     flow,
+    from_zero,
     integers,
     legend,
     nothing,
@@ -91,6 +92,6 @@ def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
             panel.axvline(first_new - 0.5, color="0.4", ls=":")
         panel.set_title(wrapped(method))
         integers(panel.xaxis, 5)
-    panels[0].set_ylim(bottom=0)  # of all panels, when all curves are drawn
+    from_zero(panels[0])  # and so all panels, now that all curves are drawn
     legend(figure, handles, spare=spare)
     save(figure, outputs)

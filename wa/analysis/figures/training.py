@@ -3,7 +3,16 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wa.analysis.figures.drawing import Styles, count_runs, grid, integers, legend, nothing, save
+from wa.analysis.figures.drawing import (
+    Styles,
+    count_runs,
+    from_zero,
+    grid,
+    integers,
+    legend,
+    nothing,
+    save,
+)
 from wa.analysis.figures.lines import draw
 from wa.analysis.figures.table import protocol_name
 from wa.study.layout import BENCHMARK, HISTORY, RunTable
@@ -38,7 +47,7 @@ def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
         panel.set(ylabel=CURVES[column], xlim=(0, None))
         integers(panel.xaxis)
     panels[-1, 0].set_xlabel("task")
-    panels[0, 0].set_ylim(bottom=0)
+    from_zero(panels[0, 0])
     handles = [styles.handle(name, f"{name} ({counts[name]})", marker=False) for name in names]
     legend(figure, handles, "method (runs)")
     save(figure, outputs)
@@ -75,4 +84,4 @@ def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
         "time (minutes)": table.rename(columns={"minutes": "y"}),
         "host memory, peak (GiB)": table.rename(columns={"gigabytes": "y"}),
     }
-    draw(study, columns, outputs, xlabel="task", ylim=(0, None))
+    draw(study, columns, outputs, xlabel="task", from_zero=True)
