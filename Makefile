@@ -62,7 +62,7 @@ run: setup
 	$(BIN)/snakemake --cores $(CORES) $(STUDY)
 
 # The report lies in the folder of the study.
-EXPERIMENT = $(shell $(BIN)/python -c 'import sys; from wa.study.config import read_config; \
+EXPERIMENT = $(shell $(BIN)/python -c 'import sys; from wa.study.config_file import read_config; \
 	print(read_config(sys.argv[1])["experiment"])' $(call quoted,$(or $(CONFIG),config/config.yaml)))
 REPORT = $(BIN)/snakemake $(STUDY) --report-stylesheet workflow/report/report.css --report
 
