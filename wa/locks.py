@@ -25,7 +25,7 @@ def lock(path: str | Path, wait: bool) -> IO:
     path = Path(path)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
-        file = open(path, "a+")  # noqa: SIM115 (it stays open)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,7 +46,7 @@ def lock(path: str | Path, wait: bool) -> IO:
 def is_locked(path: str | Path) -> bool:
     """Whether a process has the lock."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -8,7 +8,7 @@ In Python, wa.load(path) gives the model.
 import argparse
 import sys
 
-from wa.errors import UserError
+from wa.errors import UserError, printable_bytes
 
 HELP = """Print the five most probable classes of each image, with probabilities.
 
@@ -40,10 +40,14 @@ def predict(path: str, images: list[str]) -> None:
         try:
             top = model.top(image)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable_bytes(str(error))}", file=sys.stderr)
             failed += 1
             continue
-        print(image, *(f"{100 * p:7.2f} %  {printable(name)}" for name, p in top), sep="\n")
+        print(
+            printable_bytes(image),
+            *(f"{100 * p:7.2f} %  {printable(name)}" for name, p in top),
+            sep="\n",
+        )
     if failed:
         raise UserError(f"{failed} of {len(images)} images could not be predicted")
 

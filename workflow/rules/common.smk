@@ -21,11 +21,17 @@ gc.set_threshold(100_000, 50, 100)
 CHECKOUT = Path(workflow.current_basedir).parents[1]
 CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
 PYTHON = shlex.join(
-    ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+    [
+        "env",
+        "PYTHONSAFEPATH=1",
+        "PYTHONUTF8=1",  # whatever the locale is
+        f"PYTHONPATH={CHECKOUT}",
+        "python" if CONDA else sys.executable,
+    ]
 )
 sys.path.insert(0, str(CHECKOUT))
 
-from wa.errors import UserError
+from wa.errors import UserError, printable_bytes
 from wa.files import sha256
 from wa.locks import lock
 from wa.study import layout
@@ -38,7 +44,7 @@ sys.path.remove(str(CHECKOUT))
 try:
     STUDY = Study(dict(config))
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(printable_bytes(str(error))) from None
 
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
@@ -225,7 +231,7 @@ def drawn(output, made, files):
 
     def inputs(wildcards):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
-        if Path(file).exists() and not (kept.exists() and kept.read_text() == made(wildcards)):
+        if Path(file).exists() and not (kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)):
             workflow.dag.forcefiles.add(file)
         return files(wildcards)
 
@@ -240,7 +246,7 @@ WRITTEN = yaml.safe_dump(
 def other_config(wildcards):
     """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
     file = Path(OUT, "config.yaml")
-    if file.exists() and file.read_text() != WRITTEN:
+    if file.exists() and file.read_text(encoding="utf-8") != WRITTEN:
         workflow.dag.forcefiles.add(str(file))
     return []
 
