@@ -231,7 +231,9 @@ def drawn(output, made, files):
 
     def inputs(wildcards):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
-        if Path(file).exists() and not (kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)):
+        if Path(file).exists() and not (
+            kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)
+        ):
             workflow.dag.forcefiles.add(file)
         return files(wildcards)
 
