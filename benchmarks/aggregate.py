@@ -66,7 +66,9 @@ def main() -> None:
             for run in study.runs():
                 for number, task in enumerate(run):
                     Path(task.path).mkdir(parents=True)
-                    Path(task.path, "metrics.json").write_text(json.dumps(metrics(number, draw)))
+                    Path(task.path, "metrics.json").write_text(
+                        json.dumps(metrics(number, draw)), encoding="utf-8"
+                    )
             table = f"{study.root}/metrics.csv"
             programs = {
                 "aggregate": [

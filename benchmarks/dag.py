@@ -42,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder, "study.yaml")
-        study.write_text(yaml.safe_dump(config(args.runs)))
+        study.write_text(yaml.safe_dump(config(args.runs)), encoding="utf-8")
         options = ["--directory", folder, "--configfile", str(study), "-n", "--quiet", "rules"]
         command = [sys.executable, "-u", "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *options]
         planned = None

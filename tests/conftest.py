@@ -29,7 +29,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
         shared = shared.parent / "shared"  # as deep as the folders of the workers
     shared.mkdir(exist_ok=True)
     folder, done = shared / name, shared / f"{name}.done"
-    with open(shared / f"{name}.lock", "w") as lock:
+    with open(shared / f"{name}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)

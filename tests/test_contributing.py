@@ -146,7 +146,7 @@ def task(checkout) -> Path:
 
 
 def test_losses(task):
-    with open(task / "history.csv") as file:
+    with open(task / "history.csv", encoding="utf-8") as file:
         row = list(csv.DictReader(file))[-1]
     assert float(row["cross_entropy"]) > 1000
     assert float(row["distillation"]) > 500
@@ -168,7 +168,7 @@ def test_a_selection(task):
 
 
 def test_a_metric(task, checkout):
-    with open(checkout / "results/tiny/metrics.csv") as file:
+    with open(checkout / "results/tiny/metrics.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "mine"]
     assert {row["task"] for row in rows} == {"0", "1"}
     assert {float(row["value"]) for row in rows} == {42.0}

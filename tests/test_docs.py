@@ -98,7 +98,7 @@ COMMANDS = [
 
 def blocks(document: Path, language: str) -> list[tuple[str, str]]:
     """(the line above, the text) of each block of code in a language."""
-    text = document.read_text()
+    text = document.read_text(encoding="utf-8")
     found = re.findall(rf"^([^\n]*)\n```{language}\n(.*?)^```$", text, re.M | re.S)
     assert len(found) == text.count(f"```{language}\n"), (
         f"a block of {language} in {document} is not found"
@@ -242,7 +242,7 @@ def test_the_first_config_of_the_page_on_configs_is_right(tmp_path):
 
 def headings(document: Path) -> set[str]:
     """The anchors that GitHub gives to a document's headings."""
-    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 

@@ -130,7 +130,7 @@ def test_a_config_that_lies(config, tmp_path, text, complaint):
 
 
 def test_a_file_of_text_that_is_too_large(tmp_path):
-    with open(tmp_path / "a.json", "w") as file:
+    with open(tmp_path / "a.json", "w", encoding="utf-8") as file:
         file.truncate(2**40)
     with pytest.raises(UserError, match=r"a.json is larger than 16 MiB"):
         read_json(tmp_path / "a.json")

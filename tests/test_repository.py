@@ -186,7 +186,7 @@ def fake_python(file: Path, version: str, is_new_enough: bool) -> Path:
     """A program that answers the two questions that the Makefile asks a Python."""
     status = 0 if is_new_enough else 1
     answer = f'case "$2" in *print*) echo {version};; *) exit {status};; esac'
-    file.write_text(f"#!/bin/sh\n{answer}\n")
+    file.write_text(f"#!/bin/sh\n{answer}\n", encoding="utf-8")
     file.chmod(0o755)
     return file
 

@@ -12,11 +12,29 @@ class UserError(Exception):
     """
 
 
+def printable_bytes(text: str) -> str:
+    """A text in which bytes of a file's name that are not UTF-8 are escaped, as in caf\\xe9.png."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def use_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode, unless file names are UTF-8 already.
+
+    A locale such as C or ISO-8859-1 would change names of files, classes and what is printed.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def program(main: Callable[[], None]) -> None:
     """Run a program's main function.
 
     A UserError, an OSError and a MemoryError become one line and exit status 1.
     """
+    use_utf8()
     try:
         main()
     except BrokenPipeError:  # the reader left, as in `wa show ... | head`
@@ -25,7 +43,7 @@ def program(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable_bytes(str(error))}")
     except MemoryError as error:
         sys.exit(
             f"error: too little memory ({error}). Use a machine with more,"

@@ -51,7 +51,7 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: object) -> None:
     with writing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def content_sha256(arrays: dict[str, np.ndarray]) -> str:
@@ -108,7 +108,7 @@ def read_text(path: str | Path) -> str:
             f"{path} is larger than {LARGEST_TEXT >> 20} MiB, so it is not the right file"
         )
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise damaged(path, error) from None
 

@@ -1,6 +1,7 @@
 """Locks that end with their process, and processes that end with their parent."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from wa.errors import UserError
+
+# What flock says on a file system without locks. 524 is ENOTSUPP of Linux, which Python lacks.
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524}
 
 
 def die_with_parent() -> None:
@@ -20,12 +24,19 @@ def lock(path: str | Path, wait: bool) -> IO:
     """Take a lock, and return the open file that holds it. Keep the file while you need the lock.
 
     The kernel frees the lock when the process ends, even if it is killed. If another process has
-    the lock, wait for it or, without `wait`, raise UserError.
+    the lock, wait for it or, without `wait`, raise UserError. On a file system without locks, say
+    so and go on. Raises UserError if the file belongs to another user.
     """
     path = Path(path)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
-        file = open(path, "a+")  # noqa: SIM115 (it stays open)
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
+        except PermissionError:
+            raise UserError(
+                f"{path} cannot be opened (Permission denied): another user made it. If nothing of"
+                " theirs runs, have them remove it, or give you permission to write there."
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,6 +46,15 @@ def lock(path: str | Path, wait: bool) -> IO:
                 raise UserError(f"{holder}. Wait until it ends, or stop it.") from None
             print(f"{holder}: waiting", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            print(
+                f"{path}: its file system has no locks ({error.strerror}). Going on without. Do"
+                " not start the same work twice at a time: nothing would notice.",
+                flush=True,
+            )
+            return file
         # If the last owner removed the file, this lock is worth nothing: try again.
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.truncate(0)
@@ -46,10 +66,13 @@ def lock(path: str | Path, wait: bool) -> IO:
 def is_locked(path: str | Path) -> bool:
     """Whether a process has the lock."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
         pass
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
     return False

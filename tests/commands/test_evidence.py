@@ -50,7 +50,7 @@ def test_it_names_the_hash_of_each_checkpoint_and_what_the_study_took(finished, 
     facts = json.loads((copy / "evidence.json").read_text())
     seconds = 0
     for history in first.rglob("history.csv"):
-        with open(history) as file:
+        with open(history, encoding="utf-8") as file:
             seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
     assert facts["trainings"] == facts["trainings_of_the_study"] == 7
     assert abs(facts["hours"] - seconds / 3600) < 0.01

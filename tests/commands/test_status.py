@@ -27,13 +27,16 @@ def learn(folder: str, epoch: int = 0, log: str = "", age: float = 0, **values: 
     epoch: how many epochs are done. values: seconds and speed of the last one.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    Path(folder, "train.log").write_text(log)
+    Path(folder, "train.log").write_text(log, encoding="utf-8")
     os.utime(Path(folder, "train.log"), (1000 - age, 1000 - age))
     held = lock(f"{folder}/.resume/lock", wait=False)
     if epoch:
         write_progress(Path(folder, ".resume"), row(epoch, **values), 10)
         file = Path(folder, ".resume/progress.json")
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"time": 1000 - age}))
+        file.write_text(
+            json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"time": 1000 - age}),
+            encoding="utf-8",
+        )
     return held
 
 

@@ -81,7 +81,7 @@ def refused_or_fine(read: Callable, *arguments: object) -> bool:
     A UserError must be one line of modest length. Any other error is a failure.
     """
     global guarded
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     guarded = True

@@ -364,7 +364,7 @@ def test_every_method_runs_in_the_workflow(tmp_path):
         )
 
     def history(method):
-        with open(task(method) / "history.csv") as file:
+        with open(task(method) / "history.csv", encoding="utf-8") as file:
             return list(csv.DictReader(file))[-1]
 
     for method, choices in METHODS.items():

@@ -55,7 +55,7 @@ def start():
 
     def start(folder: Path, *options: str, config: dict) -> subprocess.Popen:
         command = snakemake_command(folder, *options, config=config)
-        with open(folder / "log", "w") as log:
+        with open(folder / "log", "w", encoding="utf-8") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
         return started[-1]
 

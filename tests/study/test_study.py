@@ -1,12 +1,15 @@
 """Configs: a wrong one is refused in one line before anything runs. A right one becomes tasks."""
 
+import numpy as np
 import pytest
 import yaml
+from data.test_datasets import write_noise
 from helpers import small_study
 
+from wa.data.memory import Memory
 from wa.errors import UserError
 from wa.study.config import SCHEMA
-from wa.study.study import Study
+from wa.study.study import Study, task_images
 
 
 def changed(config, where, value):
@@ -52,9 +55,10 @@ BAD = [
     ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
     (
         "training.batch_size",
-        5000,
-        "training.batch_size: 5000 is more than the 840 images of task 0",
+        5000,  # a task with fewer images has one batch
+        None,
     ),
+    ("processes", 40, "training.batch_size: 64 is too few for 40 processes"),
     (
         "training.backbone",
         "resnet19",
@@ -306,3 +310,40 @@ def test_methods_that_differ_after_task_0_only_share_it(tmp_path):
     assert made.bases["plain"] == made.bases["other"] == made.bases["both"] == ""
     assert made.bases["warm"] == "-warmup-1-redraw_classifier-after-warmup"
     assert made.settings("other").divide_weight_decay
+
+
+def test_the_number_of_images_of_each_task():
+    counts, ends = np.array([100, 60, 30, 12, 4, 1]), [2, 4, 6]
+    for memory, expected in (
+        (0, [160, 42, 5]),
+        (20, [160, 42 + 20, 5 + 20]),  # 10 exemplars of each old class, then 5
+        ("20/class", [160, 42 + 40, 5 + 20 + 20 + 20 + 12]),
+        ("all", [160, 202, 207]),
+    ):
+        assert task_images(counts, ends, Memory.parse(memory), 0) == expected
+    # 8 exemplars of each old class, and 4 of each class held out
+    assert task_images(counts[:4], [2, 4], Memory.parse(16), 0.5) == [160, 42 + 16 - 4 * 4]
+
+
+def unequal(path, counts):
+    for c, count in enumerate(counts):
+        write_noise(path / "train" / f"c{c}", count)
+        write_noise(path / "test" / f"c{c}", 1)
+
+
+def test_classes_of_unequal_size(config, tmp_path):
+    unequal(tmp_path / "data", [9, 6, 3, 1])
+    config |= {"dataset": "tail", "path": str(tmp_path / "data"), "orders": ["natural"]}
+    config["protocols"] = [{"base": 2, "increment": 2}]
+    config["methods"] = {"wa": {"memory": 4}, "joint": {"memory": "all"}, "finetune": {}}
+    config["training"]["batch_size"] = 16
+    Study(config, str(tmp_path))
+    config["protocols"] = [{"base": 3, "increment": 1}]
+    with pytest.raises(UserError, match=r"methods.finetune: task 1 .* has 1 images to train on"):
+        Study(config, str(tmp_path))
+    config["methods"] = {"bic": {"memory": 8, "held_out": 0.1, "alignment": "bias"}}
+    with pytest.raises(UserError, match="of a new class that has 1"):
+        Study(config, str(tmp_path))
+    config |= {"orders": ["last"], "class_orders": {"last": [3, 0, 1, 2]}}
+    with pytest.raises(UserError, match="an old class has 1 exemplars after task 0"):
+        Study(config, str(tmp_path))

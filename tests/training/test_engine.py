@@ -269,3 +269,20 @@ def test_recipe_defaults_are_exact_and_safe():
         and not Settings().sync_batch_norm
     )
     assert json.loads(json.dumps(Settings().flags())) == ""
+
+
+@pytest.mark.parametrize(
+    "n, batch_size, processes, sizes",
+    [
+        (40, 13, 1, [13, 13, 14]),  # a last batch of one image joins the one before
+        (41, 13, 1, [13, 13, 13, 2]),
+        (39, 13, 1, [13, 13, 13]),
+        (5, 16, 1, [5]),
+        (35, 16, 2, [16, 19]),
+        (36, 16, 2, [16, 16, 4]),
+    ],
+)
+def test_each_process_has_two_images_in_each_batch(n, batch_size, processes, sizes):
+    parts = batches.split(torch.arange(n), batch_size, processes)
+    assert [len(part) for part in parts] == sizes
+    assert torch.cat(parts).equal(torch.arange(n))

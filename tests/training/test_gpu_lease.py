@@ -55,7 +55,11 @@ def start(
 
 
 def read(events: Path) -> list[list[str]]:
-    return [line.split() for line in events.read_text().splitlines()] if events.exists() else []
+    return (
+        [line.split() for line in events.read_text(encoding="utf-8").splitlines()]
+        if events.exists()
+        else []
+    )
 
 
 @pytest.mark.slow

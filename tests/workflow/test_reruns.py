@@ -93,7 +93,7 @@ class Workplace:
         path.write_text(text.replace(old, new))
 
     def append(self, file: str, text: str) -> None:
-        with open(self.checkout / file, "a") as stream:
+        with open(self.checkout / file, "a", encoding="utf-8") as stream:
             stream.write(text)
 
 

@@ -26,7 +26,7 @@ def variant(study) -> tuple[Path, dict]:
 
 
 def rows(folder: Path) -> list[dict]:
-    with open(folder / "results/tiny/metrics.csv") as file:
+    with open(folder / "results/tiny/metrics.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -206,7 +206,7 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     assert {p.name for p in (draft / "figures").glob("*.svg")} == {
         p.name for p in (folder / "results/tiny/figures").glob("*.svg")
     }
-    with open(draft / "metrics.csv") as file:
+    with open(draft / "metrics.csv", encoding="utf-8") as file:
         have = {(r["method"], r["task"]) for r in csv.DictReader(file)}
     assert have == {*(("finetune", t) for t in "012"), ("wa", "0"), ("joint", "0"), ("joint", "1")}
     assert (tmp_path / "results/tiny/metrics.csv").read_bytes() == kept

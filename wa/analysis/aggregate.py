@@ -52,7 +52,10 @@ def main() -> None:
     add_study_option(parser)
     parser.add_argument("--output", required=True, help="the CSV file to write")
     args = parser.parse_args()
-    with writing(args.output) as temporary, open(temporary, "w", newline="") as file:
+    with (
+        writing(args.output) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for run in args.study.runs():

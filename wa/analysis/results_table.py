@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--published", required=True, help="docs/published.yaml")
     parser.add_argument("--output", required=True, help="the Markdown file to write")
     args = parser.parse_args()
-    known = yaml.safe_load(Path(args.published).read_text())
+    known = yaml.safe_load(Path(args.published).read_text(encoding="utf-8"))
     own = read_own(args.metrics, args.study)
     table = final_results(own, args.dataset, known)
     tasks = accuracy_after_each_task(own, args.dataset, known)
@@ -143,7 +143,7 @@ def main() -> None:
         text += ["Sources of the published numbers. Their settings may differ from those above."]
         text += ["\n".join(sources)]
     with writing(args.output) as temporary:
-        temporary.write_text("\n\n".join(text) + "\n")
+        temporary.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

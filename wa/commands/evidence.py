@@ -81,7 +81,7 @@ def commit() -> str:
     """The commit of this checkout. It ends in `-dirty` if files differ from it."""
     command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        found = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
+        found = subprocess.run([*command, "--exclude=*"], capture_output=True, encoding="utf-8")
     except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
@@ -89,7 +89,7 @@ def commit() -> str:
 
 def peak_memory(benchmark: Path) -> float:
     """The most memory of a training, in MB, as Snakemake measured it."""
-    with open(benchmark, newline="") as file:
+    with open(benchmark, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     values = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("-", "NA")]
     return max(values, default=0.0)
@@ -130,7 +130,7 @@ def main(args: argparse.Namespace) -> None:
         with writing(args.output / file) as temporary:
             shutil.copyfile(file, temporary)
     kept = checkpoints(study)
-    with writing(target / SUMS) as temporary, open(temporary, "w") as sums:
+    with writing(target / SUMS) as temporary, open(temporary, "w", encoding="utf-8") as sums:
         for file in tqdm(kept, "hashing", disable=None, leave=False):
             sums.write(f"{sha256(file)}  {file.relative_to(study.root)}\n")
     facts = summary(study)

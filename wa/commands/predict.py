@@ -8,7 +8,7 @@ In Python, wa.load(path) gives the model.
 import argparse
 import sys
 
-from wa.errors import UserError
+from wa.errors import UserError, printable_bytes
 
 HELP = """Print the five best classes of each image, with probabilities.
 
@@ -55,10 +55,10 @@ def predict(path: str, images: list[str]) -> None:
         try:
             top = model.top(image)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable_bytes(str(error))}", file=sys.stderr)
             failed += 1
             continue
-        print(image)
+        print(printable_bytes(image))
         for name, value in top:
             shown = f"{100 * value:7.2f} %" if model.measure == "probability" else f"{value:7.4f}"
             print(f"{shown}  {printable(name)}")

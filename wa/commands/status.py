@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 
 def last_error(log: Path) -> str | None:
     """The last line of a log that starts with `error:`."""
-    errors = re.findall(r"^error: .*", log.read_text(errors="replace"), re.M)
+    errors = re.findall(r"^error: .*", log.read_text(encoding="utf-8", errors="replace"), re.M)
     return errors[-1] if errors else None
 
 

@@ -16,7 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wa.data.scenario import LEAST
+
 AHEAD = 3  # batches that are gathered while the GPU computes
+
+
+def split(order: Tensor, batch_size: int, processes: int) -> list[Tensor]:
+    """The batches of an epoch. order: int64 (n,), the rows of the images in their order.
+
+    If the last batch has fewer than LEAST images for each process, it joins the one before.
+    So 40 images in batches of 13 become 13, 13 and 14.
+    """
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) < LEAST * processes:
+        last = batches.pop()
+        batches[-1] = torch.cat([batches[-1], last])
+    return batches
 
 
 def fits(size: int, device: torch.device) -> bool:

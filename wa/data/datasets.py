@@ -37,11 +37,11 @@ from wa.errors import UserError, program
 from wa.files import sha256, write_json, writing
 from wa.locks import lock
 
-# The number of classes, and the number of training images of the smallest class.
+# The number of training images of each class.
 BUILT_IN = {
-    "digits": (10, 140),
-    "cifar10": (10, 5000),
-    "cifar100": (100, 500),
+    "digits": [143, 146, 142, 147, 145, 146, 145, 144, 140, 144],
+    "cifar10": [5000] * 10,
+    "cifar100": [500] * 100,
 }
 # Height, width and channels.
 BUILT_IN_SHAPES = {
@@ -65,15 +65,15 @@ def packed_name(dataset: str, cache_size: int | None) -> str:
     return f"{dataset}-{size}" if size else dataset
 
 
-def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> tuple[int, int]:
-    """The number of classes, and the number of training images of the smallest class.
+def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> list[int]:
+    """The number of training images of each class.
 
     No image is opened. classes: those to read. None: all.
     Raises UserError if there is no such data set.
     """
     if is_folder(path):
         train, _ = listing(dataset, path, classes)
-        return len(train), min(len(files) for files in train.values())
+        return [len(files) for files in train.values()]
     if dataset in IMAGENET:
         raise UserError(
             f"path {str(path)!r} does not hold {dataset}: it must hold train/WNID/*.JPEG and"
@@ -265,7 +265,7 @@ def write_split(output: Path, split: str, images: np.ndarray, labels: np.ndarray
 def main() -> None:
     started = time.time()
     args = parse_arguments()
-    n_classes, _ = survey(args.dataset, args.path, args.classes)
+    n_classes = len(survey(args.dataset, args.path, args.classes))
     held = lock(args.output / ".lock", wait=True)
     packed = args.output / "dataset.json"
     if packed.exists() and packed.stat().st_mtime > started:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wa.errors import UserError
+from wa.files import read_text
 
 # Data sets of ImageNet: the number of classes.
 IMAGENET = {"imagenet100": 100, "imagenet100-1993": 100, "imagenet1000": 1000}
@@ -42,6 +43,14 @@ def splits(path: str | Path) -> tuple[Path, Path]:
 def class_folders(split: Path) -> list[str]:
     """The names of the classes. Raises UserError if there are none."""
     folders = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
+    for name in folders:
+        try:
+            os.fsencode(name).decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{split / name}: the name of this class is not UTF-8. Rename the folder, in"
+                " train/ and test/ (or val/)"
+            ) from None
     if not folders:
         raise UserError(f"{split} is empty: it must hold a folder of images for each class")
     return folders
@@ -110,7 +119,9 @@ def devkit(folder: Path) -> dict[str, str]:
 
     synsets = loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
     wnid = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets}
-    numbers = (folder / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+    numbers = (
+        (folder / "ILSVRC2012_validation_ground_truth.txt").read_text(encoding="utf-8").split()
+    )
     return {f"ILSVRC2012_val_{i:08d}": wnid[int(number)] for i, number in enumerate(numbers, 1)}
 
 
@@ -120,7 +131,7 @@ def read_annotations(file: Path) -> dict[str, str]:
     Each line begins with the image and its class, divided by a comma or white space.
     """
     classes = {}
-    for line in file.read_text().splitlines():
+    for line in read_text(file).splitlines():
         if line:
             image, label = re.split(r"[\s,]+", line)[:2]
             classes[os.path.splitext(image)[0]] = label

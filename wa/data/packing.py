@@ -34,7 +34,7 @@ def digest(files: list[str]) -> str:
     """A digest of the names, sizes and dates of files."""
     stats = [(file, os.stat(file)) for file in files]
     text = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def decode(
@@ -80,7 +80,7 @@ def read_journal(part: Path, journal: Path, heading: str) -> set[str]:
     """
     if not journal.exists() or not part.exists():
         return set()
-    found = journal.read_text().splitlines()
+    found = journal.read_text(encoding="utf-8").splitlines()
     return set(found[1:]) if found[:1] == [heading] else set()
 
 
@@ -96,7 +96,7 @@ def begin(output: Path, part: Path, journal: Path, heading: str, size: int) -> N
         )
     part.touch()
     os.truncate(part, size)
-    journal.write_text(heading + "\n")
+    journal.write_text(heading + "\n", encoding="utf-8")
 
 
 def record(lines: list[str], data: BinaryIO, log: TextIO) -> None:
@@ -171,7 +171,7 @@ def pack(
     work = partial(decode, part, shape, read)
     pool = ProcessPoolExecutor(max(1, min(processes, len(todo))), initializer=die_with_parent)
     try:
-        with open(part, "r+b") as data, open(journal, "a") as log:
+        with open(part, "r+b") as data, open(journal, "a", encoding="utf-8") as log:
             results = pool.map(work, offsets, [chunks[number] for number in todo])
             results = reporting(results, output.name, len(todo), step)
             problems = collect(results, [lines[number] for number in todo], data, log)

@@ -16,6 +16,8 @@ from wa.data.packed import are_names, are_numbers, read_dataset
 from wa.errors import UserError, program
 from wa.files import read_json, write_json
 
+LEAST = 2  # images of a process in a batch: batch norm has no statistics of a single value
+
 
 def read_order(path: str | Path, classes: list[str]) -> dict:
     """order.json of a data set with these classes. Raises UserError if it is of another one.

@@ -78,7 +78,12 @@ class Settings:
         maximum=1_000_000,
     )
     batch_size: int = setting(
-        128, "Images in a step, over all processes together.", "256", minimum=2
+        128,
+        "Images in a step, over all processes together. A task with fewer images has one batch. "
+        "If the last batch has fewer than 2 images for each process, it joins the one before: 40 "
+        "images in batches of 13 become 13, 13 and 14.",
+        "256",
+        minimum=2,
     )
     lr: float = setting(
         0.1, "The learning rate of SGD at the start.", "0.05", exclusiveMinimum=0, maximum=100

@@ -20,12 +20,14 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from wa.data.augmentations import check_images
 from wa.data.datasets import BUILT_IN, BUILT_IN_SHAPES, cache_size_of, packed_name, survey
 from wa.data.folders import is_folder
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
-from wa.data.scenario import class_order, task_sizes
+from wa.data.scenario import LEAST, class_order, task_sizes
 from wa.errors import UserError
 from wa.study import layout
 from wa.study.choices import ALIGNING, METHOD
@@ -47,6 +49,37 @@ def spell(name: str, value: object) -> str:
     # The name of a backbone or a file may hold anything. `/` becomes `+`, which is easy to read.
     words = (quote(str(each), safe="/").replace("/", "+") for each in values)
     return "-".join([name, *words])
+
+
+def task_images(counts: np.ndarray, ends: list[int], memory: Memory, held_out: float) -> list[int]:
+    """The number of images that each task of a run trains on.
+
+    counts: int (classes,), the training images of each class, in the order of learning.
+    ends: the number of classes after each task. held_out: as in hold_out of wa/data/task.py.
+    Raises UserError if a class has too few images to hold some out.
+    """
+    numbers, old = [], 0
+    for task, end in enumerate(ends):
+        images = counts[:end].copy()
+        if old and not memory.is_all:
+            images[:old] = np.minimum(images[:old], memory.per_class(old))
+        if held_out and old:
+            few = images[:old].min()
+            if few < 2:
+                raise UserError(
+                    f"an old class has {few} exemplars after task {task - 1}, and it needs 2: one"
+                    " to train on, and one to hold out"
+                )
+            each = max(1, int(held_out * few))
+            if images[old:].min() <= each:
+                raise UserError(
+                    f"task {task} holds {each} images of each class out, so nothing is left of a"
+                    f" new class that has {images[old:].min()}"
+                )
+            images -= each
+        numbers.append(int(images.sum()))
+        old = end
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -79,7 +112,8 @@ class Study:
         self.data = f"{results}/{layout.DATA}/{name}"
         self.cache_size = cache_size_of(config["dataset"], config["cache_size"])
         self.check_product()
-        self.n_classes, self.least = self.survey()
+        self.counts = np.array(self.survey())  # the training images of each class
+        self.n_classes = len(self.counts)
         own = config["class_orders"]
         names = map(str, config["orders"])
         self.orders = {name: class_order(name, self.n_classes, own) for name in names}
@@ -88,6 +122,7 @@ class Study:
         self.check_methods()
         self.show = self.shown()
         self.check_training()
+        self.check_tasks()
         self.bases = self.base_names()
         self.tasks = {task.path: task for run in self.runs() for task in run}
         self.tasks |= {task.path: task for task in self.base_tasks()}
@@ -118,8 +153,8 @@ class Study:
             )
         return config["show"] or list(config["methods"])
 
-    def survey(self) -> tuple[int, int]:
-        """The number of classes, and the number of training images of the smallest class."""
+    def survey(self) -> list[int]:
+        """The number of training images of each class."""
         config = self.config
         packed = Path(self.data, layout.DATASET)
         if not packed.exists():
@@ -131,8 +166,7 @@ class Study:
                 f"config: classes: {self.data} was packed from another list of classes. Give"
                 " the dataset another name, or delete that folder if no study needs it."
             )
-        counts = facts["train_counts"]
-        return len(counts), min(counts)
+        return facts["train_counts"]
 
     def sized_protocols(self) -> list[tuple[int, int]]:
         """(base, increment) of each protocol. Base 0 becomes a base of the increment's size."""
@@ -245,18 +279,40 @@ class Study:
                 raise UserError(f"config: {where}.{error}") from None
             if settings.pretrained and not Path(settings.pretrained).is_file():
                 raise UserError(f"config: {where}.pretrained: {settings.pretrained} does not exist")
-        methods = self.config["methods"]
-        bases = {self.settings(None), *(self.settings(name, base=True) for name in methods)}
-        later = {self.settings(name) for name in methods}
-        for base, increment in self.protocols:
-            for number, size in enumerate(task_sizes(self.n_classes, base, increment)):
-                batch = max(each.batch_size for each in (later if number else bases))
-                if size * self.least < batch:
+
+    def check_tasks(self) -> None:
+        """Refuse a task with too few images to train on, before anything runs."""
+        processes = self.config["processes"] * self.config["nodes"]
+        least = LEAST * processes
+        for where, settings in self.all_settings().items():
+            if settings.batch_size < least:
+                raise UserError(
+                    f"config: {where}.batch_size: {settings.batch_size} is too few for {processes}"
+                    f" processes: each needs {LEAST} images. Use at least {least}."
+                )
+        kinds = {}  # what the numbers of images depend on -> one such method
+        for name in self.config["methods"]:
+            key = self.memory_of(name), self.settings(name).held_out
+            kinds.setdefault(key, name)
+        for order, protocol in product(self.orders, self.protocols):
+            counts = self.counts[self.orders[order]]
+            ends = np.cumsum(task_sizes(self.n_classes, *protocol)).tolist()
+            for (memory, held_out), name in kinds.items():
+                try:
+                    numbers = task_images(counts, ends, memory, held_out)
+                except UserError as error:
                     raise UserError(
-                        f"config: training.batch_size: {batch} is more than the {size * self.least}"
-                        f" images of task {number} (base {base}, increment {increment}). Use a"
-                        " smaller batch."
-                    )
+                        f"config: methods.{name}.held_out: {error} (order {order}, base"
+                        f" {protocol[0]}, increment {protocol[1]})"
+                    ) from None
+                for task, number in enumerate(numbers):
+                    if number < least:
+                        raise UserError(
+                            f"config: methods.{name}: task {task} (order {order}, base"
+                            f" {protocol[0]}, increment {protocol[1]}) has {number} images to train"
+                            f" on, and {processes} processes need {least}. Use a larger increment,"
+                            " a memory, or more images."
+                        )
 
     def settings(self, method: str | None, base: bool = False) -> Settings:
         """The settings of a method's tasks, or with `base` of the task 0 that it starts from.

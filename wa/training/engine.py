@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from wa.data.augment import Augment, center, normalize
 from wa.data.augmentations import check_images
-from wa.data.batches import Images
+from wa.data.batches import Images, split
 from wa.data.task import Task
 from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
@@ -261,12 +261,9 @@ class Trainer:
         )
         self.steps += 1
 
-    def shares(self, order: Tensor) -> list[Tensor]:
-        """This process's share of each batch of an epoch."""
-        return [
-            b.tensor_split(self.processes.size)[self.processes.rank]
-            for b in order.split(self.settings.batch_size)
-        ]
+    def shares(self, batches: list[Tensor]) -> list[Tensor]:
+        """This process's share of each batch."""
+        return [b.tensor_split(self.processes.size)[self.processes.rank] for b in batches]
 
     def pixels(self, shares: list[Tensor]) -> Iterable[Tensor | None]:
         """The images of each share, or None where all images are on the device anyway.
@@ -304,9 +301,11 @@ class Trainer:
         self.first_bad.fill_(NEVER)
         self.totals.fill_(0)
         self.model.train()
-        sizes = [len(batch) for batch in order.split(self.settings.batch_size)]
-        pixels = self.pixels(self.shares(order))
-        steps = zip(sizes, self.shares(order.to(self.device)), pixels, strict=True)
+        batches = split(order, self.settings.batch_size, self.processes.size)
+        sizes = [len(batch) for batch in batches]
+        on_device = split(order.to(self.device), self.settings.batch_size, self.processes.size)
+        pixels = self.pixels(self.shares(batches))
+        steps = zip(sizes, self.shares(on_device), pixels, strict=True)
         bar = tqdm(
             steps,
             f"epoch {epoch + 1}/{self.settings.epochs}",

@@ -20,7 +20,7 @@ COLUMNS = (
 
 def write_history(path: Path, rows: list[dict]) -> None:
     """Write one row for each epoch. Raises ValueError if a row has other keys than COLUMNS."""
-    with writing(path) as temporary, open(temporary, "w", newline="") as file:
+    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -28,5 +28,5 @@ def write_history(path: Path, rows: list[dict]) -> None:
 
 def training_seconds(path: Path) -> float:
     """The seconds that all epochs of a history.csv took together."""
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return sum(float(row["seconds"]) for row in csv.DictReader(file))

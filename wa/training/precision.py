@@ -35,7 +35,7 @@ def cpu_flags() -> set[str]:
     """The instructions that the CPU has, by Linux's names."""
     if not CPUINFO.exists():
         return set()
-    for line in CPUINFO.read_text().splitlines():
+    for line in CPUINFO.read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "flags":
             return set(value.split())

@@ -32,6 +32,7 @@ import torch
 from wa.checkpoint import write_checkpoint
 from wa.data.augmentations import output_size
 from wa.data.packed import check_same_data
+from wa.data.scenario import LEAST
 from wa.data.task import Task
 from wa.errors import UserError, program
 from wa.files import content_sha256, write_arrays
@@ -125,12 +126,16 @@ def prepare(args: argparse.Namespace, settings: Settings) -> Trainer:
     """A trainer before its first epoch. Raises UserError if the task has too few images."""
     processes = Processes(args.device)
     task = Task(args, processes.device)
-    least = len(task.train) % settings.batch_size or settings.batch_size
-    if len(task.train) < settings.batch_size or least < processes.size:
-        raise UserError(
-            f"{len(task.train)} images in batches of {settings.batch_size} for {processes.size}"
-            " processes: one batch has too few images. Choose another batch_size."
-        )
+    least = LEAST * processes.size
+    for number, what in (
+        (len(task.train), "images to train on"),
+        (settings.batch_size, "images in a batch"),
+    ):
+        if number < least:
+            raise UserError(
+                f"{number} {what} are too few: each of {processes.size} processes needs {LEAST}."
+                " Use more images, a larger batch_size, or fewer processes."
+            )
     return Trainer(*build(args, task, settings), task, settings, processes, args.seed)
 
 

@@ -27,13 +27,19 @@ CHECKOUT = Path(workflow.current_basedir).parents[1]
 CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
 PYTHON = as_it_is(
     shlex.join(
-        ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={CHECKOUT}", "python" if CONDA else sys.executable]
+        [
+            "env",
+            "PYTHONSAFEPATH=1",
+            "PYTHONUTF8=1",  # whatever the locale is
+            f"PYTHONPATH={CHECKOUT}",
+            "python" if CONDA else sys.executable,
+        ]
     )
 )
 ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
-from wa.errors import UserError
+from wa.errors import UserError, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import lock
 from wa.study import layout
@@ -60,7 +66,7 @@ def written():
 try:
     STUDY = Study(written())
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(printable_bytes(str(error))) from None
 
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
@@ -266,7 +272,9 @@ def drawn(output, made, files):
 
     def inputs(wildcards):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
-        if Path(file).exists() and not (kept.exists() and kept.read_text() == made(wildcards)):
+        if Path(file).exists() and not (
+            kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)
+        ):
             workflow.dag.forcefiles.add(file)
         if Path(file).exists() and was_changed(file):
             force(file, "it was edited after the study wrote it")
@@ -281,7 +289,7 @@ WRITTEN = dump({k: v for k, v in sorted(STUDY.written.items()) if k not in RERUN
 def other_config(wildcards):
     """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
     file = Path(OUT, "config.yaml")
-    if file.exists() and file.read_text() != WRITTEN:
+    if file.exists() and file.read_text(encoding="utf-8") != WRITTEN:
         workflow.dag.forcefiles.add(str(file))
     return []
 

@@ -138,4 +138,4 @@ def write(text: dict[str, str] | str, outputs: list[str]) -> None:
     for output in outputs:
         content = text[output.rsplit(".", 1)[1]] if isinstance(text, dict) else text + "\n"
         with writing(output) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
