@@ -32,7 +32,7 @@ CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 STUDY = $(if $(CONFIG),--configfile $(call quoted,$(CONFIG)))
 
 .PHONY: setup slurm run report draft test test-all test-gpu test-slurm fuzz faults lint images
-.PHONY: reference clean again
+.PHONY: reference clean again given
 
 setup: .venv/done
 
@@ -58,8 +58,13 @@ endif
 slurm: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.txt -e '.[slurm]'
 
-run: setup
+run: setup given
 	$(BIN)/snakemake --cores $(CORES) $(STUDY)
+
+# Snakemake has a page of traceback for a config that is not there.
+given:
+	@$(if $(CONFIG),test -f $(call quoted,$(CONFIG)) || { \
+		echo "there is no config" $(call quoted,$(CONFIG)); exit 1; },:)
 
 # The report lies in the folder of the study.
 EXPERIMENT = $(shell $(BIN)/python -c 'import sys; from wa.study.config_file import read_config; \
@@ -70,7 +75,7 @@ report: run
 	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.html)
 	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.zip)
 
-draft: setup
+draft: setup given
 	$(BIN)/snakemake --cores $(CORES) $(STUDY) --config draft=True
 
 test: setup

@@ -43,6 +43,8 @@ def test_old_and_new_classes_agreement_and_calibration():
     assert facts["agreement on old classes"] == 50
     assert facts["calibration error, old version"] == 0  # it says 0.75, and 3 of 4 are right
     assert facts["calibration error, new version"] == pytest.approx(100 * (0.75 - 4 / 6))
+    similar = summary(LABEL, OLD, NEW._replace(confidence=None), {"cat", "dog"})
+    assert similar["calibration error, new version"] is None
 
 
 def test_two_versions_of_a_study(finished, tmp_path):

@@ -55,7 +55,7 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
     finish(base, 600)
     running = learn(f"{base}/inc-2/wa/task-1", 2, seconds=100, speed=99.7)
     starting = learn(f"{base}/inc-2/joint/task-1", age=5)
-    learn(f"{base}/inc-2/joint/task-2", 3, seconds=5, speed=9).close()
+    learn(f"{base}/inc-2/joint/task-2", 3, "epoch 3/10\n", seconds=5, speed=9).close()
     learn(f"{base}/inc-2/finetune/task-1", 3, "error: no room\nbye\nerror: no disk\n").close()
     Path(f"{base}/inc-2/wa/task-0").mkdir()
     Path(f"{base}/inc-2/wa/task-0/metrics.json").touch()
@@ -79,6 +79,26 @@ def test_a_training_that_goes_on_after_an_error_is_not_reported_as_failed(
     folder = "results/tiny/order-1993/seed-0/base-6"
     running = learn(folder, 1, "error: no room\n")
     assert "base-6: epoch 1/10, 90 images/s, 9 min 00 s left" in report(Study(config), 1000)
+    running.close()
+
+
+def test_a_training_that_has_no_lock_yet_starts(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = "results/tiny/order-1993/seed-0/base-6"
+    learn(folder, 3, age=20).close()  # an earlier part ended in epoch 3
+    assert "base-6: starts" in report(Study(config), 1000)
+    assert "9 min 00 s left; stopped" not in report(Study(config), 1000)
+    assert "; stopped" in report(Study(config), 2000)
+
+
+def test_the_time_of_a_finished_training_counts_its_start(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = "results/tiny/order-1993/seed-0/base-6"
+    learn(base)
+    finish(base, 1)  # two epochs of one second
+    Path(base, "train.benchmark.tsv").write_text("s\tmax_rss\n40.5\t900\n", encoding="utf-8")
+    running = learn(f"{base}/inc-2/wa/task-1", 2, seconds=1)
+    assert "with 1 at a time and 40 s each" in report(Study(config), 1000)
     running.close()
 
 

@@ -44,7 +44,7 @@ class Predictions(NamedTuple):
     """What a model says of images: its class (n,), as a name, and the probability of it (n,)."""
 
     names: np.ndarray
-    confidence: np.ndarray
+    confidence: np.ndarray | None  # None for the nearest mean, which has no probabilities
 
 
 class Change(NamedTuple):
@@ -78,11 +78,12 @@ def predict(model, images: np.ndarray) -> Predictions:
         if model.input_size != model.image_shape[:2]:
             pixels = center(pixels, model.input_size[0])
         with torch.no_grad():
-            best = model(model.normalize(pixels)).softmax(dim=1).max(dim=1)
+            best = model.measured(model.normalize(pixels)).max(dim=1)
         classes.append(best.indices.numpy())
         confidence.append(best.values.numpy())
     names = np.array(model.classes, dtype=object)[np.concatenate(classes)]
-    return Predictions(names, np.concatenate(confidence))
+    is_probability = model.measure == "probability"
+    return Predictions(names, np.concatenate(confidence) if is_probability else None)
 
 
 def changes(label: np.ndarray, old: Predictions, new: Predictions, known: set[str]) -> list[Change]:
@@ -106,7 +107,9 @@ def summary(label: np.ndarray, old: Predictions, new: Predictions, known: set[st
     def accuracy(said: Predictions, part: np.ndarray) -> float | None:
         return 100 * float((said.names == label)[part].mean()) if part.any() else None
 
-    def ece(said: Predictions, part: np.ndarray) -> float:
+    def ece(said: Predictions, part: np.ndarray) -> float | None:
+        if said.confidence is None:
+            return None
         right = (said.names == label)[part]
         return expected_calibration_error(said.confidence[part], right)
 

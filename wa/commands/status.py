@@ -6,12 +6,14 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 """
 
 import argparse
+import csv
 import re
 import time
 from pathlib import Path
 
 from wa.errors import UserError
 from wa.locks import is_locked
+from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
 from wa.training.history import training_seconds
@@ -23,6 +25,7 @@ It lists the trainings that have begun, each with its epoch and speed, and estim
 will end. Run it in the folder that holds results/. It only reads files.
 """
 
+STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
 
 
@@ -54,6 +57,16 @@ def last_error(log: Path) -> str | None:
     return errors[-1] if errors else None
 
 
+def job_seconds(folder: Path) -> float:
+    """The seconds that a finished training took, its start included if Snakemake measured it."""
+    measured = 0.0
+    benchmark = folder / layout.BENCHMARK
+    if benchmark.exists():
+        with open(benchmark, encoding="utf-8", newline="") as file:
+            measured = float(next(csv.DictReader(file, delimiter="\t"))["s"])
+    return max(measured, training_seconds(folder / layout.HISTORY))
+
+
 def state(folder: Path, now: float) -> tuple[str, float | None]:
     """What a training that has begun does, and its seconds left. They are None if it stopped.
 
@@ -72,7 +85,10 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
         if now - heard <= SILENT:
             return text, left
         return f"{text}; no news for {duration(now - heard)}: it hangs or its epochs are long", None
-    return last_error(log) or f"{text}; stopped", None
+    error = last_error(log)
+    if log.stat().st_size == 0 and now - log.stat().st_mtime <= STARTS:
+        return "starts", left
+    return error or f"{text}; stopped", None
 
 
 def report(study: Study, now: float) -> str:
@@ -98,7 +114,7 @@ def report(study: Study, now: float) -> str:
     if done and running:
         # A training to come is expected to take as long as the mean of those that are done. The
         # tasks of a run follow one another, so the study may well take longer.
-        took = [training_seconds(Path(path, "history.csv")) for path in done]
+        took = [job_seconds(Path(path)) for path in done]
         mean = sum(took) / len(took)
         waiting = len(trainings) - len(done) - len(running)
         to_go = max(*running, (sum(running) + waiting * mean) / len(running))

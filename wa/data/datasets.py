@@ -80,9 +80,10 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
             " val/WNID/*.JPEG"
         )
     if dataset not in BUILT_IN:
+        there = "is not a folder of images" if Path(path).exists() else "does not exist"
         raise UserError(
             f"dataset {dataset!r} is not built in ({', '.join(BUILT_IN)}), and path {str(path)!r}"
-            " is not a folder of images. Such a folder holds train/CLASS/* and test/CLASS/*"
+            f" {there}. A folder of images Such a folder holds train/CLASS/* and test/CLASS/*"
             " (or val/CLASS/*)"
         )
     return BUILT_IN[dataset]
