@@ -363,3 +363,22 @@ def test_a_flat_val_is_read_by_its_annotations(tmp_path):
     savemat(data / "meta.mat", {"synsets": synsets})
     (data / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n2\n")
     assert by_class() == ["00000003", "00000002", "00000001"]
+
+
+def test_what_is_ignored_is_named_and_broken_links_too(tmp_path):
+    data = folder_of_images(tmp_path / "data")
+    ant = data / "train/ant"
+    (ant / "._0.png").write_bytes(b"of macOS")
+    (ant / "Thumbs.db").write_bytes(b"of Windows")
+    (ant / "notes.txt").touch()
+    (ant / "more").mkdir()
+    Image.open(ant / "0.png").save(ant / "5.gif")
+    run = pack("insects", data, tmp_path / "packed")
+    assert run.returncode == 0, run.stdout
+    assert f"{ant}: 2 files or folders are ignored: more/, notes.txt\n" in run.stdout
+    assert "Thumbs" not in run.stdout and "._0" not in run.stdout
+    assert "9 training" in run.stdout
+    for name in ("a.png", "b.png"):
+        (ant / name).symlink_to("/nowhere/at/all.png")
+    run = pack("insects", data, tmp_path / "other")
+    assert run.returncode == 1 and "ant/a.png" in run.stdout and "ant/b.png" in run.stdout

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from wa import identity
-from wa.data.folders import IMAGENET, is_folder, listing
+from wa.data.folders import IMAGENET, is_folder, left_out, listing
 from wa.data.images import read_image
 from wa.data.packing import Reader, pack
-from wa.errors import UserError, program
+from wa.errors import UserError, printable_bytes, program
 from wa.files import sha256, write_json, writing
 from wa.locks import lock
 
@@ -146,9 +146,10 @@ def refuse(path: str, unreadable: list[str], odd: list[str]) -> None:
     """Raise UserError if there are images that cannot be used. It lists them."""
     if not unreadable and not odd:
         return
-    lines = [*unreadable, *odd[:20]]
-    if len(odd) > 20:
-        lines.append(f"... and {len(odd) - 20} more")
+    every = [*unreadable, *odd]
+    lines = every[:20]
+    if len(every) > 20:
+        lines.append(f"... and {len(every) - 20} more")
     if odd:
         lines.append("for photographs of several sizes, write `cache_size: 256` in the config")
     raise UserError(
@@ -273,6 +274,8 @@ def main() -> None:
         print(f"another study packed it while this one waited for {held.name}: nothing to do")
         return
     cache_size = cache_size_of(args.dataset, args.cache_size) if is_folder(args.path) else None
+    for line in left_out(args.path) if is_folder(args.path) else []:
+        print(printable_bytes(line), flush=True)
     train, test, names = read(args, cache_size)
     assert len(names) == n_classes
 

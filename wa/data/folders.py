@@ -17,7 +17,7 @@ from wa.files import read_text
 # Data sets of ImageNet: the number of classes.
 IMAGENET = {"imagenet100": 100, "imagenet100-1993": 100, "imagenet1000": 1000}
 DRAWN = "imagenet100-1993"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff", ".gif"}
 DEVKIT = "ILSVRC2012_devkit_t12"
 Files = dict[str, list[str]]  # class -> its images
 
@@ -58,7 +58,7 @@ def class_folders(split: Path) -> list[str]:
 
 def images_in(folder: Path) -> list[str]:
     """The paths of the images that lie in a folder itself."""
-    paths = [entry.path for entry in os.scandir(folder)]
+    paths = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
     return sorted(path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES)
 
 
@@ -66,6 +66,32 @@ def loose_images(folder: Path) -> list[str]:
     """The images in a folder, or in its folder `images`, where Tiny-ImageNet has them."""
     inner = folder / "images"
     return images_in(folder) or (images_in(inner) if inner.is_dir() else [])
+
+
+def left_out(path: str | Path) -> list[str]:
+    """What lies in the folders of the classes and is not read: a line for each folder, at most 20.
+
+    Hidden files, such as those of macOS, and Thumbs.db are not named.
+    """
+    lines = []
+    for split in splits(path):
+        folders = [Path(split, e.name) for e in os.scandir(split) if e.is_dir()]
+        for folder in sorted(folder for folder in folders if not folder.name.startswith(".")):
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+            read = set(loose_images(folder))
+            inner = any(os.path.dirname(file) != str(folder) for file in read)
+            names = [
+                entry.name + "/" * entry.is_dir()
+                for entry in entries
+                if entry.path not in read
+                and entry.name != "Thumbs.db"
+                and not (inner and entry.name == "images")
+            ]
+            if names:
+                what = ", ".join(sorted(names)[:3]) + ", ..." * (len(names) > 3)
+                lines.append(f"{folder}: {len(names)} files or folders are ignored: {what}")
+    more = len(lines) - 19
+    return lines if more < 2 else [*lines[:19], f"... and {more} more folders"]
 
 
 def image_files(folder: Path) -> list[str]:

@@ -32,7 +32,8 @@ Problems = tuple[list[str], list[str]]  # of files that cannot be read, and of i
 
 def digest(files: list[str]) -> str:
     """A digest of the names, sizes and dates of files."""
-    stats = [(file, os.stat(file)) for file in files]
+    # A broken link is found when it is read, with all others.
+    stats = [(file, os.stat(file, follow_symlinks=os.path.exists(file))) for file in files]
     text = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 

@@ -39,6 +39,7 @@ PYTHON = as_it_is(
 ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
+from wa.data.folders import is_folder, left_out
 from wa.errors import UserError, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import lock
@@ -67,6 +68,11 @@ try:
     STUDY = Study(written())
 except UserError as error:
     raise WorkflowError(printable_bytes(str(error))) from None
+
+# What packing will leave out is on the screen too, not only in its log.
+if is_folder(STUDY.config["path"]) and not Path(STUDY.data, layout.DATASET).exists():
+    for line in left_out(STUDY.config["path"]):
+        logger.warning(printable_bytes(line))
 
 ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
