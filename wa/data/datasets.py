@@ -83,7 +83,7 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
         there = "is not a folder of images" if Path(path).exists() else "does not exist"
         raise UserError(
             f"dataset {dataset!r} is not built in ({', '.join(BUILT_IN)}), and path {str(path)!r}"
-            f" {there}. A folder of images Such a folder holds train/CLASS/* and test/CLASS/*"
+            f" {there}. A folder of images holds train/CLASS/* and test/CLASS/*"
             " (or val/CLASS/*)"
         )
     return BUILT_IN[dataset]
@@ -151,7 +151,9 @@ def refuse(path: str, unreadable: list[str], odd: list[str]) -> None:
     if len(every) > 20:
         lines.append(f"... and {len(every) - 20} more")
     if odd:
-        lines.append("for photographs of several sizes, write `cache_size: 256` in the config")
+        lines.append(
+            "for images of several sizes, write `cache_size: 256` in the config, or a side that fits them"
+        )
     raise UserError(
         f"{len(unreadable) + len(odd)} images of {path} cannot be used. Mend or remove them:\n"
         + "\n".join(lines)
