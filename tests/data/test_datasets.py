@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, program
+from helpers import ROOT, program, small_study
 from PIL import Image
 
 from wa.data.datasets import mean_and_std, survey
-from wa.data.folders import listing
+from wa.data.folders import fingerprint, listing
 from wa.data.images import read_image
 from wa.errors import UserError
+from wa.study.study import Study
+
+SPLITS = ("train", "test")
 
 
 def write_noise(folder: Path, count: int) -> None:
@@ -382,3 +385,83 @@ def test_what_is_ignored_is_named_and_broken_links_too(tmp_path):
         (ant / name).symlink_to("/nowhere/at/all.png")
     run = pack("insects", data, tmp_path / "other")
     assert run.returncode == 1 and "ant/a.png" in run.stdout and "ant/b.png" in run.stdout
+
+
+def test_digits_are_never_a_folder_of_images(tmp_path):
+    data = folder_of_images(tmp_path / "data", [str(c) for c in range(10)])
+    with pytest.raises(UserError, match=r"'digits' is scikit-learn's, but path .* holds a folder"):
+        survey("digits", data)
+    run = pack("digits", data, tmp_path / "out")
+    assert run.returncode == 1 and "Give these images a name of their own" in run.stdout
+    assert not (tmp_path / "out/dataset.json").exists()
+
+
+def test_a_folder_named_cifar_holds_as_many_images(tmp_path):
+    folder = tmp_path / "cifar"
+    for split, count in (("train", 5000), ("test", 1000)):
+        for name in range(10):
+            (folder / split / str(name)).mkdir(parents=True)
+            for i in range(count):
+                (folder / split / str(name) / f"{i}.png").touch()
+    assert survey("cifar10", folder) == [5000] * 10
+    with pytest.raises(UserError, match="'cifar100' has 100 classes with 500 images each"):
+        survey("cifar100", folder)
+    (folder / "test/3/7.png").unlink()
+    with pytest.raises(UserError, match=r"'cifar10' has 10 classes with 1000 images each in test/"):
+        survey("cifar10", folder)
+
+
+@pytest.fixture
+def insects(tmp_path) -> tuple[dict, Path]:
+    """The config of a study whose images are packed, and the folder of its images."""
+    raw = folder_of_images(tmp_path / "raw", ("ant", "bee", "fly"))
+    run = pack("insects", raw, tmp_path / "data/insects")
+    assert run.returncode == 0, run.stdout
+    config = small_study() | {"dataset": "insects", "path": str(raw), "methods": {"m": {}}}
+    config |= {"protocols": [{"base": 2, "increment": 1}]}
+    config["training"] |= {"batch_size": 2}
+    return config, raw
+
+
+def test_a_folder_that_moved_or_is_gone_changes_nothing(insects, tmp_path):
+    config, raw = insects
+    Study(config, str(tmp_path))
+    moved = raw.rename(tmp_path / "moved")
+    for file in moved.rglob("*.png"):
+        os.utime(file, (1, 1))
+    Study(config | {"path": str(moved)}, str(tmp_path))
+    Study(config, str(tmp_path))  # gone
+    facts = json.loads((tmp_path / "data/insects/dataset.json").read_text())
+    assert facts["files"] == fingerprint(*listing("insects", moved))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: (raw / "train/ant/9.png").write_bytes(b"x"),
+        lambda raw: (raw / "test/bee/1.png").unlink(),
+        lambda raw: (raw / "train/fly/0.png").write_bytes(b"another image"),
+        lambda raw: (raw / "train/fly/0.png").rename(raw / "train/fly/00.png"),
+        lambda raw: [(raw / split / "fly").rename(raw / split / "gnat") for split in SPLITS],
+        lambda raw: (raw / "test").rename(raw / "other"),
+    ],
+)
+def test_another_folder_of_the_same_name_is_refused(insects, tmp_path, change):
+    config, raw = insects
+    change(raw)
+    with pytest.raises(UserError) as error:
+        Study(config, str(tmp_path))
+    assert str(error.value) == (
+        f"config: path: {raw} holds other images than {tmp_path}/data/insects was packed from."
+        " Give the dataset another name, set `path` to the folder that was packed, or delete"
+        f" {tmp_path}/data/insects to pack anew."
+    )
+
+
+def test_a_built_in_data_set_that_is_packed_is_no_folder_either(digits, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/digits").symlink_to(digits)
+    folder_of_images(tmp_path / "raw")
+    Study(small_study(), str(tmp_path))
+    with pytest.raises(UserError, match="raw holds other images than"):
+        Study(small_study() | {"path": str(tmp_path / "raw")}, str(tmp_path))

@@ -9,8 +9,8 @@ It writes:
 - train_images.npy and test_images.npy, uint8 (n, H, W, C);
 - train_labels.npy and test_labels.npy, int64 (n,);
 - dataset.json: the names of the classes, the number of images of each class, the mean and standard
-  deviation of each channel of the training images (in units of [0, 1]), and the SHA-256 of each
-  array.
+  deviation of each channel of the training images (in units of [0, 1]), a fingerprint of the folder
+  of images, and the SHA-256 of each array.
 
 A folder of images is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`), see wa/data/folders.py.
 Images of one size stay as they are. Photographs of several sizes need `cache_size`, the side of the
@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from wa import identity
-from wa.data.folders import IMAGENET, is_folder, left_out, listing
+from wa.data.folders import IMAGENET, Files, fingerprint, is_folder, left_out, listing
 from wa.data.images import read_image
 from wa.data.packing import Reader, pack
 from wa.errors import UserError, printable_bytes, program
@@ -43,6 +43,7 @@ BUILT_IN = {
     "cifar10": [5000] * 10,
     "cifar100": [500] * 100,
 }
+TEST_IMAGES = {"cifar10": 1000, "cifar100": 100}  # of each class
 # Height, width and channels.
 BUILT_IN_SHAPES = {
     "digits": (8, 8, 1),
@@ -71,8 +72,14 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
     No image is opened. classes: those to read. None: all.
     Raises UserError if there is no such data set.
     """
+    if dataset == "digits" and is_folder(path):
+        raise UserError(
+            f"dataset 'digits' is scikit-learn's, but path {str(path)!r} holds a folder of images."
+            " Give these images a name of their own, or set `path` to another folder"
+        )
     if is_folder(path):
-        train, _ = listing(dataset, path, classes)
+        train, test = listing(dataset, path, classes)
+        check_cifar(dataset, path, train, test)
         return [len(files) for files in train.values()]
     if dataset in IMAGENET:
         raise UserError(
@@ -87,6 +94,23 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
             " (or val/CLASS/*)"
         )
     return BUILT_IN[dataset]
+
+
+def check_cifar(dataset: str, path: str | Path, train: Files, test: Files) -> None:
+    """Raise UserError if a folder of images is named as CIFAR and does not hold as many images."""
+    if dataset not in TEST_IMAGES:
+        return
+    n_classes, per_class = BUILT_IN[dataset]
+    for split, files, wanted in (
+        ("train", train, per_class),
+        ("test", test, TEST_IMAGES[dataset]),
+    ):
+        if len(files) != n_classes or any(len(images) != wanted for images in files.values()):
+            raise UserError(
+                f"dataset {dataset!r} has {n_classes} classes with {wanted} images each in"
+                f" {split}/, but the folder of images at path {str(path)!r} has not. Give these"
+                " images a name of their own, or set `path` to another folder"
+            )
 
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, H, W, C), and labels, int64 (n,)
@@ -152,7 +176,8 @@ def refuse(path: str, unreadable: list[str], odd: list[str]) -> None:
         lines.append(f"... and {len(every) - 20} more")
     if odd:
         lines.append(
-            "for images of several sizes, write `cache_size: 256` in the config, or a side that fits them"
+            "for images of several sizes, write `cache_size: 256`, or a side that fits them, in the"
+            " config"
         )
     raise UserError(
         f"{len(unreadable) + len(odd)} images of {path} cannot be used. Mend or remove them:\n"
@@ -275,14 +300,18 @@ def main() -> None:
     if packed.exists() and packed.stat().st_mtime > started:
         print(f"another study packed it while this one waited for {held.name}: nothing to do")
         return
-    cache_size = cache_size_of(args.dataset, args.cache_size) if is_folder(args.path) else None
-    for line in left_out(args.path) if is_folder(args.path) else []:
-        print(printable_bytes(line), flush=True)
+    files, cache_size = None, None
+    if is_folder(args.path):
+        for line in left_out(args.path):
+            print(printable_bytes(line), flush=True)
+        files = fingerprint(*listing(args.dataset, args.path, args.classes))
+        cache_size = cache_size_of(args.dataset, args.cache_size)
     train, test, names = read(args, cache_size)
     assert len(names) == n_classes
 
     name = packed_name(args.dataset, args.cache_size)
     facts = {"dataset": name, "classes": names, "image_shape": list(train[0].shape[1:])}
+    facts["files"] = files
     facts |= identity.packing(
         code=args.code or identity.code_of("wa.data.datasets"),
         source=args.dataset,

@@ -98,14 +98,17 @@ DATA = {
         "`imagenet100-1993` (the hundred of PyCIL), `imagenet1000`, or any name of yours for "
         "the folder of images at `path`. The packed arrays are in `results/data/<dataset>/`, or "
         "in `results/data/<dataset>-<cache_size>/`. All studies with the same dataset and "
-        "cache_size share them.",
+        "cache_size share them. So another folder of images needs another name. `digits` is always "
+        "scikit-learn's. A folder named `cifar10` or `cifar100` must hold as many classes and "
+        "images as CIFAR.",
         "cifar100",
         schema={"type": "string", "pattern": NAME},
     ),
     "path": Key(
         "data",
         "The folder of the raw data set. If it holds `train/CLASS/*` and `test/CLASS/*` (or "
-        "`val/CLASS/*`), it is read as a folder of images. Otherwise CIFAR is looked for in it, "
+        "`val/CLASS/*`), it is read as a folder of images. Once packed, it may move, and it may be "
+        "deleted. A folder with other files is refused. Otherwise CIFAR is looked for in it, "
         "as `cifar-100-python/` or `cifar-10-batches-py/`, and downloaded into it when it is "
         "absent. For ImageNet it holds `train/WNID/*.JPEG` and `val/WNID/*.JPEG`.",
         "/data/pets",

@@ -24,7 +24,7 @@ import numpy as np
 
 from wa.data.augmentations import check_images
 from wa.data.datasets import BUILT_IN, BUILT_IN_SHAPES, cache_size_of, packed_name, survey
-from wa.data.folders import is_folder
+from wa.data.folders import fingerprint, is_folder, listing
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.data.scenario import LEAST, class_order, task_sizes
@@ -166,7 +166,28 @@ class Study:
                 f"config: classes: {self.data} was packed from another list of classes. Give"
                 " the dataset another name, or delete that folder if no study needs it."
             )
+        self.check_folder(facts)
         return facts["train_counts"]
+
+    def check_folder(self, facts: dict) -> None:
+        """Refuse a folder of images that is not the one that was packed.
+
+        It may have moved, and it may be gone. facts: dataset.json of the packed data.
+        """
+        config = self.config
+        path = config["path"]
+        if "files" not in facts or not is_folder(path):
+            return
+        try:
+            found = fingerprint(*listing(config["dataset"], path, config["classes"]))
+        except UserError:
+            found = "not a whole folder of images"
+        if found != facts["files"]:
+            raise UserError(
+                f"config: path: {path} holds other images than {self.data} was packed from. Give"
+                " the dataset another name, set `path` to the folder that was packed, or delete"
+                f" {self.data} to pack anew."
+            )
 
     def sized_protocols(self) -> list[tuple[int, int]]:
         """(base, increment) of each protocol. Base 0 becomes a base of the increment's size."""
