@@ -213,7 +213,9 @@ def test_make_says_which_python_it_needs(made):
 
 def test_make_takes_a_config_with_a_space():
     run = make(ROOT, "--dry-run", "--old-file=.venv/done", "run", "CONFIG=my x.yaml", CORES="2")
-    assert run.stdout == ".venv/bin/snakemake --cores 2 --configfile 'my x.yaml'\n"
+    assert run.stdout.endswith("\n.venv/bin/snakemake --cores 2 --configfile 'my x.yaml'\n")
+    run = make(ROOT, "--old-file=.venv/done", "run", "CONFIG=my x.yaml")
+    assert run.returncode == 2 and run.stdout.startswith("there is no config my x.yaml\n")
 
 
 def test_the_report_lies_in_the_folder_of_the_study_whatever_the_config(tmp_path):

@@ -100,7 +100,8 @@ def check_cifar(dataset: str, path: str | Path, train: Files, test: Files) -> No
     """Raise UserError if a folder of images is named as CIFAR and does not hold as many images."""
     if dataset not in TEST_IMAGES:
         return
-    n_classes, per_class = BUILT_IN[dataset]
+    counts = BUILT_IN[dataset]
+    n_classes, per_class = len(counts), counts[0]
     for split, files, wanted in (
         ("train", train, per_class),
         ("test", test, TEST_IMAGES[dataset]),
