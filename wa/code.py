@@ -26,6 +26,7 @@ from typing import NamedTuple
 WITHOUT_EFFECT = {
     "wa.errors": "how a program fails",
     "wa.locks": "who waits for whom",
+    "wa.stopping": "who ends with whom",
     "wa.code": "this digest",
     "wa.identity": "what results say about themselves",
     "wa.study.layout": "names of files and folders",

@@ -1,6 +1,7 @@
 """The error for what only the user can mend, and the way every program ends."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -41,6 +42,7 @@ def program(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may come twice
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
         sys.exit(f"error: {printable_bytes(str(error))}")

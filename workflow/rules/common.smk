@@ -43,6 +43,7 @@ from wa.data.folders import is_folder, left_out
 from wa.errors import UserError, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import lock
+from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
 from wa.study.config_file import dump, read_all
@@ -133,6 +134,7 @@ onstart:
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except UserError as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
+    stop_jobs_too()
 
 
 onerror:
