@@ -9,7 +9,7 @@ def load(path):
         run = "results/digits/order-1993/seed-0/base-4/inc-2/wa"
         model = wa.load(f"{run}/task-3/model.safetensors")
         model.classes                       # class names, in the order of the logits
-        x = model.preprocess("image.png")   # path or PIL image -> float32 (C, H, W)
+        x = model.preprocess("image.png")   # also bytes, arrays, PIL: float32 (C, H, W)
         model.measured(x[None])             # float32 (B, C, H, W) -> probabilities (B, classes)
         model.top("image.png")              # [(name, probability), ...], the five best
         model.own                           # the classifier: linear, or nme

@@ -12,8 +12,10 @@ too. They are the tensor MEANS, float32 (classes, d), with a hash of their own, 
 next task does not start from them, so `content_sha256` leaves them out.
 """
 
+import errno
 import hashlib
 import json
+import os
 import reprlib
 from pathlib import Path
 
@@ -99,6 +101,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     if Path(path).is_dir():
         some = next(Path(path).rglob("model.safetensors"), "a model.safetensors")
         raise UserError(f"{path} is a folder. Name a checkpoint in it, for instance {some}")
+    if not Path(path).exists():  # safetensors would not say it in the common form
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -18,6 +18,15 @@ def printable_bytes(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def plain(error: Exception) -> str:
+    """An error in words, without the number that an OSError begins with."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} does not exist"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def use_utf8() -> None:
     """Start this program again in Python's UTF-8 mode, unless file names are UTF-8 already.
 
@@ -45,7 +54,7 @@ def program(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may come twice
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
-        sys.exit(f"error: {printable_bytes(str(error))}")
+        sys.exit(f"error: {printable_bytes(plain(error))}")
     except MemoryError as error:
         sys.exit(
             f"error: too little memory ({error}). Use a machine with more,"

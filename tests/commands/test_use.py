@@ -613,3 +613,32 @@ def test_export_says_what_is_missing(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UserError, match="needs onnxscript"):
         export.export(checkpoint, tmp_path / "model.onnx")
+
+
+def test_an_image_comes_in_many_forms_and_an_error_never_holds_its_bytes(tmp_path):
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    path = tmp_path / "image.png"
+    Image.fromarray(grey).save(path)
+    data = path.read_bytes()
+    with open(path, "rb") as file:
+        for image in (path, str(path), data, bytearray(data), file, grey, Image.open(path)):
+            np.testing.assert_array_equal(read_image(image, 1)[..., 0], grey)
+    for image, said in (
+        (data[:20], "an image of type bytes: cannot be read"),
+        (grey.astype(float), r"an array must be uint8 \(H, W\) or \(H, W, C\), not float64"),
+        ([1, 2], "an image of type list: cannot be read .give a path, bytes"),
+        (None, "an image of type NoneType: cannot be read"),
+        (tmp_path / "none.png", "none.png: cannot be read .No such file"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            read_image(image, 1)
+        assert len(str(error.value)) < 200 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_a_checkpoint_that_does_not_exist_is_one_plain_line(command, tmp_path):
+    run = program("wa", command, tmp_path / "no.safetensors", "x.onnx")
+    assert run.returncode == 1
+    assert run.stdout == f"error: {tmp_path}/no.safetensors does not exist\n"
+    with pytest.raises(FileNotFoundError, match=r"no\.safetensors"):
+        wa.load(tmp_path / "no.safetensors")

@@ -1,5 +1,8 @@
 """An image file as an array. Training and prediction read images with the same function."""
 
+import os
+from io import BytesIO
+
 import numpy as np
 
 from wa.errors import UserError
@@ -21,17 +24,41 @@ def cut_square(picture, size: int):
     return picture.crop((left, top, left + size, top + size))
 
 
-def open_upright(image, square: int | None):
-    """A path or a PIL image as a PIL image, turned upright as its EXIF entry says.
+def named(image: object) -> str:
+    """What an error calls an image: its path, or what it is."""
+    if isinstance(image, (str, os.PathLike)):
+        return str(image)
+    return f"an image of type {type(image).__name__}"
+
+
+def opened(image: object):
+    """An image in any form that read_image takes, as a PIL image. Raises TypeError for another."""
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise TypeError(f"an array must be uint8 (H, W) or (H, W, C), not {image.dtype}")
+        return Image.fromarray(image)
+    if isinstance(image, (bytes, bytearray)):
+        return Image.open(BytesIO(image))
+    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
+        return Image.open(image)
+    raise TypeError("give a path, bytes, an open file, a uint8 array or a PIL image")
+
+
+def open_upright(image: object, square: int | None):
+    """An image as a PIL image, turned upright as its EXIF entry says.
 
     A JPEG that is much larger than a square is decoded at a half, a quarter or an eighth of its
     size. At least twice the square is left, as in Pillow's thumbnail.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image)
-    picture = Image.open(image)
+    picture = opened(image)
+    if picture is image:
+        return ImageOps.exif_transpose(picture)
     if square:
         picture.draft(None, (2 * square, 2 * square))
     ImageOps.exif_transpose(picture, in_place=True)
@@ -62,8 +89,10 @@ def to_bytes(picture, channels: int):
 def read_image(
     image, channels: int, size: tuple[int, int] | None = None, square: int | None = None
 ) -> np.ndarray:
-    """A path or a PIL image as uint8 (H, W, channels).
+    """An image as uint8 (H, W, channels).
 
+    image: a path, the bytes of a file, an open binary file, an array, uint8 (H, W) or (H, W, C), or
+    a PIL image.
     channels: 1 (grey) or 3 (RGB). The image is turned upright and converted, see open_upright and
     to_bytes. If it has several frames, the first counts.
     size: (width, height). The whole image is resized to it (bilinear, antialiased). Its aspect
@@ -83,6 +112,6 @@ def read_image(
         return np.asarray(picture).reshape(picture.height, picture.width, channels)
     except UnidentifiedImageError:
         reason = "it is not an image"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
-    raise UserError(f"{image}: cannot be read ({reason})")
+    raise UserError(f"{named(image)}: cannot be read ({reason})")

@@ -117,7 +117,9 @@ class Classifier(nn.Module):
         return normalize(pixels, self.mean, self.std)
 
     def preprocess(self, image) -> Tensor:
-        """A path or a PIL image, preprocessed as in evaluation: float32 (C, H, W).
+        """An image, preprocessed as in evaluation: float32 (C, H, W).
+
+        image: a path, the bytes of a file, an open binary file, a uint8 array or a PIL image.
 
         An image becomes grey or RGB, as the training images were. One of another size is resized
         to theirs as a whole. If the training images were cut to squares, it is cut in the same way.
@@ -138,7 +140,7 @@ class Classifier(nn.Module):
         """The k best classes of an image, best first, each with its probability.
 
         The nearest mean of exemplars has no probabilities. Then it is the similarity, -1 to 1.
-        image: a path or a PIL image. Returns fewer than k if the model has fewer classes.
+        image: as for preprocess. Returns fewer than k if the model has fewer classes.
         """
         best = self.measured(self.preprocess(image)[None])[0].topk(min(k, len(self.classes)))
         return [
