@@ -3,7 +3,7 @@
     .venv/bin/python docs/aligning.py
 
 Then the classifier is aligned. The program prints the norm of each class's row, and the accuracy on
-old, new and all classes, before and after.
+old, new and all classes, before and after. It uses forgetting.py: copy both if you copy it.
 """
 
 import copy

@@ -1,6 +1,8 @@
 """WA from top to bottom: the digits come as 4, 2, 2 and 2 classes, and 20 images may be kept.
 
-.venv/bin/python docs/loop.py
+    .venv/bin/python docs/loop.py
+
+It uses forgetting.py: copy both if you copy it.
 """
 
 import copy
