@@ -116,6 +116,7 @@ def texts(flat: pd.DataFrame, cells: pd.DataFrame, marks: pd.DataFrame) -> dict[
         styles.iloc[:, first:] = props.to_numpy()
         escape = "latex" if translation else "html"
         styler = words.style.hide(axis="index").set_uuid("table").format(escape=escape)
+        styler = styler.set_table_attributes('class="dataframe"')
         return styler.format_index(escape=escape, axis=1).apply(lambda _: styles, axis=None)
 
     return {
