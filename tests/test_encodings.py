@@ -32,7 +32,7 @@ def test_a_class_whose_name_is_not_utf8_is_refused(tmp_path):
 @pytest.mark.parametrize("mode", ["0", ""])
 def test_a_locale_that_is_not_utf8_changes_nothing(tmp_path, mode):
     data = folder_of_images(tmp_path / "dätä", classes=("ünï", "猫"))
-    where = ["--dataset", "insects", "--path", data, "--classes", "猫", "ünï"]
+    where = ["--dataset", "insects", "--path", data, "--classes", '["猫", "ünï"]']
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": mode}
     packed = []
     for name, environment in (("utf8", {}), ("other", locale)):
