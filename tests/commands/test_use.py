@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -668,6 +669,49 @@ def test_an_image_comes_in_many_forms_and_an_error_never_holds_its_bytes(tmp_pat
         with pytest.raises(UserError, match=said) as error:
             read_image(image, 1)
         assert len(str(error.value)) < 200 + len(str(tmp_path))
+
+
+# What `pip install .` leaves out: pyproject.toml has it under `train`.
+STUDIES_ONLY = (
+    *("snakemake", "torchvision", "continuum", "six", "timm", "pandas", "sklearn", "scipy"),
+    *("seaborn", "matplotlib", "jsonschema", "psutil", "yaml", "pygments"),
+)
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({STUDIES_ONLY}))
+from wa.__main__ import main
+from wa.errors import program
+program(main)
+"""
+
+
+def without(*words: object) -> subprocess.CompletedProcess:
+    """Run `wa` where only the packages for prediction are installed."""
+    command = [sys.executable, "-c", WITHOUT, *map(str, words)]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
+
+
+def test_a_model_is_used_without_the_packages_of_studies(checkpoint, image, tmp_path):
+    for words in (("predict", checkpoint, image), ("show", checkpoint.parents[1])):
+        run = without(*words)
+        assert run.returncode == 0 and run.stdout == command(*words).stdout
+    run = without("export", checkpoint, tmp_path / "model.onnx")
+    assert run.returncode == 0 and (tmp_path / "model.onnx").exists(), run.stdout
+
+
+def test_what_needs_the_packages_of_studies_says_how_to_install_them(monkeypatch):
+    from wa.errors import program
+    from wa.models.backbones import from_timm
+
+    run = without("status")
+    assert run.returncode == 1
+    said = r"error: \w+ is not installed. Install what studies need.*: pip install '.\[train\]'\n"
+    assert re.fullmatch(said, run.stdout), run.stdout
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SystemExit, match="error: timm is not installed"):
+        program(lambda: from_timm("timm/resnet18", 3, (32, 32), None))
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])
