@@ -29,6 +29,7 @@ def wanted() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return (
         project["dependencies"]
+        + project["optional-dependencies"]["train"]
         + project["optional-dependencies"]["onnx"]
         + project["optional-dependencies"]["dev"]
     )

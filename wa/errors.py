@@ -42,7 +42,8 @@ def use_utf8() -> None:
 def program(main: Callable[[], None]) -> None:
     """Run a program's main function.
 
-    A UserError, an OSError and a MemoryError become one line and exit status 1.
+    A UserError, an OSError, a MemoryError and a package that is not installed become one line and
+    exit status 1.
     """
     use_utf8()
     try:
@@ -55,6 +56,14 @@ def program(main: Callable[[], None]) -> None:
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
         sys.exit(f"error: {printable_bytes(plain(error))}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "wa"):
+            raise
+        sys.exit(
+            f"error: {package} is not installed. Install what studies need, in the folder of this"
+            " program: pip install '.[train]'"
+        )
     except MemoryError as error:
         sys.exit(
             f"error: too little memory ({error}). Use a machine with more,"

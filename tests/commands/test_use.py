@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -549,7 +550,7 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
 def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_path):
     run = command("export", checkpoint, tmp_path / "model.onnx")
     assert run.returncode == 0 and "differs from PyTorch's by at most" in run.stdout, run.stdout
-    assert len(run.stdout.splitlines()) == 2 and os.listdir(tmp_path) == ["model.onnx"]
+    assert len(run.stdout.splitlines()) == 3 and os.listdir(tmp_path) == ["model.onnx"]
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     said = session.get_modelmeta().custom_metadata_map
     model = wa.load(checkpoint)
@@ -557,6 +558,7 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
     assert json.loads(said["image_shape"]) == [8, 8, 1]
     assert said["checkpoint_sha256"] == sha256(checkpoint) and said["dataset"] == "digits"
     assert said["classifier"] == "linear"
+    assert f"prepare images so: {said['prepare']}\n" in run.stdout
     images = np.load(study / "results/data/digits/test_images.npy")
     for batch in (1, 3, 100):
         (served,) = session.run(["probability"], {"image": images[:batch]})
@@ -569,6 +571,40 @@ def test_the_onnx_file_predicts_what_the_model_predicts(study, checkpoint, tmp_p
             )
     # No paths of this machine.
     assert str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "shape, facts, side",
+    [((8, 6, 1), {}, None), ((32, 32, 3), {"cache_size": 32}, 24)],
+)
+def test_a_reader_who_prepares_images_as_export_says_gets_what_predict_gets(shape, facts, side):
+    """The steps in words, done by hand with Pillow, on an image of another size."""
+    from wa.commands.export import preparation
+    from wa.models.classifier import Classifier
+
+    model = Classifier.__new__(Classifier)
+    torch.nn.Module.__init__(model)
+    model.image_shape, model.header = shape, facts
+    model.input_size = (side, side) if side else shape[:2]
+    model.mean, model.std = torch.zeros(shape[2]), torch.ones(shape[2])
+    mode = "L" if shape[2] == 1 else "RGB"
+    noise = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).convert(mode)
+    said = preparation(model)
+    if not side:
+        assert "resize the whole image to height 8, width 6 (Pillow's BILINEAR" in said
+        by_hand = np.asarray(picture.resize((6, 8), Image.Resampling.BILINEAR))
+    else:
+        assert "shorter side to 32 (Pillow's BILINEAR" in said
+        assert "keep the centre 32 x 32; resize the shorter side to 27 (Pillow's" in said
+        assert said.endswith("keep the centre 24 x 24")
+        square = picture.resize((32, 41), Image.Resampling.BILINEAR).crop((0, 4, 32, 36))
+        again = square.resize((27, 27), Image.Resampling.BILINEAR)
+        by_hand = np.asarray(again)[2:26, 2:26]
+    expected = by_hand.reshape(*model.input_size, shape[2]).astype(np.float32)
+    np.testing.assert_allclose(
+        model.preprocess(picture).permute(1, 2, 0) * 255, expected, rtol=0, atol=1.001
+    )
 
 
 def test_export_overwrites_no_checkpoint(checkpoint):
@@ -633,6 +669,49 @@ def test_an_image_comes_in_many_forms_and_an_error_never_holds_its_bytes(tmp_pat
         with pytest.raises(UserError, match=said) as error:
             read_image(image, 1)
         assert len(str(error.value)) < 200 + len(str(tmp_path))
+
+
+# What `pip install .` leaves out: pyproject.toml has it under `train`.
+STUDIES_ONLY = (
+    *("snakemake", "torchvision", "continuum", "six", "timm", "pandas", "sklearn", "scipy"),
+    *("seaborn", "matplotlib", "jsonschema", "psutil", "yaml", "pygments"),
+)
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({STUDIES_ONLY}))
+from wa.__main__ import main
+from wa.errors import program
+program(main)
+"""
+
+
+def without(*words: object) -> subprocess.CompletedProcess:
+    """Run `wa` where only the packages for prediction are installed."""
+    command = [sys.executable, "-c", WITHOUT, *map(str, words)]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
+
+
+def test_a_model_is_used_without_the_packages_of_studies(checkpoint, image, tmp_path):
+    for words in (("predict", checkpoint, image), ("show", checkpoint.parents[1])):
+        run = without(*words)
+        assert run.returncode == 0 and run.stdout == command(*words).stdout
+    run = without("export", checkpoint, tmp_path / "model.onnx")
+    assert run.returncode == 0 and (tmp_path / "model.onnx").exists(), run.stdout
+
+
+def test_what_needs_the_packages_of_studies_says_how_to_install_them(monkeypatch):
+    from wa.errors import program
+    from wa.models.backbones import from_timm
+
+    run = without("status")
+    assert run.returncode == 1
+    said = r"error: \w+ is not installed. Install what studies need.*: pip install '.\[train\]'\n"
+    assert re.fullmatch(said, run.stdout), run.stdout
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SystemExit, match="error: timm is not installed"):
+        program(lambda: from_timm("timm/resnet18", 3, (32, 32), None))
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])

@@ -19,7 +19,9 @@ SLURM = [
     *("--profile", str(ROOT / "profiles/slurm")),
     *["--slurm-status-command", "squeue", "--latency-wait", "10"],
     *["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"],
-    *["--set-threads", "train=1", "--set-resources", "train:mem_mb=2000", "train:runtime=10"],
+    *["--set-threads", "train=1", "prepare=1"],
+    *["--set-resources", "train:mem_mb=2000", "train:runtime=10"],
+    *["prepare:mem_mb=2000", "prepare:runtime=10"],
 ]
 BASE = "results/tiny/order-1993/seed-0/base-6"
 
@@ -92,7 +94,7 @@ def test_a_study_that_a_cancelled_job_interrupts_ends_in_the_same_bits(
     assert "going on after epoch" in log.read_text()
     said = (tmp_path / "log").read_text()
     jobs = re.findall(r"submitted with SLURM jobid|SLURM jobid \d+", said)
-    assert len(jobs) == 3, said  # two trainings, one of them twice
+    assert len(jobs) == 4, said  # the packing, and two trainings, one of them twice
     files = sorted(
         p.relative_to(here)
         for p in here.glob("results/tiny/**/*")
@@ -114,7 +116,7 @@ def test_two_nodes_share_a_training(config, tmp_path, start):
     (tmp_path / "two").mkdir(), (tmp_path / "one").mkdir()
     config = config | {"training": config["training"] | {"epochs": 3}}
     run = start(tmp_path / "two", target, *SLURM, config=config | {"nodes": 2})
-    assert wait_for(lambda: squeue("%D,%N,%b")) == ["2,wa[1-2],gres:gpu:1"]
+    wait_for(lambda: "2,wa[1-2],gres:gpu:1" in squeue("%D,%N,%b"))  # after the job that packs
     assert run.wait(timeout=300) == 0, (tmp_path / "two" / "log").read_text()
     run = snakemake(tmp_path / "one", target, config=config | {"processes": 2})
     assert run.returncode == 0, run.stdout

@@ -342,6 +342,18 @@ def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path)
     assert scheduled(tmp_path, config, "metrics") == {"align": 1, "evaluate": 2, "aggregate": 1}
 
 
+def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):
+    (tmp_path / "Snakefile").write_text(
+        f'include: "{ROOT}/workflow/Snakefile"\n'
+        "made = {rule.name for rule in workflow.rules if rule.output}\n"
+        'print("submitted:", *sorted(made - workflow._localrules))\n'
+    )
+    command = snakemake_command(tmp_path, "-n", config=config)
+    command[command.index(str(ROOT / "Snakefile"))] = "Snakefile"
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "submitted: prepare train\n" in run.stdout, run.stdout + run.stderr
+
+
 def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
     config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}  # one task
     run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)

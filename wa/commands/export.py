@@ -23,15 +23,48 @@ The file has one input and one output:
                cosine of the image's features and each class mean, -1 to 1.
 
 Its metadata hold, as JSON: classes (names, in the order of the output), image_shape and cache_size.
-As plain text: classifier (linear or nme), dataset and checkpoint_sha256.
+As plain text: classifier (linear or nme), prepare, dataset and checkpoint_sha256.
 
-If cache_size is not null, the training images were cut to squares. Then prepare a photograph in
-three steps: resize its shorter side to cache_size, take the centre square, and take the centre of
-that square in the input's size (see wa.data.augment.center).
+The entry `prepare` says how to make an image of the input's size, as `wa predict` does. Keep to it:
+another filter gives other probabilities.
+- It resizes with Pillow's BILINEAR filter, which is antialiased. Other libraries call other filters
+  bilinear. OpenCV's INTER_LINEAR, for instance, is not antialiased.
+- If cache_size is null, the whole image is resized to the training images' size. Its aspect ratio
+  is not kept.
+- If cache_size is a number, the training images were cut to squares. The shorter side is resized to
+  cache_size, and the centre square is kept.
+- After training on resized crops, the network takes less. Then the image may be resized once more,
+  and the centre is cut out.
 
 If onnxruntime is installed, export compares the model with PyTorch's. If they differ, it writes
 nothing.
 """
+
+
+def preparation(classifier) -> str:
+    """How to make an image of the size that the network takes, in one line.
+
+    classifier: a wa.models.classifier.Classifier.
+    """
+    height, width, channels = classifier.image_shape
+    square = classifier.header.get("cache_size")
+    bilinear = "(Pillow's BILINEAR, antialiased)"
+    steps = [
+        "turn upright by EXIF",
+        f"convert to {'grey' if channels == 1 else 'RGB'}, transparent parts white",
+    ]
+    if square:
+        steps.append(f"resize the shorter side to {square} {bilinear}")
+        steps.append(f"keep the centre {square} x {square}")
+    else:
+        steps.append(f"resize the whole image to height {height}, width {width} {bilinear}")
+    if classifier.input_size != (height, width):
+        size, shorter = classifier.input_size[0], min(height, width)
+        wanted = min(max(shorter, size), round(size / 0.875))  # as in wa.data.augment.center
+        if wanted != shorter:
+            steps.append(f"resize the shorter side to {wanted} {bilinear}")
+        steps.append(f"keep the centre {size} x {size}")
+    return "; ".join(steps)
 
 
 def difference(model, file: Path, shape: tuple[int, ...]) -> float:
@@ -118,6 +151,7 @@ def export(path: str, output: str) -> None:
         classes=json.dumps(classifier.classes),
         image_shape=json.dumps(shape),
         classifier=classifier.own,
+        prepare=preparation(classifier),
         dataset=str(classifier.header.get("dataset")),
         checkpoint_sha256=sha256(path),
         cache_size=json.dumps(classifier.header.get("cache_size")),
@@ -131,6 +165,7 @@ def export(path: str, output: str) -> None:
         f"{classifier.measure} float32 (batch, {len(classifier.classes)}), "
         f"classifier {classifier.own}"
     )
+    print(f"prepare images so: {preparation(classifier)}")
     print(verified)
 
 

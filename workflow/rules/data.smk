@@ -8,7 +8,6 @@ if not packed_elsewhere():
             dataset=f"{DATA}/dataset.json",
         log:
             f"{DATA}/prepare.log",
-        localrule: True
         conda:
             ENVIRONMENT
         threads: 64  # as many as there are
