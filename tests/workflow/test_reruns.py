@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,12 @@ class Workplace:
     def append(self, file: str, text: str) -> None:
         with open(self.checkout / file, "a", encoding="utf-8") as stream:
             stream.write(text)
+
+
+def marked(names: Iterable[str], fast: tuple[str, ...]) -> list:
+    """The cases of a table. All but the `fast` ones are slow tests."""
+    assert set(fast) <= set(names)
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +208,7 @@ CODE = {
 }
 
 
-@pytest.mark.parametrize("name", CODE)
+@pytest.mark.parametrize("name", marked(CODE, ("the schedule", "an alignment", "a figure")))
 def test_code_that_means_something_else_runs_again(work, name):
     change, jobs = CODE[name]
     work.edit(*change)
@@ -258,6 +265,7 @@ def test_choices_of_a_method_run_only_that_method_again(work):
     assert "align" in work.planned("metrics")
 
 
+@pytest.mark.slow
 def test_what_figures_show_is_apart_from_what_the_study_has(work):
     table = (work.folder / "results/tiny/metrics.csv").read_text()
     work.config["show"] = ["random", "wa"]
@@ -272,6 +280,7 @@ def test_what_figures_show_is_apart_from_what_the_study_has(work):
     assert not {"gamma", "accuracy", "final"} - set(work.planned())  # metrics.csv is new
 
 
+@pytest.mark.slow
 def test_a_table_that_was_edited_is_written_again_and_never_drawn(work):
     table = work.folder / "results/tiny/metrics.csv"
     before = table.read_text()
@@ -284,6 +293,7 @@ def test_a_table_that_was_edited_is_written_again_and_never_drawn(work):
     assert work.planned() == {}
 
 
+@pytest.mark.slow
 def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(work):
     del work.config["methods"]["random"], work.config["methods"]["finetune"]
     (said,) = [line for line in work.snakemake("-n").splitlines() if "will not list" in line]
@@ -344,7 +354,7 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", marked(SAME, ("a comment", "a docstring", "a preset")))
 def test_code_that_means_the_same_runs_nothing_again(work, name):
     work.edit(*SAME[name])
     assert work.planned() == {}
@@ -384,12 +394,14 @@ def test_one_and_one_point_nought_are_the_same(work):
     assert not set(work.planned()) & set(EVERYTHING)
 
 
+@pytest.mark.slow
 def test_where_it_runs_changes_nothing(work):
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
     work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
     assert work.planned() == {}
 
 
+@pytest.mark.slow
 def test_a_moved_folder_and_a_renamed_checkout_change_nothing(work, tmp_path):
     deeper = tmp_path / "a/b"
     deeper.mkdir(parents=True)
@@ -401,6 +413,7 @@ def test_a_moved_folder_and_a_renamed_checkout_change_nothing(work, tmp_path):
     assert work.planned() == {}
 
 
+@pytest.mark.slow
 def test_a_copy_without_snakemakes_records_is_as_done_as_it_was(work, tmp_path):
     copied = tmp_path / "copied"
     shutil.copytree(work.folder / "results", copied / "results", copy_function=shutil.copyfile)
@@ -423,6 +436,7 @@ def test_a_renamed_study_keeps_its_trainings_and_does_not_hide_other_settings(wo
     assert jobs["train"] == 2 * TRAININGS and jobs["aggregate"] == jobs["final"] == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_is_aligned_again_with_the_same_bytes_trains_nothing_again(work):
     models = contents(work.folder, "model.safetensors")
     for model in work.folder.rglob("model.safetensors"):
@@ -437,6 +451,7 @@ def test_a_model_that_is_aligned_again_with_the_same_bytes_trains_nothing_again(
     assert not set(work.planned()) & {"prepare", "order", *EVERYTHING}
 
 
+@pytest.mark.slow
 def test_deleted_arrays_are_packed_again(work):
     shutil.rmtree(work.folder / "results/data/digits")
     assert work.planned("figures") == {}  # a finished study draws its figures without them
