@@ -116,6 +116,11 @@ class RunTable:
             own = self.classifiers.get(method)
             yield Run(order, seed, base, increment, method, shared, sizes, own)
 
+    @property
+    def compared_with(self) -> str:
+        """The method that statistics compare the others with."""
+        return self.reference or self.methods[0]
+
     def to_json(self) -> str:
         """The table as JSON, without what is empty."""
         given = {key: value for key, value in asdict(self).items() if value not in ({}, "")}

@@ -29,6 +29,7 @@ from wa.training import precision
 from wa.training.schedule import learning_rate
 
 NEVER = 2**62
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 FEATURES = 2**22  # pixels of images that are embedded at once, such as 64 images of 256 x 256
 WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the first ones
 
@@ -146,7 +147,7 @@ class Trainer:
         self.autocast = torch.autocast(
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
-        self.memory_format = getattr(torch, f"{settings.memory_format}_format", torch.channels_last)
+        self.memory_format = MEMORY_FORMATS[settings.memory_format]
         torch.use_deterministic_algorithms(settings.deterministic)
         # Nothing here reads memory that it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False

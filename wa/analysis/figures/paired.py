@@ -10,10 +10,6 @@ from wa.study.layout import RunTable
 SHOWN = ("average_incremental_accuracy", "last_accuracy")
 
 
-def reference_of(study: RunTable) -> str:
-    return study.reference or study.methods[0]
-
-
 def finished(study: RunTable, metrics: str) -> pd.DataFrame:
     """The rows of the metrics in SHOWN of all finished runs."""
     table = at_the_end(read_own(metrics, study))
@@ -22,7 +18,7 @@ def finished(study: RunTable, metrics: str) -> pd.DataFrame:
 
 def paired(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """Each method's mean difference to the reference over the same runs, with its interval."""
-    table, reference = finished(study, metrics), reference_of(study)
+    table, reference = finished(study, metrics), study.compared_with
     with_reference = table.loc[table["method"] == reference, "protocol"].unique()
     protocols = [protocol_name(*protocol) for protocol in study.protocols]
     protocols = [name for name in protocols if name in set(with_reference)]

@@ -73,7 +73,7 @@ def mark(marks: pd.DataFrame, rows: pd.DataFrame, metric: str) -> None:
 def differences_to_reference(study: RunTable, metrics: str, outputs: list[str]) -> None:
     """Each method's mean difference to the reference over the same runs, in points."""
     last = at_the_end(read_own(metrics, study))
-    reference = study.reference or study.methods[0]
+    reference = study.compared_with
     rows, numbers = [], []
     for (*protocol, metric), found in last.groupby([*PROTOCOL, "metric"], observed=True):
         if metric not in COMPARED or not (found["method"] == reference).any():
