@@ -29,9 +29,10 @@ rule aggregate:
         " && printf %s {params.made_from} > {resources.note:q}"
 
 
-# Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again and fails, Snakemake
-# deletes its old outputs. The table would still look up to date, and the next run would say "Nothing to be done". So
-# this target also lists one output of every job. (Features may be deleted to save space.)
+# Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again
+# and fails, Snakemake deletes its old outputs. The table would still look up to date, and the next
+# run would say "Nothing to be done". So this target also lists one output of every job. (Features
+# may be deleted to save space.)
 rule metrics:
     input:
         rules.aggregate.output,

@@ -12,17 +12,22 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# A plan is millions of objects that live to its end. Looking for garbage among them took a sixth of the time.
+# A plan is millions of objects that live to its end. Looking for garbage among them took a sixth of
+# the time.
 gc.set_threshold(100_000, 50, 100)
 
 
 def as_it_is(text):
-    """Param or resource: a text of the user. Snakemake would take `{x}` in a plain text for a wildcard."""
+    """Param or resource: a text of the user.
+
+    Snakemake would take `{x}` in a plain text for a wildcard.
+    """
     return lambda wildcards: text
 
 
-# Jobs run the wa/ of this checkout, whatever lies in the folder where Snakemake was started. They use the Python of
-# this Snakemake, or with --sdm conda that of environment.yml. It is a resource, because a checkout may move.
+# Jobs run the wa/ of this checkout, whatever lies in the folder where Snakemake was started. They
+# use the Python of this Snakemake, or with --sdm conda that of environment.yml. It is a resource,
+# because a checkout may move.
 CHECKOUT = Path(workflow.current_basedir).parents[1]
 CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
 PYTHON = as_it_is(
@@ -56,8 +61,8 @@ sys.path.remove(str(CHECKOUT))
 def written():
     """The config as it is written.
 
-    Snakemake reads it as YAML 1.1, and drops keys that are there twice. So the files are read again. A module has no
-    file: it gets the config from the workflow that uses it.
+    Snakemake reads it as YAML 1.1, and drops keys that are there twice. So the files are read
+    again. A module has no file: it gets the config from the workflow that uses it.
     """
     if not workflow.modifier.is_main_snakefile():
         return dict(config)
@@ -80,7 +85,8 @@ OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 RESULTS = Results(STUDY)
 
-# The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that could make more.
+# The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that
+# could make more.
 RUNS = list(STUDY.runs())
 if DRAFT:
     all_runs = RUNS
@@ -127,7 +133,8 @@ config = STUDY.config | {
 }
 
 
-# One Snakemake per study. Its own lock would outlive a kill and stop the same command from going on (profiles/default).
+# One Snakemake per study. Its own lock would outlive a kill and stop the same command from going on
+# (profiles/default).
 onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
@@ -143,24 +150,32 @@ onerror:
         which = "".join(f" --configfile {file}" for file in files)
         me = sys.argv[0] if sys.argv[0].endswith("snakemake") else "snakemake"
         logger.error(
-            f"{ROOT} is not finished. To draw what is there: {me} --cores 2{which} --config draft=True"
+            f"{ROOT} is not finished. To draw what is there:"
+            f" {me} --cores 2{which} --config draft=True"
         )
+
+
+SELECTIONS = {method["selection"] for method in STUDY.config["methods"].values()}
 
 
 wildcard_constraints:
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
     task=layout.TASK,
-    selection="|".join(sorted({method["selection"] for method in STUDY.config["methods"].values()})),
+    selection="|".join(sorted(SELECTIONS)),
 
 
 def gpus():
-    """The resources of a training that Slurm wants to know: its GPUs and, with several nodes, one task on each."""
+    """The resources of a training that Slurm wants to know.
+
+    These are its GPUs and, with several nodes, one task on each.
+    """
     processes, nodes = STUDY.config["processes"], STUDY.config["nodes"]
     count = 0 if STUDY.config["device"] == "cpu" else processes
     if nodes == 1:
         return dict(gpu=count) if count else {}
-    # Without tasks_per_gpu the plugin asks for contradicting numbers of tasks. gres counts for each node, gpu for all.
+    # Without tasks_per_gpu the plugin asks for contradicting numbers of tasks. gres counts for each
+    # node, gpu for all.
     resources = dict(mpi="srun", tasks=nodes, tasks_per_gpu=0)
     return resources | (dict(gres=f"gpu:{count}") if count else {})
 
@@ -170,16 +185,16 @@ def task_of(wildcards):
     return STUDY.tasks[f"{ROOT}/{wildcards.task}"]
 
 
-# A job runs again if its result is not the one that the study wants today. Each result says in its header what it was
-# made from (wa/identity.py), and wa/study/results.py compares. Snakemake's own records, which go by path, would be lost
-# when a study is renamed, copied or moved.
+# A job runs again if its result is not the one that the study wants today. Each result says in its
+# header what it was made from (wa/identity.py), and wa/study/results.py compares. Snakemake's own
+# records, which go by path, would be lost when a study is renamed, copied or moved.
 
 
 def tracked(verdict, output, files):
-    """Input function: files(wildcards), in the light of the verdict on the result that the job makes from them.
+    """Input function: files(wildcards), in the light of the verdict on the result of the job.
 
-    A result that is what the study wants stays, whatever the dates of its inputs. One that differs is made anew.
-    Where nothing is known, Snakemake decides by what is there and by dates.
+    A result that is what the study wants stays, whatever the dates of its inputs. One that differs
+    is made anew. Where nothing is known, Snakemake decides by what is there and by dates.
     """
 
     def inputs(wildcards):
@@ -254,7 +269,10 @@ def evaluated(files):
 
 
 def made_from(code, function="main", methods=STUDY.show, **more):
-    """Param: the digest of what a table or a figure is made from: code, runs, and what its captions say."""
+    """Param: the digest of what a table or a figure is made from.
+
+    That is its code, its runs, and what its captions say.
+    """
 
     def digest(wildcards):
         protocol = PROTOCOLS.get(wildcards.get("protocol"))
@@ -276,7 +294,10 @@ def note(output):
 
 
 def drawn(output, made, files):
-    """Input function of a table or a figure: files(wildcards). It is made anew if it was made from something else."""
+    """Input function of a table or a figure: files(wildcards).
+
+    The table or figure is made anew if it was made from something else.
+    """
 
     def inputs(wildcards):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
@@ -295,7 +316,10 @@ WRITTEN = dump({k: v for k, v in sorted(STUDY.written.items()) if k not in RERUN
 
 
 def other_config(wildcards):
-    """Input function of the config's copy, which has no inputs: it is written anew if it says something else."""
+    """Input function of the config's copy, which has no inputs.
+
+    The copy is written anew if it says something else.
+    """
     file = Path(OUT, "config.yaml")
     if file.exists() and file.read_text(encoding="utf-8") != WRITTEN:
         workflow.dag.forcefiles.add(str(file))
@@ -377,7 +401,10 @@ def learned(name):
 
 
 def run_table(wildcards, output):
-    """The runs that a program reads (of the figure's protocol). Of results in a storage such as S3, the local copies."""
+    """The runs that a program reads (of the figure's protocol).
+
+    Of results in a storage such as S3, these are the local copies.
+    """
     copies = output[0].rpartition(OUT)[0]
     return STUDY.run_table(PROTOCOLS.get(wildcards.get("protocol")), copies).to_json()
 

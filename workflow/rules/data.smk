@@ -21,8 +21,9 @@ if not packed_elsewhere():
         message:
             "prepare {output.dataset}"
         shell:
-            "{resources.python} -m wa.data.datasets --dataset {params.dataset} --path={resources.path:q}"
-            " --output $(dirname {output.dataset:q}) --processes {threads} {params.options}"
+            "{resources.python} -m wa.data.datasets --dataset {params.dataset}"
+            " --path={resources.path:q} --output $(dirname {output.dataset:q})"
+            " --processes {threads} {params.options}"
             " --code {params.code} > {log:q} 2>&1"
 
 

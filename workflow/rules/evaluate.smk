@@ -1,5 +1,5 @@
-# Task 0 of a run is evaluated in the run's folder, on the checkpoint that all runs share: its classifier `nme`, the
-# nearest mean of exemplars, depends on the method's memory.
+# Task 0 of a run is evaluated in the run's folder, on the checkpoint that all runs share: its
+# classifier `nme`, the nearest mean of exemplars, depends on the method's memory.
 rule evaluate:
     input:
         features=evaluated(learned("features.npz")),

@@ -1,9 +1,10 @@
-# WA's loop over tasks: train -> herd and align -> train the next task. A task's model.safetensors and its ranking
-# (herding.npz) are all that the next task reads.
+# WA's loop over tasks: train -> herd and align -> train the next task. A task's model.safetensors
+# and its ranking (herding.npz) are all that the next task reads.
 
 
-# Its outputs are not deleted before it runs (`update`). If exactly this training is finished, it keeps them: then what
-# came before was computed again with the same result. If it fails, the results of the former training stay.
+# Its outputs are not deleted before it runs (`update`). If exactly this training is finished, it
+# keeps them: then what came before was computed again with the same result. If it fails, the
+# results of the former training stay.
 rule train:
     input:
         arrays=trained(lambda _: [f"{DATA}/{array}" for array in layout.ARRAYS]),
@@ -42,11 +43,14 @@ rule train:
     message:
         "train {wildcards}"
     shell:
-        "{resources.python} -m wa.training.launch --nodes {resources.nodes} --processes {resources.processes}"
-        " --threads {threads} --device {resources.device} --runs-per-gpu {resources.runs_per_gpu} --"
-        " --test-every {resources.test_every} --data $(dirname {input.data:q}) --path={resources.path:q}"
+        "{resources.python} -m wa.training.launch"
+        " --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
+        " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu}"
+        " -- --test-every {resources.test_every}"
+        " --data $(dirname {input.data:q}) --path={resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
-        " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q} --tasks {params.tasks} --seed {params.seed}"
+        " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q}"
+        " --tasks {params.tasks} --seed {params.seed}"
         " --memory {params.memory} {params.settings} --code {params.code} > {log:q} 2>&1"
 
 
@@ -98,4 +102,5 @@ rule align:
     shell:
         "{resources.python} -m wa.methods.alignment --trained {input.trained:q}"
         " {params.choices} --features {input.features:q} --ranking {input.ranking:q}"
-        " --memory {params.memory} --output {output.model:q} --report {output.report:q} --code {params.code} > {log:q} 2>&1"
+        " --memory {params.memory} --output {output.model:q} --report {output.report:q}"
+        " --code {params.code} > {log:q} 2>&1"

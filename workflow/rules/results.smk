@@ -6,7 +6,8 @@ COMPARED = made_from(
 )
 
 
-# A study's results beside published numbers, as in docs/results.md. Only on demand: `snakemake results_table`.
+# A study's results beside published numbers, as in docs/results.md. Only on demand:
+# `snakemake results_table`.
 rule results_table:
     input:
         metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output),
@@ -29,7 +30,7 @@ rule results_table:
     message:
         "results_table {output}"
     shell:
-        "{resources.python} -m wa.analysis.results_table --study {params.study:q} --metrics {input.metrics:q}"
-        " --dataset {params.dataset} --settings {params.settings:q} --published {resources.published:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        "{resources.python} -m wa.analysis.results_table --study {params.study:q}"
+        " --metrics {input.metrics:q} --dataset {params.dataset} --settings {params.settings:q}"
+        " --published {resources.published:q} --output {output:q} > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"
