@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from fork_server import start
 
 # As Snakemake sets it. The suite uses several cores by running several tests at once.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,10 +30,8 @@ def snakemake(
     folder: Path, *options: str, config: dict | None = None
 ) -> subprocess.CompletedProcess:
     """Run that command. stdout has stderr too."""
-    command = snakemake_command(folder, *options, config=config)
-    return subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
-    )
+    _, _, module, *words = snakemake_command(folder, *options, config=config)
+    return start(module, words, folder, dict(os.environ))
 
 
 def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
@@ -51,13 +50,8 @@ def scheduled(folder: Path, config: dict, *options: str) -> dict[str, int]:
 
 def program(module: str, *options: object, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the programs of wa/."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return start(module, [str(option) for option in options], Path.cwd(), environment)
 
 
 def small_study() -> dict:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT, program
 
 import wa
-
-ROOT = Path(__file__).parents[1]
 
 
 def pins() -> dict[str, set[str]]:
@@ -111,9 +110,8 @@ def test_every_program_explains_itself():
         if 'if __name__ == "__main__"' in file.read_text():
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             module = module.removesuffix(".__main__")
-            command = [sys.executable, "-m", module, "--help"]
-            run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-            assert run.returncode == 0 and "usage:" in run.stdout, f"{file}: {run.stderr}"
+            run = program(module, "--help")
+            assert run.returncode == 0 and "usage:" in run.stdout, f"{file}: {run.stdout}"
 
 
 def test_no_path_of_a_machine():

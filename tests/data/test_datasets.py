@@ -14,6 +14,7 @@ import pytest
 from helpers import ROOT, program, small_study
 from PIL import Image
 
+from wa.data import datasets
 from wa.data.datasets import mean_and_std, survey
 from wa.data.folders import fingerprint, listing
 from wa.data.images import read_image
@@ -99,17 +100,13 @@ CIFAR = {
         "fine_label_names",
     ),
 }
-WITHOUT_CHECKSUMS = """
-import torchvision.datasets.cifar
-torchvision.datasets.cifar.check_integrity = lambda *_: True
-from wa.data import datasets
-datasets.main()
-"""
 
 
 @pytest.mark.parametrize("dataset, classes", [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_in_torchvisions_format(tmp_path, dataset, classes):
+def test_cifar_in_torchvisions_format(tmp_path, monkeypatch, dataset, classes):
     """Small files in CIFAR's format are read as the real ones. Only their checksums are not."""
+    from torchvision.datasets import cifar
+
     folder, training, test, meta, labels_key, names_key = CIFAR[dataset]
     rng = np.random.default_rng(0)
     (tmp_path / folder).mkdir()
@@ -122,13 +119,9 @@ def test_cifar_in_torchvisions_format(tmp_path, dataset, classes):
     names = [f"class {i}" for i in range(classes)]
     (tmp_path / folder / meta).write_bytes(pickle.dumps({names_key: names}))
     options = ["--dataset", dataset, "--path", tmp_path, "--output", tmp_path / "packed"]
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_CHECKSUMS, *map(str, options)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr
+    monkeypatch.setattr(cifar, "check_integrity", lambda *_: True)
+    monkeypatch.setattr(sys, "argv", ["datasets", *map(str, options)])
+    datasets.main()
     images, read_labels, facts = packed_arrays(tmp_path / "packed")
     assert images.shape == (2 * classes * len(training), 32, 32, 3)
     assert read_labels.tolist() == labels * len(training)

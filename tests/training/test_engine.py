@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import program, second_task
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from training.gather_inputs import gather
 
 from wa.data import batches
 from wa.data.augment import Augment
@@ -195,27 +196,16 @@ def test_tf32_is_off_unless_asked(options, monkeypatch):
 
 def test_two_processes_see_the_images_of_one(options, tmp_path):
     """Image by image and augmentation by augmentation, joined by gloo."""
-    seen = {}
     options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
-    for size in (1, 2):
-        (folder := tmp_path / str(size)).mkdir()
-        torchrun = [
-            "--standalone",
-            "--nproc-per-node",
-            size,
-            "tests/training/gather_inputs.py",
-            folder,
-        ]
-        run = program("torch.distributed.run", *torchrun, *options)
-        assert run.returncode == 0, run.stdout
-        processes = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
-        seen[size] = [
-            [torch.cat(t) for t in zip(*batch, strict=True)]
-            for batch in zip(*processes, strict=True)
-        ]
-    assert [len(index) for index, _ in seen[1]] == [128, 128, 54]
-    for one, two in zip(seen[1], seen[2], strict=True):
-        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    torchrun = ["--standalone", "--nproc-per-node", 2, "tests/training/gather_inputs.py", tmp_path]
+    run = program("torch.distributed.run", *torchrun, *options)
+    assert run.returncode == 0, run.stdout
+    halves = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    whole = gather(trainer_of(options))
+    assert [len(index) for index, _ in whole] == [128, 128, 54]
+    for one, first, second in zip(whole, *halves, strict=True):
+        for tensor, *parts in zip(one, first, second, strict=True):
+            assert torch.equal(tensor, torch.cat(parts))
 
 
 @pytest.mark.slow
@@ -245,10 +235,11 @@ def test_what_is_done_is_not_done_again(options, tmp_path):
     assert "epoch 6/6" in run.stdout
 
 
-def test_sync_batch_norm_needs_gpus(options, tmp_path):
-    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "wa.training.train"]
-    run = program("torch.distributed.run", *torchrun, *options, "--sync-batch-norm")
-    assert run.returncode == 1 and "error: sync_batch_norm needs GPUs" in run.stdout
+def test_sync_batch_norm_needs_gpus(options, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(engine.Processes, "precision", lambda self, asked: "float32")  # agreed on
+    with pytest.raises(UserError, match="sync_batch_norm needs GPUs"):
+        trainer_of([*options, "--sync-batch-norm"])
 
 
 @pytest.mark.gpu

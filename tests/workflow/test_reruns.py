@@ -16,30 +16,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import ROOT, program
+from fork_server import start
+from helpers import ROOT, program, small_study
 
-CONFIG = {
-    "experiment": "tiny",
-    "dataset": "digits",
-    "orders": [1993],
-    "seeds": [0],
-    "protocols": [{"base": 6, "increment": 4}],
-    "methods": {
-        "finetune": {},
-        "wa": {"memory": 20, "distillation": 0.5, "alignment": "weight"},
-        "random": {"memory": 20, "selection": "random"},
-    },
-    "training": {
-        "backbone": "resnet8",
-        "epochs": 1,
-        "batch_size": 64,
-        "lr": 0.05,
-        "augmentation": ["crop-1"],
-        "precision": "float32",
-    },
-}
-TRAININGS, EVALUATIONS = 1 + 3, 2 * 3
-EVERYTHING = {"train": TRAININGS, "align": TRAININGS, "herd": 4, "evaluate": EVALUATIONS}
+from wa.code import Code
+
+# The jobs of small_study(): task 0, and two tasks of three methods. finetune has no memory.
+TRAININGS, EVALUATIONS = 1 + 2 * 3, 3 * 3
+EVERYTHING = {"train": TRAININGS, "align": TRAININGS, "herd": 1 + 2 * 2, "evaluate": EVALUATIONS}
 STEPS = ("prepare", "order", *EVERYTHING, "aggregate", "gamma", "accuracy", "final", "config")
 
 
@@ -58,23 +42,15 @@ class Workplace:
     def __init__(self, checkout: Path, folder: Path, config: dict):
         self.checkout, self.folder, self.config = checkout, folder, copy.deepcopy(config)
 
-    def snakemake(self, *options: str) -> str:
+    def words(self, *options: str) -> list[str]:
+        """The options of Snakemake for the study as it is now."""
         (self.folder / "study.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
-        program = Path(sys.executable).with_name("snakemake")
-        command = [str(program), "-s", str(self.checkout / "Snakefile")]
-        command += ["--directory", str(self.folder), *options]
-        command += ["--configfile", str(self.folder / "study.yaml")]
-        if "--cores" not in options:
-            command += ["--cores", "2"]
+        where = ["-s", str(self.checkout / "Snakefile"), "--directory", str(self.folder)]
+        return [*where, "--cores", "2", *options, "--configfile", str(self.folder / "study.yaml")]
+
+    def snakemake(self, *options: str) -> str:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        run = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env=environment,
-        )
+        run = start("snakemake", self.words(*options), self.folder, environment)
         assert run.returncode == 0, run.stdout
         return run.stdout
 
@@ -104,22 +80,12 @@ def marked(names: Iterable[str], fast: tuple[str, ...]) -> list:
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Workplace:
-    """A finished study, never changed."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("reruns") / "checkout")
-    folder = tmp_path_factory.mktemp("finished")
-    workplace = Workplace(checkout, folder, CONFIG)
-    workplace.snakemake()
-    return workplace
-
-
 @pytest.fixture
 def work(finished, tmp_path) -> Workplace:
-    """A copy of the finished study that a test may change."""
+    """A copy of the checkout and of the finished study. A test may change both."""
     checkout = copy_checkout(tmp_path / "checkout")
-    shutil.copytree(finished.folder, tmp_path / "folder")
-    return Workplace(checkout, tmp_path / "folder", finished.config)
+    shutil.copytree(finished, tmp_path / "folder", symlinks=True)
+    return Workplace(checkout, tmp_path / "folder", small_study())
 
 
 def downstream(*steps: str, **jobs: int) -> dict[str, int]:
@@ -151,7 +117,8 @@ CODE = {
             "best = score.argmax",
             "best = score.argmin",
         ),
-        downstream(train=1, align=1, herd=2, evaluate=2),  # wa: its task 1 reads the ranking
+        # The tasks 1 and 2 of wa read rankings. Those of joint, which keeps all, do not.
+        downstream(train=2, align=2, herd=5, evaluate=6),
     ),
     "an alignment": (
         (
@@ -159,7 +126,7 @@ CODE = {
             "scale[n_old:] = gamma(weight, n_old, options.norm, options.limit)",
             "scale[n_old:] = 2 * gamma(weight, n_old, options.norm, options.limit)",
         ),
-        downstream(align=1, evaluate=1),  # of wa after its last task, on which nothing is trained
+        downstream(train=1, align=2, herd=1, evaluate=2),  # wa: its task 2 starts from task 1
     ),
     "how nothing is aligned": (
         (
@@ -167,7 +134,8 @@ CODE = {
             '"""The classifier as training left it."""\n    return weight, bias',
             '"""The classifier as training left it."""\n    return weight, 0 * bias',
         ),
-        downstream(**EVERYTHING | {"herd": 2, "train": 3}),  # all start from the base's model
+        # wa and finetune start from the base's model.
+        downstream(**EVERYTHING | {"herd": 2, "train": 4}),
     ),
     "a metric of a task": (
         (
@@ -223,19 +191,41 @@ def test_a_changed_default_runs_again(work):
     assert work.planned()["train"] == TRAININGS
 
 
-def test_a_module_of_ones_own_that_is_imported_counts(work):
+def import_mine(work: Workplace) -> Path:
+    """Have the loss use a module of one's own. Returns the module."""
     work.edit("wa/methods/loss.py", "import torch\n", "import torch\nfrom mine import factor\n")
     work.edit(
         "wa/methods/loss.py",
         'smoothing, reduction="none")',
         'smoothing, reduction="none") * factor',
     )
-    (work.checkout / "mine.py").write_text("factor = 1.0\nunused = 1\n")
+    mine = work.checkout / "mine.py"
+    mine.write_text("factor = 1.0\nunused = 1\n")
+    return mine
+
+
+def test_a_module_of_ones_own_that_is_imported_counts(work):
+    mine = import_mine(work)
+    assert work.planned()["train"] == TRAININGS
+
+    def digest() -> str:
+        return Code(work.checkout).digest("wa.training.train", ["resnet8", "crop", "softmax"])
+
+    before = digest()
+    mine.write_text("factor = 1.0  # a comment\nunused = 2\n")
+    assert digest() == before
+    mine.write_text("factor = 2.0\nunused = 1\n")
+    assert digest() != before
+
+
+@pytest.mark.slow
+def test_a_study_with_a_module_of_ones_own(work):
+    mine = import_mine(work)
     work.snakemake()
     assert work.planned() == {}
-    (work.checkout / "mine.py").write_text("factor = 1.0  # a comment\nunused = 2\n")
+    mine.write_text("factor = 1.0  # a comment\nunused = 2\n")
     assert work.planned() == {}
-    (work.checkout / "mine.py").write_text("factor = 2.0\nunused = 1\n")
+    mine.write_text("factor = 2.0\nunused = 1\n")
     assert work.planned()["train"] == TRAININGS
 
 
@@ -254,11 +244,12 @@ def test_settings_run_again_what_depends_on_them(work, change, jobs):
 
 def test_choices_of_a_method_run_only_that_method_again(work):
     work.config["methods"]["wa"]["distillation"] = 0.6
-    assert work.planned() == downstream(train=1, align=1, herd=1, evaluate=1) | {"config": 1}
-    work.config["methods"]["wa"] |= {"distillation": 0.5, "alignment": "unit"}
-    assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    assert work.planned() == downstream(train=2, align=2, herd=2, evaluate=2) | {"config": 1}
+    second = downstream(train=1, align=2, herd=1, evaluate=2) | {"config": 1}
+    work.config["methods"]["wa"] |= {"distillation": "dynamic", "alignment": "unit"}
+    assert work.planned() == second
     work.config["methods"]["wa"] |= {"alignment": "weight", "classifier": "nme"}
-    assert work.planned() == downstream(align=1, evaluate=1) | {"config": 1}
+    assert work.planned() == second
     assert "classifier was linear, is nme" in work.snakemake("metrics")
     assert work.planned("metrics") == {}
     del work.config["methods"]["wa"]["classifier"]
@@ -268,13 +259,13 @@ def test_choices_of_a_method_run_only_that_method_again(work):
 @pytest.mark.slow
 def test_what_figures_show_is_apart_from_what_the_study_has(work):
     table = (work.folder / "results/tiny/metrics.csv").read_text()
-    work.config["show"] = ["random", "wa"]
+    work.config["show"] = ["joint", "wa"]
     drawn = downstream("gamma", "accuracy", "final") | {"config": 1}
     assert work.planned() == drawn
     assert "will not list them" not in work.snakemake()
     assert (work.folder / "results/tiny/metrics.csv").read_text() == table
     final = (work.folder / "results/tiny/figures/final.csv").read_text().splitlines()
-    assert [line.split(",")[2] for line in final[1:]] == ["random", "wa"]
+    assert [line.split(",")[2] for line in final[1:]] == ["joint", "wa"]
     assert work.planned() == {}
     work.config["methods"]["another"] = {"memory": 10}
     assert not {"gamma", "accuracy", "final"} - set(work.planned())  # metrics.csv is new
@@ -295,21 +286,29 @@ def test_a_table_that_was_edited_is_written_again_and_never_drawn(work):
 
 @pytest.mark.slow
 def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(work):
-    del work.config["methods"]["random"], work.config["methods"]["finetune"]
+    del work.config["methods"]["joint"], work.config["methods"]["finetune"]
     (said,) = [line for line in work.snakemake("-n").splitlines() if "will not list" in line]
-    assert "not in the config: finetune, random." in said and "set `show`" in said
+    assert "not in the config: finetune, joint." in said and "set `show`" in said
 
 
-def test_a_label_in_a_packed_array_is_noticed(work):
+def change_a_label(work: Workplace) -> None:
     labels = work.folder / "results/data/digits/train_labels.npy"
     data = bytearray(labels.read_bytes())
     data[-8] ^= 1
     labels.write_bytes(data)
+
+
+def test_a_label_in_a_packed_array_is_noticed(work):
+    change_a_label(work)
     assert work.planned() == {"prepare": 1, "order": 1} | downstream(**EVERYTHING)
+
+
+@pytest.mark.slow
+def test_arrays_that_are_packed_again_to_the_same_bytes_train_nothing_again(work):
+    change_a_label(work)
     before = contents(work.folder, "trained.safetensors")
     said = work.snakemake("metrics")
     assert "train_labels.npy is not the array that was packed" in said
-    # The data were packed again to the same bytes, so the trainings stay.
     assert contents(work.folder, "trained.safetensors") == before
     assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("train.log")} == {
         "exactly this training is finished: its results are kept"
@@ -381,12 +380,15 @@ def test_other_words_for_the_same_config_run_nothing_again(work):
         "lr": 0.05,
         "momentum": 0.9,
         "weight_decay": 0.0005,
-        "label_smoothing": 0.0,
+        "label_smoothing": 0,
     }
-    work.config["methods"]["wa"] |= {"temperature": 2.0, "selection": "herding"}
+    work.config["methods"]["wa"] |= {"temperature": 2, "selection": "herding", "held_out": 0}
+    work.config["methods"]["wa"] |= {"classifier": "linear", "training": {}}
+    work.config["recipe"] = "none"
     assert work.planned() == {"config": 1}  # the copy of the config beside the results
 
 
+@pytest.mark.slow
 def test_one_and_one_point_nought_are_the_same(work):
     work.config["methods"]["wa"]["distillation"] = 1
     work.snakemake("metrics")
@@ -394,11 +396,10 @@ def test_one_and_one_point_nought_are_the_same(work):
     assert not set(work.planned()) & set(EVERYTHING)
 
 
-@pytest.mark.slow
 def test_where_it_runs_changes_nothing(work):
-    assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
     work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
-    assert work.planned() == {}
+    work.config["path"] = "elsewhere"  # of the raw data
+    assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
 
 
 @pytest.mark.slow
@@ -445,9 +446,9 @@ def test_a_model_that_is_aligned_again_with_the_same_bytes_trains_nothing_again(
     work.snakemake("metrics")
     assert contents(work.folder, "model.safetensors") == models
     assert contents(work.folder, "trained.safetensors") == trained
-    assert {log.read_text().splitlines()[-1] for log in work.folder.rglob("task-1/train.log")} == {
-        "exactly this training is finished: its results are kept"
-    }
+    for method in ("finetune", "wa"):  # joint starts from no model
+        log = work.folder / f"results/tiny/order-1993/seed-0/base-6/inc-2/{method}/task-2/train.log"
+        assert log.read_text().endswith("this training is finished: its results are kept\n")
     assert not set(work.planned()) & {"prepare", "order", *EVERYTHING}
 
 
@@ -476,7 +477,7 @@ def test_a_ranking_of_other_data_is_refused(work):
         base.parents[1] / "order.json",
         "--tasks",
         6,
-        4,
+        2,
         "--memory",
         20,
     ]
@@ -492,5 +493,10 @@ def test_jobs_import_nothing_from_the_folder_where_snakemake_runs(work):
     (work.folder / "random.py").write_text('raise SystemExit("my own script")\n')
     (work.folder / "wa").mkdir()
     (work.folder / "wa/__init__.py").write_text('raise SystemExit("another checkout")\n')
-    work.config["seeds"] = [1]
-    work.snakemake("metrics")
+    work.config["orders"] = ["natural"]
+    order = "results/tiny/order-natural/order.json"
+    command = [Path(sys.executable).with_name("snakemake"), *work.words(order)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.run(command, cwd=work.folder, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (work.folder / order).exists()

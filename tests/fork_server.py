@@ -1,0 +1,73 @@
+"""Start programs as copies of a process that has imported torch and Snakemake.
+
+These imports take most of the time of a short program. Each test process has one server:
+
+    started = start("wa.training.train", ["--help"], folder, environment)
+
+The copy is a process of its own: it has its own folder, environment, output and exit status. It
+ends as a program ends that `python -m` has started.
+"""
+
+import atexit
+import functools
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@functools.cache
+def server() -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, __file__], env=environment, text=True, **pipes)
+    atexit.register(process.communicate)  # it ends when nobody writes to it, and is waited for
+    return process
+
+
+def start(
+    module: str, options: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess:
+    """Run `python -m module options` to its end in a folder. stdout has stderr too."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as said:
+        words = {"module": module, "options": options, "environment": environment}
+        request = words | {"folder": str(folder), "output": said.name}
+        print(json.dumps(request), file=server().stdin, flush=True)
+        status = int(server().stdout.readline())
+        return subprocess.CompletedProcess([module, *options], status, said.read())
+
+
+def become(module: str, options: list[str], environment: dict, folder: str, output: str) -> None:
+    """Run the module in this process."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    file = os.open(output, os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = [module, *options]
+    sys.path[0] = folder  # as with `python -m`
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def serve() -> None:
+    import snakemake.cli  # noqa: F401
+    import torch  # noqa: F401
+
+    for line in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if child == 0:
+            become(**json.loads(line))
+            return
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
