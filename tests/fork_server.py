@@ -4,13 +4,15 @@ These imports take most of the time of a short program. Each test process has on
 
     started = start("wa.training.train", ["--help"], folder, environment)
 
-The copy is a process of its own: it has its own folder, environment, output and exit status. It
-ends as a program ends that `python -m` has started.
+The copy is a process of its own: it has its own folder, environment, output and exit status. What
+is read when Python starts, such as the locale, is the server's: test that with `subprocess`.
 """
 
 import atexit
 import functools
+import gc
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -47,7 +49,6 @@ def become(module: str, options: list[str], environment: dict, folder: str, outp
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     file = os.open(output, os.O_WRONLY)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -60,13 +61,13 @@ def serve() -> None:
     import snakemake.cli  # noqa: F401
     import torch  # noqa: F401
 
+    gc.freeze()  # the copies need not look for garbage in what all share
+    fork = multiprocessing.get_context("fork")
     for line in iter(sys.stdin.readline, ""):
-        child = os.fork()
-        if child == 0:
-            become(**json.loads(line))
-            return
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        process = fork.Process(target=become, kwargs=json.loads(line))
+        process.start()
+        process.join()
+        print(process.exitcode, flush=True)
 
 
 if __name__ == "__main__":

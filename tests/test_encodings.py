@@ -1,11 +1,13 @@
 """Names and locales that are not UTF-8."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from data.test_datasets import folder_of_images, pack
-from helpers import program
+from helpers import ROOT
 
 LATIN1 = os.fsdecode(b"caf\xe9")
 
@@ -37,7 +39,8 @@ def test_a_locale_that_is_not_utf8_changes_nothing(tmp_path, mode):
     packed = []
     for name, environment in (("utf8", {}), ("other", locale)):
         options = [*where, "--output", tmp_path / name]
-        run = program("wa.data.datasets", *options, **environment)
-        assert run.returncode == 0, run.stdout
+        command = [sys.executable, "-m", "wa.data.datasets", *map(str, options)]
+        environment |= {"PYTHONPATH": str(ROOT)}
+        subprocess.run(command, env=os.environ | environment, check=True)
         packed.append((tmp_path / name / "dataset.json").read_bytes())
     assert packed[0] == packed[1]
