@@ -354,6 +354,22 @@ def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):
     assert "submitted: prepare train\n" in run.stdout, run.stdout + run.stderr
 
 
+def test_figures_of_a_protocol_that_left_the_config_are_named(tmp_path, config):
+    figures = tmp_path / "results/tiny/figures"
+    figures.mkdir(parents=True)
+    for name in ("norms-base-6-inc-2.svg", "norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf"):
+        (figures / name).touch()
+    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert run.returncode == 0, run.stdout
+    (line,) = [line for line in run.stdout.splitlines() if "has figures of" in line]
+    assert "figures of base-5-inc-1, which the config no longer has" in line
+    command = line.partition("To delete them: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert [file.name for file in figures.iterdir()] == ["norms-base-6-inc-2.svg"]
+    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert "has figures of" not in run.stdout
+
+
 def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):
     config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}  # one task
     run = snakemake(tmp_path, "results/data/digits/dataset.json", config=config)

@@ -137,6 +137,22 @@ onstart:
     stop_jobs_too()
 
 
+def removed_protocols():
+    """The protocols that have figures and are no longer in the config. Their figures stay."""
+    found = set()
+    for file in Path(OUT, "figures").glob("*-base-*-inc-*.svg"):
+        found.add("base-" + file.stem.rpartition("-base-")[2])
+    return sorted(found - set(PROTOCOLS))
+
+
+onsuccess:
+    for protocol in removed_protocols():
+        logger.info(
+            f"{OUT}/figures has figures of {protocol}, which the config no longer has."
+            f" To delete them: rm {shlex.quote(OUT)}/figures/*-{protocol}.*"
+        )
+
+
 onerror:
     if not DRAFT and any(Path(run[0].path, layout.METRICS).exists() for run in RUNS):
         files = (shlex.quote(str(file)) for file in workflow.overwrite_configfiles)
