@@ -42,17 +42,22 @@ def use_utf8() -> None:
 def program(main: Callable[[], None]) -> None:
     """Run a program's main function.
 
-    A UserError, an OSError, a MemoryError and a package that is not installed become one line and
-    exit status 1.
+    A UserError, an OSError, a MemoryError, a package that is not installed, SIGINT and SIGTERM
+    become one line and exit status 1.
     """
     use_utf8()
+    # Slurm sends SIGTERM before it kills. A worker of torchrun ends at once, as before: it may hang
+    # in a collective, where Python sees no signal, and torchrun would wait for it.
+    if "RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except BrokenPipeError:  # the reader left, as in `wa show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may come twice
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # it may come twice
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
         sys.exit(f"error: {printable_bytes(plain(error))}")
