@@ -328,6 +328,14 @@ def test_a_study_has_one_snakemake(tmp_path, config):
     assert first.wait(timeout=300) == 0
 
 
+def test_a_study_whose_lock_cannot_be_written_says_so(tmp_path, config):
+    (tmp_path / "results/tiny/.lock").mkdir(parents=True)
+    run = snakemake(tmp_path, config=config)
+    assert run.returncode == 1 and "another Snakemake" not in run.stdout
+    assert "results/tiny/.lock cannot be written (Is a directory)" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
 def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path):
     folder, config = variant
     shutil.copytree(

@@ -42,7 +42,7 @@ sys.path.insert(0, str(CHECKOUT))
 from wa.data.folders import is_folder, left_out
 from wa.errors import UserError, printable_bytes
 from wa.files import sha256, was_changed
-from wa.locks import lock
+from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
@@ -51,6 +51,14 @@ from wa.study.results import Results
 from wa.study.study import Study
 
 sys.path.remove(str(CHECKOUT))
+
+
+NOTES = ".snakemake" if Path(".snakemake").exists() else "."
+if not os.access(NOTES, os.W_OK):
+    raise WorkflowError(
+        f"{Path.cwd()} cannot be written, but Snakemake keeps its notes there. To draw the figures of such results"
+        " elsewhere, copy what they need: wa evidence --help"
+    )
 
 
 def written():
@@ -132,8 +140,10 @@ onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
-    except UserError as error:
+    except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
+    except UserError as error:
+        raise WorkflowError(printable_bytes(str(error))) from None
     stop_jobs_too()
 
 
