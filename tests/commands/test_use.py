@@ -680,8 +680,7 @@ WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({STUDIES_ONLY}))
 from wa.__main__ import main
-from wa.errors import program
-program(main)
+main()
 """
 
 
@@ -702,16 +701,18 @@ def test_a_model_is_used_without_the_packages_of_studies(checkpoint, image, tmp_
 
 
 def test_what_needs_the_packages_of_studies_says_how_to_install_them(monkeypatch):
-    from wa.errors import program
-    from wa.models.backbones import from_timm
+    from wa.models.backbones import build
 
     run = without("status")
     assert run.returncode == 1
     said = r"error: \w+ is not installed. Install what studies need.*: pip install '.\[train\]'\n"
     assert re.fullmatch(said, run.stdout), run.stdout
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(SystemExit, match="error: timm is not installed"):
-        program(lambda: from_timm("timm/resnet18", 3, (32, 32), None))
+    for name in ("timm/resnet18", "torchvision/resnet18"):
+        library = name.split("/")[0]
+        monkeypatch.setitem(sys.modules, library, None)
+        said = rf"{name} needs {library}, which is not installed.*pip install '\.\[train\]'"
+        with pytest.raises(UserError, match=said):
+            build(name, 3, (32, 32))
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])
