@@ -18,15 +18,19 @@ from wa.methods.selection import rank_classes
 from wa.models.model import CilModel
 
 
-def main() -> None:
-    x, label, test_x, test_label = digits()
-    old, test_old = label < 5, test_label < 5
+def learn(x: torch.Tensor, label: torch.Tensor, per_class: int) -> CilModel:
+    """A model that has learned the classes 0 to 4, and then 5 to 9 with distillation.
+
+    x, label: training images, float32 (n, 1, 8, 8), and their classes, int64 (n,).
+    per_class: images of each old class in the memory, at most.
+    """
+    old = label < 5
     model = CilModel("resnet8", in_channels=1, task_sizes=[5])
     train(model, x[old], label[old], 5, lambda x, label: cross_entropy(model(x), label, n_old=0))
 
-    with torch.no_grad():  # the memory: the two images of each class that herding ranks first
+    with torch.no_grad():  # the memory: the images of each class that herding ranks first
         ranked = rank_classes(model.eval().backbone(x[old]).numpy(), label[old].numpy())
-    memory = torch.from_numpy(np.concatenate([rows[:2] for rows in ranked.values()]))
+    memory = torch.from_numpy(np.concatenate([rows[:per_class] for rows in ranked.values()]))
     seen = torch.cat([old.nonzero().squeeze(1)[memory], (~old).nonzero().squeeze(1)])
 
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
@@ -38,6 +42,13 @@ def main() -> None:
         return cross_entropy(logits, label, n_old=5) + 2**2 * kd
 
     train(model, x[seen], label[seen], 10, loss)
+    return model
+
+
+def main() -> None:
+    x, label, test_x, test_label = digits()
+    test_old = test_label < 5
+    model = learn(x, label, per_class=2)
 
     def accuracies() -> str:
         parts = {"old": test_old, "new": ~test_old, "all": test_old | ~test_old}

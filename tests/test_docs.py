@@ -49,6 +49,16 @@ def is_better_aligned(output: str) -> bool:
     )
 
 
+def no_factor_is_best(output: str) -> bool:
+    """docs/factors.py: 0.5 is better than gamma with 2 images per class, and worse with all."""
+    rows = [line.split() for line in output.splitlines()[1:]]
+    gained = {"2": [], "20": [], "all": []}
+    for memory, _, _, _, *percent in rows:
+        by_half, by_gamma = float(percent[3]), float(percent[5])
+        gained[memory].append(by_half - by_gamma)
+    return len(rows) == 12 and min(gained["2"]) > 0 > max(gained["all"])
+
+
 def keeps_old_classes(output: str) -> bool:
     """docs/loop.py: four tasks, and at the end far more is known than the two newest classes."""
     aligned = [float(x) for x in re.findall(r"aligned +([\d.]+) %", output)]
@@ -79,6 +89,7 @@ COMMANDS = [
     (r"\.venv/bin/python -m pytest tests/\S+", r"\g<0> --collect-only -q", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
     (r"\.venv/bin/python docs/aligning.py", r"\g<0>", is_better_aligned),
+    (r"\.venv/bin/python docs/factors.py", r"\g<0>", no_factor_is_best),
     (r"\.venv/bin/python docs/loop.py", r"\g<0>", keeps_old_classes),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),

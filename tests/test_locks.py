@@ -1,4 +1,4 @@
-"""Locks on file systems without them."""
+"""Locks on file systems without them, and in folders that cannot be written."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import os
 import pytest
 
 from wa import locks
+from wa.errors import UserError
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
@@ -17,3 +18,15 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys, number):
     with locks.lock(tmp_path / "lock", wait=False):
         assert f"{tmp_path / 'lock'}: its file system has no locks" in capsys.readouterr().out
     assert not locks.is_locked(tmp_path / "lock")
+
+
+def test_only_a_lock_of_another_process_is_called_one(tmp_path):
+    with (
+        locks.lock(tmp_path / "lock", wait=False),
+        pytest.raises(locks.Locked, match=f"is locked by process {os.getpid()}"),
+    ):
+        locks.lock(tmp_path / "lock", wait=False)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder cannot be written") as found:
+        locks.lock(tmp_path / "folder", wait=False)
+    assert not isinstance(found.value, locks.Locked)

@@ -32,7 +32,8 @@ def parser_of(prog: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=prog, description=description, formatter_class=raw)
 
 
-def main() -> None:
+def run() -> None:
+    """Run the command that the arguments name."""
     parser = parser_of("wa", __doc__)
     parser.add_argument("--version", action="version", version=f"wa {__version__}")
     parser.add_argument("command", choices=COMMANDS)
@@ -42,9 +43,11 @@ def main() -> None:
     command = importlib.import_module(f"wa.commands.{asked.command}")
     parser = parser_of(f"wa {asked.command}", command.HELP)
     command.add_arguments(parser)
-    args = parser.parse_args(asked.arguments)
+    command.main(parser.parse_args(asked.arguments))
 
-    program(lambda: command.main(args))
+
+def main() -> None:
+    program(run)
 
 
 if __name__ == "__main__":

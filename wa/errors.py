@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -39,20 +41,36 @@ def use_utf8() -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler of SIGINT and SIGTERM: interrupt the program, and ignore later ones.
+
+    After Ctrl-C two come: one from the terminal, and one from Snakemake (wa/stopping.py).
+    """
+    for later in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(later) is stop:
+            signal.signal(later, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def program(main: Callable[[], None]) -> None:
     """Run a program's main function.
 
-    A UserError, an OSError, a MemoryError and a package that is not installed become one line and
-    exit status 1.
+    A UserError, an OSError, a MemoryError, a package that is not installed, SIGINT and SIGTERM
+    become one line and exit status 1.
     """
     use_utf8()
+    # Slurm sends SIGTERM before it kills. A worker of torchrun ends at once, as before: it may hang
+    # in a collective, where Python sees no signal, and torchrun would wait for it.
+    if "RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup may ignore it
+        signal.signal(signal.SIGINT, stop)
     try:
         main()
     except BrokenPipeError:  # the reader left, as in `wa show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may come twice
         sys.exit("stopped. The same command goes on.")
     except (UserError, OSError) as error:
         sys.exit(f"error: {printable_bytes(plain(error))}")

@@ -15,6 +15,10 @@ from wa.errors import UserError
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524}
 
 
+class Locked(UserError):
+    """Another process has the lock."""
+
+
 def die_with_parent() -> None:
     """Have the kernel end this process when its parent ends, even if the parent is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <linux/prctl.h>
@@ -24,18 +28,18 @@ def lock(path: str | Path, wait: bool) -> IO:
     """Take a lock, and return the open file that holds it. Keep the file while you need the lock.
 
     The kernel frees the lock when the process ends, even if it is killed. If another process has
-    the lock, wait for it or, without `wait`, raise UserError. On a file system without locks, say
-    so and go on. Raises UserError if the file belongs to another user.
+    the lock, wait for it or, without `wait`, raise Locked. On a file system without locks, say so
+    and go on. Raises UserError if the file cannot be written.
     """
     path = Path(path)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
-        except PermissionError:
+        except OSError as error:
             raise UserError(
-                f"{path} cannot be opened (Permission denied): another user made it. If nothing of"
-                " theirs runs, have them remove it, or give you permission to write there."
+                f"{path} cannot be written ({error.strerror}). Make the folder writable. If another"
+                " user made the file and nothing of theirs runs, have them remove it."
             ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,7 +47,7 @@ def lock(path: str | Path, wait: bool) -> IO:
             file.seek(0)
             holder = f"{path} is locked by process {file.read().strip() or '?'}"
             if not wait:
-                raise UserError(f"{holder}. Wait until it ends, or stop it.") from None
+                raise Locked(f"{holder}. Wait until it ends, or stop it.") from None
             print(f"{holder}: waiting", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:

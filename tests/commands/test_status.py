@@ -66,7 +66,9 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
         "  order-1993/seed-0/base-6/inc-2/joint/task-1: starts",
         "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 9 images/s, 35 s left; stopped",
         "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, 100 images/s, 13 min 20 s left",
-        "at least 46 min 40 s to go, with 2 at a time and 20 min 00 s each",  # (800 + 4 * 1200) / 2
+        # (800 + 4 * 1200) / 2
+        "at least 46 min 40 s to go, with 2 at a time and 20 min 00 s each, without evaluations and"
+        " figures",
     ]
     assert "13 min 20 s left; no news for 1 h 00 min: it hangs" in report(study, 4600)
     running.close(), starting.close()

@@ -672,7 +672,6 @@ WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({STUDIES_ONLY}))
 from wa.__main__ import main
-from wa.errors import program
 """
 
 
@@ -680,7 +679,7 @@ def without(*commands: tuple) -> subprocess.CompletedProcess:
     """Run `wa` where only the packages for prediction are installed, once for each command."""
     code = WITHOUT
     for words in commands:
-        code += f"sys.argv[1:] = {[str(word) for word in words]}\nprogram(main)\n"
+        code += f"sys.argv[1:] = {[str(word) for word in words]}\nmain()\n"
     command = [sys.executable, "-c", code]
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
@@ -695,16 +694,18 @@ def test_a_model_is_used_without_the_packages_of_studies(checkpoint, image, tmp_
 
 
 def test_what_needs_the_packages_of_studies_says_how_to_install_them(monkeypatch):
-    from wa.errors import program
-    from wa.models.backbones import from_timm
+    from wa.models.backbones import build
 
     run = without(("status",))
     assert run.returncode == 1
     said = r"error: \w+ is not installed. Install what studies need.*: pip install '.\[train\]'\n"
     assert re.fullmatch(said, run.stdout), run.stdout
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(SystemExit, match="error: timm is not installed"):
-        program(lambda: from_timm("timm/resnet18", 3, (32, 32), None))
+    for name in ("timm/resnet18", "torchvision/resnet18"):
+        library = name.split("/")[0]
+        monkeypatch.setitem(sys.modules, library, None)
+        said = rf"{name} needs {library}, which is not installed.*pip install '\.\[train\]'"
+        with pytest.raises(UserError, match=said):
+            build(name, 3, (32, 32))
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])

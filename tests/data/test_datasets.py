@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -369,9 +370,12 @@ def test_what_is_ignored_is_named_and_broken_links_too(tmp_path):
     (ant / "notes.txt").touch()
     (ant / "more").mkdir()
     Image.open(ant / "0.png").save(ant / "5.gif")
+    shutil.copy(ant / "0.png", data / "train/stray.png")
     run = pack("insects", data, tmp_path / "packed")
     assert run.returncode == 0, run.stdout
     assert f"{ant}: 2 files or folders are ignored: more/, notes.txt\n" in run.stdout
+    stray = f"{data}/train: 1 images are ignored, because they are in no class's folder: stray.png"
+    assert stray in run.stdout
     assert "Thumbs" not in run.stdout and "._0" not in run.stdout
     assert "9 training" in run.stdout
     for name in ("a.png", "b.png"):

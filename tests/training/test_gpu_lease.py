@@ -3,6 +3,7 @@
 No GPU is needed: the names are made up.
 """
 
+import errno
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 from helpers import ROOT, program, task_options
 
 from wa.errors import UserError
+from wa.training import gpu_lease
 from wa.training.gpu_lease import gpus, lease
 
 # A launcher and its worker. The worker has a session of its own, as torchrun's workers have. It
@@ -155,3 +157,13 @@ def test_which_gpus_there_are(tmp_path):
     assert gpus({}, tmp_path) == ["0", "1", "2"]
     assert gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-a,-1,3"}) == ["2", "GPU-a"]
     assert gpus({"CUDA_VISIBLE_DEVICES": ""}) == gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
+
+
+def test_a_file_system_without_locks(names, tmp_path, monkeypatch, capsys):
+    def without(file, command, argument):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(gpu_lease.fcntl, "fcntl", without)
+    _, taken = lease(names, 2, 1, tmp_path / "slots")
+    assert taken == names[:2]
+    assert f"{tmp_path / 'slots/gpus'}: its file system has no locks" in capsys.readouterr().out

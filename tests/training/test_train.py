@@ -38,20 +38,25 @@ def test_the_same_bits_twice(digits, base, tmp_path):
     assert (tensors["backbone.conv1.weight"] != before["backbone.conv1.weight"]).any()
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path, number):
     command = [*map(str, second_task(digits, base, tmp_path / "killed")), "--epochs", "12"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-m", "wa.training.train", *command],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env=environment,
     )
     for line in process.stdout:
         if line.startswith("epoch 5/"):
             break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(number)
+    last = process.stdout.read().splitlines()[-1:]
+    process.wait(timeout=10)
+    if number == signal.SIGTERM:  # Slurm sends it before it kills
+        assert (process.returncode, last) == (1, ["stopped. The same command goes on."])
     assert not (tmp_path / "killed" / "trained.safetensors").exists()
     for name in ("torn", "other"):
         shutil.copytree(tmp_path / "killed", tmp_path / name)

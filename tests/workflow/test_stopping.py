@@ -42,7 +42,8 @@ def test_a_signal_to_snakemake_alone_stops_the_training_and_the_same_command_goe
     assert run.wait(timeout=60) != 0
     gone, alive = psutil.wait_procs(children, timeout=10)
     assert gone and not alive
-    assert "Traceback" not in log.read_text(encoding="utf-8")
+    said = log.read_text(encoding="utf-8")
+    assert "stopped. The same command goes on." in said and "Traceback" not in said, said
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr

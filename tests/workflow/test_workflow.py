@@ -295,6 +295,14 @@ def test_a_study_has_one_snakemake(tmp_path, config):
     assert first.wait(timeout=300) == 0
 
 
+def test_a_study_whose_lock_cannot_be_written_says_so(tmp_path, config):
+    (tmp_path / "results/tiny/.lock").mkdir(parents=True)
+    run = snakemake(tmp_path, config=config)
+    assert run.returncode == 1 and "another Snakemake" not in run.stdout
+    assert "results/tiny/.lock cannot be written (Is a directory)" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
 def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path):
     folder, config = variant
     shutil.copytree(
@@ -319,6 +327,22 @@ def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):
     command[command.index(str(ROOT / "Snakefile"))] = "Snakefile"
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "submitted: prepare train\n" in run.stdout, run.stdout + run.stderr
+
+
+def test_figures_of_a_protocol_that_left_the_config_are_named(tmp_path, config):
+    figures = tmp_path / "results/tiny/figures"
+    figures.mkdir(parents=True)
+    for name in ("norms-base-6-inc-2.svg", "norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf"):
+        (figures / name).touch()
+    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert run.returncode == 0, run.stdout
+    (line,) = [line for line in run.stdout.splitlines() if "has figures of" in line]
+    assert "figures of base-5-inc-1, which the config no longer has" in line
+    command = line.partition("To delete them: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert [file.name for file in figures.iterdir()] == ["norms-base-6-inc-2.svg"]
+    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert "has figures of" not in run.stdout
 
 
 def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):

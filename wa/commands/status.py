@@ -22,7 +22,8 @@ from wa.training.progress import read_progress
 HELP = """Print how far a study is.
 
 It lists the trainings that have begun, each with its epoch and speed, and estimates when the study
-will end. Run it in the folder that holds results/. It only reads files.
+will end. The estimate counts trainings only. Evaluations and figures take a few seconds each. Run
+it in the folder that holds results/. It only reads files.
 """
 
 STARTS = 120  # seconds that a training may take until it says something
@@ -120,7 +121,7 @@ def report(study: Study, now: float) -> str:
         to_go = max(*running, (sum(running) + waiting * mean) / len(running))
         text.append(
             f"at least {duration(to_go)} to go, with {len(running)} at a time "
-            f"and {duration(mean)} each"
+            f"and {duration(mean)} each, without evaluations and figures"
         )
     return "\n".join(text)
 

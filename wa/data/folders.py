@@ -8,6 +8,7 @@ says the class of each image.
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -70,14 +71,27 @@ def loose_images(folder: Path) -> list[str]:
     return images_in(folder) or (images_in(inner) if inner.is_dir() else [])
 
 
-def left_out(path: str | Path) -> list[str]:
-    """What lies in the folders of the classes and is not read: a line for each folder, at most 20.
+def few(names: Iterable[str]) -> str:
+    """The first three of the names."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + ", ..." * (len(ordered) > 3)
 
-    Hidden files, such as those of macOS, and Thumbs.db are not named.
+
+def left_out(path: str | Path) -> list[str]:
+    """What is not read: a line for each folder, at most 20.
+
+    That is images beside the folders of the classes, and what lies in these folders and is no
+    image. Hidden files, such as those of macOS, and Thumbs.db are not named.
     """
     lines = []
     for split in splits(path):
         folders = [Path(split, e.name) for e in os.scandir(split) if e.is_dir()]
+        loose = images_in(split)
+        if loose and folders and folders != [split / "images"]:
+            lines.append(
+                f"{split}: {len(loose)} images are ignored, because they are in no class's folder:"
+                f" {few(map(os.path.basename, loose))}"
+            )
         for folder in sorted(folder for folder in folders if not folder.name.startswith(".")):
             entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
             read = set(loose_images(folder))
@@ -90,8 +104,7 @@ def left_out(path: str | Path) -> list[str]:
                 and not (inner and entry.name == "images")
             ]
             if names:
-                what = ", ".join(sorted(names)[:3]) + ", ..." * (len(names) > 3)
-                lines.append(f"{folder}: {len(names)} files or folders are ignored: {what}")
+                lines.append(f"{folder}: {len(names)} files or folders are ignored: {few(names)}")
     more = len(lines) - 19
     return lines if more < 2 else [*lines[:19], f"... and {more} more folders"]
 

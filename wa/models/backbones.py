@@ -168,7 +168,8 @@ def build(
     size: (height, width) of the images. The backbones of this project take any.
     pretrained: a file of weights.
 
-    Raises UserError if the library does not have it, or if it does not fit the images or weights.
+    Raises UserError if the library is not installed or does not have it, or if it does not fit the
+    images or weights.
     """
     state = read_weights(pretrained) if pretrained else None
     match = FOREIGN.fullmatch(name)
@@ -180,6 +181,11 @@ def build(
         if state is not None:
             load(net, state)
         return net
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name} needs {error.name}, which is not installed. In the folder of this program:"
+            " pip install '.[train]'"
+        ) from None
     except RuntimeError as error:
         if state is None:
             raise

@@ -25,7 +25,7 @@ def library_models(library: str) -> frozenset[str]:
     """The models of the installed timm or torchvision, deprecated names included."""
     package = find_spec(library)
     if package is None or package.origin is None:
-        raise UserError(f"{library} is not installed; install the packages of requirements.txt")
+        raise UserError(f"{library} is not installed: pip install '.[train]'")
     names: set[str] = set()
     for file in Path(package.origin).parent.glob("models/*.py"):
         text = file.read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ file on. So the kernel frees the lock when the last process of the training ends
 were killed.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,7 +18,9 @@ from itertools import product, takewhile
 from pathlib import Path
 
 from wa.errors import UserError
+from wa.locks import WITHOUT_LOCKS
 
+SLOTS = "gpus"  # the name of the file
 GATE = 0  # only the owner of this byte takes slots, and the others queue for it
 
 
@@ -46,7 +49,7 @@ def slots_file(folder: Path) -> int:
             raise UserError(
                 f"{folder} is not yours alone. Remove it, or make it yours with mode 700."
             )
-        file = os.open("gpus", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+        file = os.open(SLOTS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         os.utime(file)  # systems delete old files in /tmp
         return file
     finally:
@@ -72,7 +75,8 @@ def lease(
     """Wait for a slot on each of `count` devices.
 
     Returns the descriptor of the file that holds the slots while it is open, and the devices'
-    names. Raises UserError if there are fewer than `count` devices.
+    names. On a file system without locks it says so, and takes the first devices. Raises UserError
+    if there are fewer than `count` devices.
 
     The training at the gate keeps the slots that it has and waits for the others. Only one training
     is at the gate, so there is no deadlock, and trainings get their devices in turn. The trainings
@@ -84,10 +88,23 @@ def lease(
             f" seen here ({', '.join(devices)}). Use fewer processes, or device: cpu."
         )
     job = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME")]
-    file = slots_file(folder or Path(f"/tmp/wa-{os.getuid()}"))
+    folder = folder or Path(f"/tmp/wa-{os.getuid()}")
+    file = slots_file(folder)
     started = time.monotonic()
     taken = []
-    lock(file, fcntl.F_WRLCK, GATE, wait=True)
+    try:
+        lock(file, fcntl.F_WRLCK, GATE, wait=True)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS | {errno.EINVAL}:  # EINVAL: none of open files
+            raise
+        names = devices[:count]
+        print(
+            f"{folder / SLOTS}: its file system has no locks ({error.strerror}). This training"
+            f" takes the GPUs {', '.join(names)}, and so does every other on this machine. To use"
+            " others, start Snakemake with CUDA_VISIBLE_DEVICES.",
+            flush=True,
+        )
+        return file, names
     while len(taken) < count:
         # Trainings spread over the GPUs before they share one.
         for number, name in product(range(runs_per_gpu), devices):

@@ -47,7 +47,7 @@ sys.path.insert(0, str(CHECKOUT))
 from wa.data.folders import is_folder, left_out
 from wa.errors import UserError, printable_bytes
 from wa.files import sha256, was_changed
-from wa.locks import lock
+from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
@@ -56,6 +56,14 @@ from wa.study.results import Results
 from wa.study.study import Study
 
 sys.path.remove(str(CHECKOUT))
+
+
+NOTES = ".snakemake" if Path(".snakemake").exists() else "."
+if not os.access(NOTES, os.W_OK):
+    raise WorkflowError(
+        f"{Path.cwd()} cannot be written, but Snakemake keeps its notes there. To draw the figures of such results"
+        " elsewhere, copy what they need: wa evidence --help"
+    )
 
 
 def written():
@@ -139,9 +147,27 @@ onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
-    except UserError as error:
+    except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
+    except UserError as error:
+        raise WorkflowError(printable_bytes(str(error))) from None
     stop_jobs_too()
+
+
+def removed_protocols():
+    """The protocols that have figures and are no longer in the config. Their figures stay."""
+    found = set()
+    for file in Path(OUT, "figures").glob("*-base-*-inc-*.svg"):
+        found.add("base-" + file.stem.rpartition("-base-")[2])
+    return sorted(found - set(PROTOCOLS))
+
+
+onsuccess:
+    for protocol in removed_protocols():
+        logger.info(
+            f"{OUT}/figures has figures of {protocol}, which the config no longer has."
+            f" To delete them: rm {shlex.quote(OUT)}/figures/*-{protocol}.*"
+        )
 
 
 onerror:
