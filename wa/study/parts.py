@@ -1,4 +1,4 @@
-"""The packed data of a study: one part for a benchmark, and one for each task that is listed by name.
+"""The packed data of a study: one part for a benchmark, and one for each task by name.
 
 A benchmark is packed once, into results/data/DATASET, and studies share it. A study of tasks by
 name packs each task by itself, into results/STUDY/data/task-1. After the task is learned, its
