@@ -65,6 +65,12 @@ def hashes(dataset: dict) -> Hashes:
     return {key: value for key, value in dataset.items() if key.endswith("_sha256")}
 
 
+def parts_of(header: dict) -> int | None:
+    """The number of tasks by name whose data a model was trained on. None: it was a benchmark."""
+    said = header["data_sha256"]
+    return len(said) if isinstance(said, list) else None
+
+
 def goes_on(before: Hashes, now: Hashes) -> bool:
     """Whether data are the same as before, or the same with parts that came later."""
     if isinstance(before, list) and isinstance(now, list):

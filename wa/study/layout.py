@@ -187,6 +187,12 @@ def is_run(folder: Path) -> bool:
     return bool(re.fullmatch(INCREMENT, folder.parent.name)) and is_shared(folder.parents[1])
 
 
-def data_folder(shared: Path, dataset: str) -> Path:
-    """The folder of a packed data set, seen from the folder of a task 0: RESULTS/data/DATASET."""
-    return shared.parents[3] / DATA / dataset
+def data_folders(shared: Path, dataset: str, tasks: int | None) -> list[Path]:
+    """The folders of the packed data, seen from the folder of a task 0.
+
+    tasks: how many tasks by name have been learned, each packed in a folder of its own. None: it is
+    a benchmark, whose data set `dataset` is in RESULTS/data/DATASET.
+    """
+    if tasks is None:
+        return [shared.parents[3] / DATA / dataset]
+    return [shared.parents[2] / DATA / f"task-{task}" for task in range(tasks)]

@@ -80,9 +80,8 @@ class Part(NamedTuple):
         differing = [name for name in found if found[name] != packed.get(name)]
         if self.task is None:
             differing += [name for name in packed if name not in found]
-        return (
-            "of " + ", ".join(differing[:5]) + ", ..." * (len(differing) > 5) if differing else ""
-        )
+        some = ", ".join(differing[:5]) + ", ..." * (len(differing) > 5)
+        return f"of {some}" if differing else ""
 
 
 def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> int:

@@ -396,6 +396,11 @@ class Study:
                 raise UserError(f"config: {where}.{error}") from None
             if settings.pretrained and not Path(settings.pretrained).is_file():
                 raise UserError(f"config: {where}.pretrained: {settings.pretrained} does not exist")
+            if self.named and settings.input == "timm":
+                raise UserError(
+                    f"config: {where}.input: timm reads the original files, and those of `tasks`"
+                    " may be deleted. Use packed"
+                )
 
     def check_tasks(self) -> None:
         """Refuse a task with too few images to train on, before anything runs."""
