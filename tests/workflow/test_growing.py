@@ -70,9 +70,8 @@ def delete_images(folder: Path, task: int, names: list[str]) -> None:
 
 
 def files(folder: Path, pattern: str) -> dict[Path, bytes]:
-    return {
-        f.relative_to(folder): f.read_bytes() for f in sorted(folder.glob(pattern)) if f.is_file()
-    }
+    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    return {file.relative_to(folder): file.read_bytes() for file in found}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_a_new_line_trains_once_for_each_method_and_touches_nothing_old(shop):
     assert {file: after[file] for file in before} == before
     header = read_header(shop / RUN / "inc-named/wa/task-2/model.safetensors")
     assert header["classes"] == [*FIRST, *SECOND, *THIRD]
-    assert not scheduled(shop, config_of(FIRST, SECOND, THIRD))
+    assert not scheduled(shop, config_of(FIRST, SECOND, THIRD), "metrics")
     shown = program("wa", "show", str(shop / RUN / "inc-named/wa"))
     assert shown.returncode == 0 and "deleted" in shown.stdout, shown.stdout
 
@@ -152,11 +151,17 @@ ERRORS = {
     "epochs": ({"training": {"epochs": 2}}, "task 0 .*epochs was 1, is 2.*images were deleted"),
     "seed": ({"seeds": [0, 1]}, "seed-1/base-3 would have to be trained on task 0"),
     "memory": ({"methods": {"wa": {"memory": "5/class"}}}, "wa needs task 0 .*4/class, is 5/class"),
-    "all": ({"methods": {"new": {"memory": "all"}}}, "memory all of new needs task 0"),
+    "all": (
+        {"methods": {"new": {"memory": "all"}}},
+        "the memory of new needs all images of task 0",
+    ),
     "orders": ({"orders": [1]}, "orders: `tasks` lists the classes in their order"),
     "protocols": ({"protocols": [{"base": 3, "increment": 2}]}, "protocols: `tasks` lists"),
     "built-in": ({"dataset": "digits"}, "dataset: `tasks` lists classes of a folder of images"),
-    "timm": ({"training": {"input": "timm"}}, "training.input: timm reads the original files"),
+    "timm": (
+        {"training": {"input": "timm", "augmentation": ["resized-crop-16"]}},
+        "training.input: timm reads the original files",
+    ),
 }
 
 
@@ -185,9 +190,7 @@ def test_a_memory_that_is_lost_is_made_again_or_refused(shop):
     assert scheduled(shop, config, "metrics") == {"keep": 1}
     for what in ("images", "labels"):
         (shop / f"results/shop/data/task-1/train_{what}.npy").unlink()
-    with pytest.raises(
-        UserError, match=r"the memory of wa needs task 1 .*memory\.npz is not there"
-    ):
+    with pytest.raises(UserError, match=r"memory of wa needs task 1 .*memory\.npz is not there"):
         Results(Study(config)).check()
 
 
