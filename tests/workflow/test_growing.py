@@ -153,7 +153,7 @@ ERRORS = {
     "memory": ({"methods": {"wa": {"memory": "5/class"}}}, "wa needs task 0 .*4/class, is 5/class"),
     "all": (
         {"methods": {"new": {"memory": "all"}}},
-        "the memory of new needs all images of task 0",
+        "memory of new needs all images of task 0",
     ),
     "orders": ({"orders": [1]}, "orders: `tasks` lists the classes in their order"),
     "protocols": ({"protocols": [{"base": 3, "increment": 2}]}, "protocols: `tasks` lists"),
