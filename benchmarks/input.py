@@ -81,7 +81,8 @@ def our_epoch(
     processes: int = 1,
 ):
     own = {"none": [], "jitter": ["jitter-0.4-0.4-0.4"]}.get(policy, [policy])
-    images = Images(folder, "train", np.arange(count), np.zeros(count, int), device)
+    packed, every = np.load(folder / "train_images.npy", mmap_mode="r"), np.arange(count)
+    images = Images([packed], every, every, np.zeros(count, int), device)
     augment = Augment([f"resized-crop-{SIZE}", "flip", *own])
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 

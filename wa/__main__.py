@@ -5,6 +5,7 @@
     wa show RUN                   print a run's accuracies, and verify its checkpoints
     wa compare OLD NEW            compare two versions of a model, class by class
     wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch
+    wa forget STUDY CLASS...      remove classes from the memories of a study
     wa evidence --output FOLDER   copy what the figures and tables of a study are drawn from
 
 MODEL is a checkpoint, RUN the folder of a run:
@@ -24,7 +25,7 @@ from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
 # is asked for is imported. None imports PyTorch before main, so that every --help is fast.
-COMMANDS = ("predict", "status", "show", "compare", "export", "evidence")
+COMMANDS = ("predict", "status", "show", "compare", "export", "forget", "evidence")
 
 
 def parser_of(prog: str, description: str) -> argparse.ArgumentParser:

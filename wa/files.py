@@ -198,6 +198,37 @@ def read_arrays(path: str | Path, **wanted: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+def map_array(path: str | Path, name: str) -> np.ndarray:
+    """An array of an npz file, mapped into memory: only what is looked at is read from disk.
+
+    Raises UserError if the file is damaged, FileNotFoundError if it does not exist.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            member = file.getinfo(f"{name}.npy")
+            if member.compress_type:
+                raise ValueError("its arrays are compressed")
+            with file.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }
+                shape, fortran_order, dtype = read_header[version](stream)
+                start = stream.tell()
+        if dtype.hasobject or fortran_order:
+            raise ValueError("its arrays are of another kind")
+        with open(path, "rb") as file:  # the array begins after the member's own header
+            file.seek(member.header_offset + 26)
+            lengths = np.frombuffer(file.read(4), "<u2")
+        offset = member.header_offset + 30 + int(lengths.sum()) + start
+        return np.memmap(path, dtype, "r", offset, shape)
+    except (FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # as in read_arrays
+        raise damaged(path, error) from None
+
+
 def sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

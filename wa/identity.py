@@ -35,17 +35,20 @@ def training(
     ranking: object,
     pretrained: object,
     unaligned: object = None,
+    exemplars: object = None,
 ) -> dict:
     """The entries of a trained model.
 
     settings: every setting with its value, defaults too. classes: the names of the classes seen so
     far, in the order of learning. data: the hashes of the packed arrays. model, ranking: the
     content of what the training starts from. pretrained: the SHA-256 of that file. unaligned:
-    the content of the model before aligning, for a training that starts from it.
+    the content of the model before aligning, for a training that starts from it. exemplars: the
+    content of the memory, for a training that reads old images from there.
     """
     # Of `pretrained`, the content of the file counts, not its path.
     values = {key: value for key, value in settings.items() if key != "pretrained"}
-    start = {} if unaligned is None else {"from_unaligned": unaligned}
+    start = {"from_unaligned": unaligned, "from_memory": exemplars}
+    start = {key: value for key, value in start.items() if value is not None}
     return start | {
         "code": code,
         "settings": json.loads(json.dumps(values)),
@@ -75,6 +78,14 @@ def selecting(
         "from_trained": trained,
         "from_ranking": previous,
     }
+
+
+def keeping(*, code: str, memory: str, ranking: object, previous: object) -> dict:
+    """The entries of a memory that holds the exemplars themselves.
+
+    ranking, previous: the content of the ranking, and of the memory of the task before.
+    """
+    return {"code": code, "memory": memory, "from_ranking": ranking, "from_memory": previous}
 
 
 def aligning(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wa.data.scenario import class_order, task_sizes
+from wa.data.scenario import class_order, spelled, task_sizes
 from wa.errors import UserError
 
 
@@ -18,7 +18,16 @@ def test_the_fields_order():
 
 @pytest.mark.parametrize(
     "sizes",
-    [(10, 4, 2), (10, 2, 2), (10, 10, 1), (10, 5, 3), (100, 50, 10), (100, 0, 20), (100, 40, 7)],
+    [
+        (10, 4, 2),
+        (10, 2, 2),
+        (10, 10, 1),
+        (10, 5, 3),
+        (100, 50, 10),
+        (100, 0, 20),
+        (100, 40, 7),
+        (10, 4, "1-2-3"),
+    ],
 )
 def test_tasks_are_those_of_continuum(sizes):
     from continuum.datasets import InMemoryDataset
@@ -40,6 +49,27 @@ def test_tasks_are_those_of_continuum(sizes):
         _, theirs, _ = scenario[task].get_raw_samples()  # the labels are positions, as ours
         assert sorted(set(theirs)) == list(range(start, stop))
         assert position[order[start:stop]].tolist() == list(range(start, stop))
+
+
+@pytest.mark.parametrize(
+    "sizes, protocol",
+    [
+        ([4, 1, 2, 3], (4, "1-2-3")),
+        ([4, 2, 2, 2], (4, 2)),  # one name for equal tasks, however they are written
+        ([4, 3, 3], (4, 3)),
+        ([5, 3, 2], (5, 3)),
+        ([5, 2, 3], (5, "2-3")),
+        ([10], (10, 10)),
+    ],
+)
+def test_sizes_of_tasks_have_one_spelling(sizes, protocol):
+    assert spelled(sizes, 10) == protocol
+    assert task_sizes(10, *protocol) == sizes
+
+
+def test_sizes_that_do_not_add_up():
+    with pytest.raises(UserError, match="add up to 9, but there are 10 classes"):
+        spelled([4, 5], 10)
 
 
 @pytest.mark.parametrize("base, increment", [(11, 1), (8, 3), (4, 0), (-1, 2), (0, 11)])

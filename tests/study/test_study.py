@@ -45,7 +45,11 @@ BAD = [
         [{"base": 0, "increment": 2}, {"base": 2, "increment": 2}],
         "base 2, increment 2 is there twice",
     ),
-    ("protocols", [], "protocols: "),
+    ("protocols", [], "a study needs `protocols`, for instance .*or `tasks`"),
+    ("protocols", [{"base": 4}], "protocols.0: a protocol is {base: 50, increment: 10} or"),
+    ("protocols", [{"sizes": [4, 6], "base": 4}], "protocols.0: a protocol is"),
+    ("protocols", [{"sizes": [4, 5]}], r"the sizes \[4, 5\] add up to 9, but there are 10"),
+    ("protocols", [{"sizes": [4, 2, 2, 2]}, {"base": 4, "increment": 2}], "is there twice"),
     ("orders", ["mine"], "'mine' is neither a seed"),
     ("class_orders.mine", [0, 1, 2], None),  # not used by this study: no error
     ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),

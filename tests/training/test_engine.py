@@ -105,10 +105,8 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
             torch.zeros((), dtype=torch.int64),
         )
         images = trainer.task.train
-        images.pixels, images.index = (
-            torch.zeros(images.pixels.shape, dtype=torch.uint8),
-            torch.zeros(310, dtype=torch.int64),
-        )
+        images.pixels = [torch.zeros(images.pixels[0].shape, dtype=torch.uint8)]
+        images.index = images.where = torch.zeros(310, dtype=torch.int64)
         rows = torch.zeros(128, dtype=torch.int64)
         for names in ({}, {"classification_loss": "separated", "distillation_loss": "taskwise"}):
             trainer.settings = replace(real.settings, **names)

@@ -87,19 +87,25 @@ def task_metrics(
     (n,), 0 to 1. row_norms: the norm of each class's row. gamma: the factor of weight aligning.
 
     `accuracy_task_j` is R[t][j]. New classes are those of this task, old classes those of earlier
-    tasks. `predicted_new` is the percentage of images that are predicted as a new class, and
+    tasks. Classes without test images are left out, and `untested_classes` is their number.
+    `predicted_new` is the percentage of images that are predicted as a new class, and
     `occurring_new` the percentage that belong to one. `ece` needs the confidence.
     """
     task = task_of(label, task_sizes)
     new = len(task_sizes) - 1
     first = top[:, 0]
     values = {"accuracy": accuracy(first, label), "top5_accuracy": accuracy(top[:, :5], label)}
+    untested = sum(task_sizes) - len(np.unique(label))
+    if untested:
+        values["untested_classes"] = untested
     for j in range(new + 1):
-        values[f"accuracy_task_{j}"] = accuracy(first[task == j], label[task == j])
-    values["accuracy_new"] = values[f"accuracy_task_{new}"]
+        if (task == j).any():
+            values[f"accuracy_task_{j}"] = accuracy(first[task == j], label[task == j])
+    if (task == new).any():
+        values["accuracy_new"] = values[f"accuracy_task_{new}"]
     values["predicted_new"] = 100 * float((task_of(first, task_sizes) == new).mean())
     values["occurring_new"] = 100 * float((task == new).mean())
-    if new:
+    if (task < new).any():
         values["accuracy_old"] = accuracy(first[task < new], label[task < new])
     if confidence is not None:
         values["ece"] = expected_calibration_error(confidence, first == label)
@@ -142,24 +148,29 @@ def average_incremental_accuracy(a: np.ndarray, with_first: bool = True) -> floa
     return float(np.mean(a if with_first else a[1:]))
 
 
+def tested(r: np.ndarray) -> list[int]:
+    """The earlier tasks that still have test images after the last task. r: (tasks, tasks)."""
+    return [j for j in range(len(r) - 1) if not np.isnan(r[-1, j])]
+
+
 def forgetting(r: np.ndarray) -> float:
     """The mean over earlier tasks of (best accuracy before the last task - accuracy after it).
 
-    r: (tasks, tasks), at least two tasks. Entries above the diagonal are not read.
-    Chaudhry et al., ECCV 2018, equation 3.
+    r: (tasks, tasks), at least two tasks. Entries above the diagonal are not read. Tasks without
+    an accuracy at the end are left out. Chaudhry et al., ECCV 2018, equation 3.
     """
     last = len(r) - 1
-    return float(np.mean([r[j:last, j].max() - r[last, j] for j in range(last)]))
+    falls = [r[j:last, j].max() - r[last, j] for j in tested(r)]
+    return float(np.mean(falls))
 
 
 def backward_transfer(r: np.ndarray) -> float:
     """The mean over earlier tasks of (accuracy after the last task - accuracy when just learned).
 
-    r: (tasks, tasks), at least two tasks. Entries above the diagonal are not read.
-    Lopez-Paz & Ranzato, NeurIPS 2017.
+    r: as in forgetting. Lopez-Paz & Ranzato, NeurIPS 2017.
     """
     last = len(r) - 1
-    return float(np.mean([r[last, j] - r[j, j] for j in range(last)]))
+    return float(np.mean([r[last, j] - r[j, j] for j in tested(r)]))
 
 
 def run_metrics(a: np.ndarray, r: np.ndarray) -> dict[str, float]:
@@ -169,8 +180,9 @@ def run_metrics(a: np.ndarray, r: np.ndarray) -> dict[str, float]:
         values["average_incremental_accuracy_without_first"] = average_incremental_accuracy(
             a, with_first=False
         )
-        values["forgetting"] = forgetting(r)
-        values["backward_transfer"] = backward_transfer(r)
+        if tested(r):
+            values["forgetting"] = forgetting(r)
+            values["backward_transfer"] = backward_transfer(r)
     return values
 
 

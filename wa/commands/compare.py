@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wa.analysis.metrics import expected_calibration_error
-from wa.data.packed import check_same_data, read_dataset
+from wa.data.packed import check_same_data, parts_of, read_dataset, read_parts
 from wa.errors import UserError
 from wa.files import write_json
 from wa.study import layout
@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("old", help="model.safetensors of the version in service")
     add("new", help="model.safetensors of the version that may replace it")
-    add("--data", type=Path, help="folder of the packed data (default: beside the study of NEW)")
+    add(
+        "--data",
+        type=Path,
+        nargs="+",
+        help="folder of the packed data, or of each task (default: beside the study of NEW)",
+    )
     add("--max-drop", type=float, metavar="POINTS", help="the largest fall that a class may have")
     add("--json", metavar="FILE", help="write the comparison as JSON")
     add("--figure", metavar="FILE", help="draw the classes that changed most: .svg, .png or .pdf")
@@ -139,15 +144,28 @@ def report(found: list[Change], facts: dict) -> Iterator[str]:
         yield f"{name:32} {'-' if value is None else f'{value:.1f} %'}"
 
 
-def test_images(folder: Path, header: dict, path: str, classes: list[str]) -> tuple:
-    """The packed test images, and their names, of the classes that the new version knows."""
-    dataset = read_dataset(folder / layout.DATASET)
-    check_same_data(path, header, dataset, folder)
-    images = np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
-    label = np.load(folder / "test_labels.npy", allow_pickle=False)
-    names = np.array(dataset["classes"], dtype=object)[label]
-    rows = np.flatnonzero(np.isin(names, classes))
-    return images[rows], names[rows]
+def test_images(folders: list[Path], header: dict, path: str, classes: list[str]) -> tuple:
+    """The packed test images, and their names, of the classes that the new version knows.
+
+    folders: one, or one for each task by name. Test images that were deleted are left out.
+    """
+    files = [folder / layout.DATASET for folder in folders]
+    grown = isinstance(header.get("data_sha256"), list)
+    dataset = read_parts(files) if grown else read_dataset(files[0])
+    check_same_data(path, header, dataset, folders[0])
+    images, names = [], []
+    for folder, part in zip(folders, dataset.get("parts", [dataset]), strict=True):
+        if not (folder / "test_images.npy").exists():
+            continue
+        pixels = np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
+        label = np.load(folder / "test_labels.npy", allow_pickle=False)
+        of_image = np.array(part["classes"], dtype=object)[label]
+        rows = np.flatnonzero(np.isin(of_image, classes))
+        images.append(pixels[rows])
+        names.append(of_image[rows])
+    if not images:
+        raise UserError(f"{folders[0]} holds no test images")
+    return np.concatenate(images), np.concatenate(names)
 
 
 def draw(found: list[Change], output: str) -> None:
@@ -180,13 +198,13 @@ def main(args: argparse.Namespace) -> None:
     from wa.models.classifier import Classifier
 
     old, new = Classifier(args.old), Classifier(args.new)
-    folder = args.data
-    if folder is None:
+    folders = args.data
+    if folders is None:
         place = layout.place(Path(args.new).absolute())
         if place is None:
             raise UserError(f"{args.new} lies in no study. Name the packed data: --data FOLDER")
-        folder = layout.data_folder(place.shared, new.header["dataset"])
-    images, label = test_images(folder, new.header, args.new, new.classes)
+        folders = layout.data_folders(place.shared, new.header["dataset"], parts_of(new.header))
+    images, label = test_images(folders, new.header, args.new, new.classes)
     known = set(old.classes)
     if not known & set(label):
         raise UserError("the two versions have no class in common")

@@ -57,7 +57,7 @@ def small_files(study: Study) -> Iterator[Path]:
     """The files of a study that figures and tables are drawn from, as far as they exist."""
     root = Path(study.root)
     files = [root / name for name in OF_STUDY]
-    files.append(Path(study.data, layout.DATASET))
+    files += [part.file for part in study.parts]
     files += [root / f"order-{order}" / layout.ORDER for order in study.orders]
     for task in study.tasks.values():
         files += [Path(task.path, name) for name in (*OF_TRAINING, layout.METRICS)]

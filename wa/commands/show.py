@@ -18,9 +18,18 @@ import numpy as np
 
 from wa.analysis.metrics import average_incremental_accuracy, own_classifier, read_metrics
 from wa.checkpoint import MEANS, read_checkpoint
-from wa.data.packed import IMAGES, NAME
+from wa.data.exemplars import read_memory
+from wa.data.packed import IMAGES, NAME, parts_of
 from wa.errors import UserError
-from wa.files import Rules, check, content_sha256, read_arrays, read_json, sha256
+from wa.files import (
+    Rules,
+    check,
+    content_sha256,
+    read_arrays,
+    read_arrays_header,
+    read_json,
+    sha256,
+)
 from wa.methods.alignment import REPORT
 from wa.study import layout
 
@@ -28,7 +37,8 @@ HELP = """Print a run task by task, and verify its checkpoints.
 
 The table has each classifier's accuracy and gamma. Below it stands the chain of checkpoints back to
 the data. Each file is hashed again and compared with what the checkpoints' headers say. The exit
-status is 1 if a file differs or is absent. For a run that is not finished, show prints what exists.
+status is 1 if a file differs or is absent. Images of tasks by name may be deleted. Of a run that is
+not finished, show prints what exists.
 """
 
 
@@ -46,6 +56,7 @@ class Link(NamedTuple):
     role: str
     file: Path
     holds: Callable[[], bool]  # whether it is the file that the header before it names
+    may_go: bool = False  # whether it may be deleted
 
 
 def tasks_of(path: str) -> tuple[Path, list[Path]]:
@@ -77,13 +88,14 @@ def read_if_there(file: Path, rules: Rules) -> dict:
     return read_json(file, rules) if file.exists() else {}
 
 
-def table(run: Path, tasks: list[Path], seen: list[int | None], named: str | None) -> Iterator[str]:
+def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[str]:
     """The lines of the table: each classifier's accuracy on all classes seen, and gamma.
 
-    run: its folder. tasks: the folders of its checkpoints. seen: the number of classes after each
-    task. named: the classifier of the last checkpoint, `linear` or `nme`. A dash stands for a value
-    that does not exist.
+    run: its folder. tasks: the folders of its checkpoints. headers: of these. A dash stands for a
+    value that does not exist.
     """
+    seen = [len(header["classes"]) if header else None for header in headers]
+    named = (headers[-1] or {}).get("classifier", "linear")
     files = [run / f"task-{t}" / layout.METRICS for t in range(len(tasks))]
     metrics = [read_metrics(file) if file.exists() else {} for file in files]
     gammas = [read_if_there(task / layout.ALIGNMENT, REPORT).get("gamma") for task in tasks]
@@ -109,6 +121,11 @@ def table(run: Path, tasks: list[Path], seen: list[int | None], named: str | Non
         own = own_classifier(metrics[-1], named if named != "linear" else None)
         yield f"The method's own classifier is {own}. Tables, wa predict and wa export use it."
     yield from harm(metrics)
+    if removed := (headers[-1] or {}).get("removed"):
+        yield f"Exemplars were removed from the memory: {', '.join(removed)}."
+    untested = metrics[-1].get("trained", {}).get("untested_classes")
+    if untested:
+        yield f"{untested:g} classes have no test images left, so no accuracy counts them."
 
 
 def harm(metrics: list[dict]) -> Iterator[str]:
@@ -152,7 +169,23 @@ def ranking_in(folder: Path, content: str) -> Path:
     return [*matching, *rankings, folder / layout.ranking("herding")][0]
 
 
-def chain(tasks: list[Path], headers: list[dict | None]) -> Iterator[Link]:
+def is_memory(file: Path, content: str) -> bool:
+    """Whether it is the memory with this content, or what `wa forget` left of it."""
+    read_memory(file)
+    return read_arrays_header(file).get("content_sha256") == content
+
+
+def hashes_of(header: dict) -> list[dict]:
+    """The hashes of the packed arrays: for each task by name, or for a whole benchmark."""
+    said = header["data_sha256"]
+    return said if isinstance(said, list) else [said]
+
+
+def has_digest(file: Path, said: set) -> bool:
+    return said == {digest(file)}
+
+
+def chain(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[Link]:
     """The files of a run, from the last checkpoint back to the data."""
     for t in reversed(range(len(tasks))):
         header = headers[t]
@@ -167,20 +200,28 @@ def chain(tasks: list[Path], headers: list[dict | None]) -> Iterator[Link]:
         if content := header.get("from_ranking"):
             file = ranking_in(tasks[t - 1], content)
             yield Link(t, "memory", file, partial(has_content, file, content))
-    folder = layout.data_folder(tasks[0], headers[0]["dataset"])
-    for array in layout.ARRAYS:
-        key = layout.array_hash(array)
-        said = {header["data_sha256"].get(key) for header in headers if header}
-        file = folder / array
-        yield Link(None, "data", file, lambda file=file, said=said: said == {digest(file)})
+        if content := header.get("from_memory"):
+            file = run / f"task-{t - 1}" / layout.MEMORY
+            yield Link(t, "memory", file, partial(is_memory, file, content), may_go=True)
+    every = [header for header in headers if header]
+    folders = layout.data_folders(tasks[0], every[0]["dataset"], parts_of(every[-1]))
+    for number, folder in enumerate(folders):
+        hashes = [part[number] for part in map(hashes_of, every) if number < len(part)]
+        for array in layout.ARRAYS:
+            said = {of_task.get(layout.array_hash(array)) for of_task in hashes}
+            same = partial(has_digest, folder / array, said)
+            yield Link(None, "data", folder / array, same, may_go=parts_of(every[-1]) is not None)
+
+
+def are_hashes(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(v, dict) and are_hashes(v) for v in value)
+    return isinstance(value, dict) and value.keys() == {*map(layout.array_hash, layout.ARRAYS)}
 
 
 HEADER = NAME | {
     "classes": IMAGES["classes"],
-    "data_sha256": (
-        lambda v: isinstance(v, dict) and v.keys() == {*map(layout.array_hash, layout.ARRAYS)},
-        "the SHA-256 of each array",
-    ),
+    "data_sha256": (are_hashes, "the SHA-256 of each array"),
 }
 
 
@@ -195,7 +236,7 @@ def header_of(checkpoint: Path) -> dict | None:
 
 def status(link: Link) -> str:
     if not link.file.exists():
-        return "absent"
+        return "deleted" if link.may_go else "absent"
     return "ok" if link.holds() else "DIFFERS"
 
 
@@ -206,20 +247,21 @@ def show(path: str) -> None:
     """
     run, tasks = tasks_of(path)
     headers = [header_of(task / layout.MODEL) for task in tasks]
-    seen = [len(header["classes"]) if header else None for header in headers]
-    dataset = layout.data_folder(tasks[0], headers[0]["dataset"]) / layout.DATASET
-    of = read_if_there(dataset, IMAGES).get("classes")
-    share = f" of {len(of)}" if of else ""
-    learned = f"{headers[0]['dataset']}: {max(filter(None, seen))}{share} classes learned"
-    named = (headers[-1] or {}).get("classifier", "linear")
-    print(os.path.relpath(run), learned, "", *table(run, tasks, seen, named), "", sep="\n")
+    share = ""
+    if parts_of(headers[0]) is None:
+        folder = layout.data_folders(tasks[0], headers[0]["dataset"], None)[0]
+        of = read_if_there(folder / layout.DATASET, IMAGES).get("classes")
+        share = f" of {len(of)}" if of else ""
+    seen = max(len(header["classes"]) for header in headers if header)
+    learned = f"{headers[0]['dataset']}: {seen}{share} classes learned"
+    print(os.path.relpath(run), learned, "", *table(run, tasks, headers), "", sep="\n")
     broken, last = 0, None
-    for link in chain(tasks, headers):
+    for link in chain(run, tasks, headers):
         task = f"task {link.task}" if link.task is not None and link.task != last else ""
         last = link.task
         said = status(link)
-        broken += said != "ok"
-        shown = digest(link.file) if said != "absent" else "-" * 64
+        broken += said in ("absent", "DIFFERS")
+        shown = digest(link.file) if link.file.exists() else "-" * 64
         print(f"{task:7}  {link.role:7}  {said:7}  {shown}  {os.path.relpath(link.file)}")
     if broken:
         raise UserError(

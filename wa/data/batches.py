@@ -9,8 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+from copy import copy
 
 import numpy as np
 import torch
@@ -42,40 +41,76 @@ def fits(size: int, device: torch.device) -> bool:
     return size <= torch.cuda.mem_get_info(device)[0] / 2
 
 
+def tensor(array: np.ndarray) -> Tensor:
+    """An array that nothing writes to, as a tensor with the same memory."""
+    with warnings.catch_warnings(action="ignore"):  # torch warns that the array is read-only
+        return torch.from_numpy(array)
+
+
+def take(arrays: Sequence[Tensor], where: Tensor, out: Tensor | None = None) -> Tensor:
+    """The rows `where` of several arrays that count as one, int64 (B,).
+
+    arrays: each (n, ...). out: the tensor (B, ...) to write to. None: a new one.
+    """
+    if len(arrays) == 1:
+        return torch.index_select(arrays[0], 0, where, out=out)
+    if out is None:
+        out = torch.empty(len(where), *arrays[0].shape[1:], dtype=arrays[0].dtype)
+    start = 0
+    for array in arrays:
+        inside = (where >= start) & (where < start + len(array))
+        out[inside] = array.index_select(0, where[inside] - start)
+        start += len(array)
+    return out
+
+
 class Images:
-    """Some images of a packed data set.
+    """Some images of packed arrays.
 
-    folder, split: which array. index: int64 (n,), which of its images. label: int64 (n,), the
-    position of each image's class in the class order.
+    arrays: uint8, each (N, H, W, C). They count as one array. where: int64 (n,), which rows of it.
+    index: int64 (n,), the number of each image in the data set. Random numbers depend on it.
+    label: int64 (n,), the position of each image's class in the class order.
 
-    `index` and `label` are tensors on the device. `pixels` are uint8 (N, H, W, C): all images of
-    the array if they are mapped, else only those of the index.
+    `index` and `label` are tensors on the device. `pixels` are tensors of uint8: the arrays if they
+    are mapped, else one of the images themselves.
     """
 
     def __init__(
-        self, folder: Path, split: str, index: np.ndarray, label: np.ndarray, device: torch.device
+        self,
+        arrays: Sequence[np.ndarray],
+        where: np.ndarray,
+        index: np.ndarray,
+        label: np.ndarray,
+        device: torch.device,
     ):
-        packed = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
         self.device = device
         self.index = torch.from_numpy(index).to(device)
         self.label = torch.from_numpy(label).to(device)
-        self.mapped = device.type == "cpu" or not fits(packed[:1].nbytes * len(index), device)
+        size = arrays[0][:1].nbytes * len(index)
+        self.mapped = device.type == "cpu" or not fits(size, device)
         self.streamed = self.mapped and device.type != "cpu"
-        pixels = packed if self.mapped else packed[index]
-        # torch warns that the array is read-only. Nothing here writes to it.
-        with warnings.catch_warnings(action="ignore"):
-            self.pixels = torch.from_numpy(pixels).to("cpu" if self.mapped else device)
+        self.pixels, self.where = [tensor(array) for array in arrays], torch.from_numpy(where)
+        if not self.mapped:
+            self.pixels = [take(self.pixels, self.where).to(device)]
+            self.where = torch.arange(len(index), device=device)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def part(self, chosen: np.ndarray) -> "Images":
+        """Some of the images, with the same memory. chosen: bool (n,)."""
+        rows = torch.from_numpy(np.flatnonzero(chosen))
+        some = copy(self)
+        some.where = self.where[rows.to(self.where.device)]
+        some.index, some.label = self.index[rows.to(self.device)], self.label[rows.to(self.device)]
+        return some
 
     def batch(self, rows: Tensor) -> Tensor:
         """Some images, uint8 (B, C, H, W), channels last, on the device.
 
         rows: int64 (B,), positions in `index`, on the device. The images must not be streamed.
         """
-        where = self.index[rows] if self.mapped else rows
-        return self.pixels.index_select(0, where).permute(0, 3, 1, 2)
+        return take(self.pixels, self.where[rows]).permute(0, 3, 1, 2)
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Several batches of images, each as `batch` returns it. They may be streamed.
@@ -88,23 +123,22 @@ class Images:
             for rows in batches:
                 yield self.batch(rows.to(self.device))
 
-    def gather(self, index: Tensor, rows: Tensor) -> Tensor:
-        """The mapped images of index[rows], uint8 (B, H, W, C), in pinned memory for a GPU."""
+    def gather(self, rows: Tensor) -> Tensor:
+        """The mapped images of some rows, uint8 (B, H, W, C), in pinned memory for a GPU."""
         pinned = torch.empty(
             len(rows),
-            *self.pixels.shape[1:],
+            *self.pixels[0].shape[1:],
             dtype=torch.uint8,
             pin_memory=self.device.type == "cuda",
         )
-        return torch.index_select(self.pixels, 0, index[rows], out=pinned)
+        return take(self.pixels, self.where[rows], out=pinned)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """As `batches`, with images that a thread gathers ahead."""
-        gather = partial(self.gather, self.index.cpu())
         waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for rows in batches:
-                waiting.append(thread.submit(gather, rows))
+                waiting.append(thread.submit(self.gather, rows))
                 if len(waiting) > AHEAD:
                     yield self.on_device(waiting.popleft())
             while waiting:

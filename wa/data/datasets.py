@@ -9,8 +9,8 @@ It writes:
 - train_images.npy and test_images.npy, uint8 (n, H, W, C);
 - train_labels.npy and test_labels.npy, int64 (n,);
 - dataset.json: the names of the classes, the number of images of each class, the mean and standard
-  deviation of each channel of the training images (in units of [0, 1]), a fingerprint of the folder
-  of images, and the SHA-256 of each array.
+  deviation of each channel of the training images (in units of [0, 1]), a fingerprint of the files
+  of each class, and the SHA-256 of each array.
 
 A folder of images is `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`), see wa/data/folders.py.
 Images of one size stay as they are. Photographs of several sizes need `cache_size`, the side of the
@@ -30,8 +30,9 @@ from pathlib import Path
 import numpy as np
 
 from wa import identity
-from wa.data.folders import IMAGENET, Files, fingerprint, is_folder, left_out, listing
+from wa.data.folders import IMAGENET, Files, fingerprints, is_folder, left_out, listing
 from wa.data.images import read_image
+from wa.data.packed import read_dataset
 from wa.data.packing import Reader, pack
 from wa.errors import UserError, printable_bytes, program
 from wa.files import sha256, write_json, writing
@@ -193,16 +194,23 @@ def read_folder(
     cache_size: int | None,
     wanted: list[str] | None,
     processes: int,
+    like: Path | None = None,
 ) -> Raw:
     """A folder of images, packed into the folder `output`.
 
-    Raises UserError if there are images that cannot be used. (continuum's ImageFolderDataset cuts
+    like: dataset.json of images of the same size. Raises UserError if there are images that cannot
+    be used. (continuum's ImageFolderDataset cuts
     paths at 255 bytes and fails on paths that are not ASCII.)
     """
     read = partial(read_image, channels=3, square=cache_size)
     train, test = listing(dataset, path, wanted)
     names = list(train)
     shape = first_shape([file for name in names for file in train[name]], read)
+    if like and list(shape) != read_dataset(like)["image_shape"]:
+        raise UserError(
+            f"{path}: the images of {', '.join(names)} have {shape[1]}x{shape[0]} pixels. Those of"
+            f" task 0 ({like}) have {read_dataset(like)['image_shape'][1::-1]}. Resize them"
+        )
     unreadable, odd = [], []
     for split, by_class in (("train", train), ("test", test)):
         files = [file for name in names for file in by_class[name]]
@@ -261,6 +269,11 @@ def parse_arguments() -> argparse.Namespace:
         ' ["cat", "dog"] (default: all)',
     )
     parser.add_argument(
+        "--like",
+        type=Path,
+        help="dataset.json of task 0: images of another size are refused",
+    )
+    parser.add_argument(
         "--processes", type=int, default=1, help="how many processes decode images (default: 1)"
     )
     parser.add_argument(
@@ -273,7 +286,13 @@ def read(args: argparse.Namespace, cache_size: int | None) -> Raw:
     """The data set that the options name."""
     if is_folder(args.path):
         return read_folder(
-            args.output, args.dataset, args.path, cache_size, args.classes, args.processes
+            args.output,
+            args.dataset,
+            args.path,
+            cache_size,
+            args.classes,
+            args.processes,
+            args.like,
         )
     if args.dataset == "digits":
         return read_digits()
@@ -305,7 +324,7 @@ def main() -> None:
     if is_folder(args.path):
         for line in left_out(args.path):
             print(printable_bytes(line), flush=True)
-        files = fingerprint(*listing(args.dataset, args.path, args.classes))
+        files = fingerprints(*listing(args.dataset, args.path, args.classes))
         cache_size = cache_size_of(args.dataset, args.cache_size)
     train, test, names = read(args, cache_size)
     assert len(names) == n_classes

@@ -22,7 +22,7 @@ DRAWN = "imagenet100-1993"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff", ".gif"}
 DEVKIT = "ILSVRC2012_devkit_t12"
 Files = dict[str, list[str]]  # class -> its images
-SIZED = 20_000  # files of a split whose size is in a fingerprint. All of ImageNet's are slow.
+SIZED = 20_000  # files whose size is in the fingerprints. All of ImageNet's are slow.
 
 
 def is_folder(path: str | Path) -> bool:
@@ -254,16 +254,20 @@ def size(file: str) -> int:
     return os.path.getsize(file) if os.path.exists(file) else -1
 
 
-def fingerprint(train: Files, test: Files) -> str:
-    """What tells one folder of images from another: classes, names of files, and sizes of files.
+def fingerprints(train: Files, test: Files, n_classes: int | None = None) -> dict[str, str]:
+    """What tells the images of one class from others: the names and the sizes of the files.
 
-    Of more than SIZED files in a split, only each n-th size counts. The place of the folder and
-    the dates of its files do not count. No image is opened.
+    n_classes: the number of classes of the data set, if these are only some of them. The more
+    classes, the fewer files of each count with their size. The place of the folder and the dates of
+    its files do not count. No image is opened.
     """
-    digest = hashlib.sha256()
-    for split in (train, test):
-        step = sum(map(len, split.values())) // SIZED + 1
-        for name, files in split.items():
+    sized = max(20, SIZED // (n_classes or len(train)))
+    found = {}
+    for name in train:
+        digest = hashlib.sha256()
+        for files in (train[name], test[name]):
+            step = len(files) // sized + 1
             words = [name, *map(os.path.basename, files), *map(str, map(size, files[::step]))]
             digest.update("/".join([*words, ""]).encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
+        found[name] = digest.hexdigest()[:16]
+    return found

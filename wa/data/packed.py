@@ -5,6 +5,7 @@ It needs numpy only, so programs that do not train can use it.
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +52,38 @@ IMAGES = {
 NAME = {"dataset": (is_folder_name, "a name")}
 
 
-def hashes(dataset: dict) -> dict[str, str]:
-    """The SHA-256 of each packed array. Two packed data sets with the same hashes are the same."""
+Hashes = dict[str, str] | list[dict[str, str]]
+
+
+def hashes(dataset: dict) -> Hashes:
+    """The SHA-256 of each packed array. Two packed data sets with the same hashes are the same.
+
+    dataset: as from read_dataset, or from read_parts, which gives the hashes of each part.
+    """
+    if "parts" in dataset:
+        return [hashes(part) for part in dataset["parts"]]
     return {key: value for key, value in dataset.items() if key.endswith("_sha256")}
+
+
+def parts_of(header: dict) -> int | None:
+    """The number of tasks by name whose data a model was trained on. None: it was a benchmark."""
+    said = header["data_sha256"]
+    return len(said) if isinstance(said, list) else None
+
+
+def goes_on(before: Hashes, now: Hashes) -> bool:
+    """Whether data are the same as before, or the same with parts that came later."""
+    if isinstance(before, list) and isinstance(now, list):
+        return before == now[: len(before)]
+    return before == now
 
 
 def check_same_data(path: str | Path, header: dict, dataset: dict, folder: str | Path) -> None:
     """Raise UserError unless a result was made from the data that are packed in `folder`.
 
-    header: of the result in the file `path`. dataset: dataset.json of the folder.
+    header: of the result in the file `path`. dataset: what was read from the folder.
     """
-    if header.get("data_sha256") != hashes(dataset):
+    if not goes_on(header.get("data_sha256"), hashes(dataset)):
         raise UserError(
             f"{path} was made from other data than {folder} holds now. Run the study again: it"
             " computes again what depends on the data"
@@ -78,11 +100,33 @@ def read_dataset(path: str | Path) -> dict:
 
     rules = {
         "train_counts": (are_counts, "the number of images of each class"),
+        "test_counts": (are_counts, "the number of images of each class"),
         "mean": (lambda v: len(v) == channels, "one number for each channel"),
         "std": (lambda v: len(v) == channels, "one number for each channel"),
     }
     check(dataset, rules, path)
     return dataset
+
+
+def read_parts(paths: Sequence[str | Path]) -> dict:
+    """Data that grew, packed task by task, as one data set. paths: dataset.json of each task.
+
+    The classes and the numbers of images are those of all parts, in their order. All else is that
+    of the first part: pixels are normalised as they were for task 0. `parts` has the content of
+    each file. Raises UserError if one is damaged, or if they do not fit together.
+    """
+    parts = [read_dataset(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if part["image_shape"] != parts[0]["image_shape"]:
+            raise UserError(
+                f"{path} is of images of {part['image_shape']} (height, width, channels), but"
+                f" those of task 0 have {parts[0]['image_shape']}"
+            )
+    together = {
+        key: [each for part in parts for each in part[key]]
+        for key in ("classes", "train_counts", "test_counts")
+    }
+    return parts[0] | together | {"parts": parts}
 
 
 def verify_array(file: Path, dtype: type, shape: list[int], sha: str | None) -> np.ndarray:
@@ -101,9 +145,9 @@ def verify_array(file: Path, dtype: type, shape: list[int], sha: str | None) -> 
     return array
 
 
-def verify(folder: Path, dataset: dict) -> None:
+def verify(folder: Path, dataset: dict, splits: Sequence[str] = ("train", "test")) -> None:
     """Raise UserError unless the packed arrays are those that dataset.json describes."""
-    for split in ("train", "test"):
+    for split in splits:
         file = {what: folder / f"{split}_{what}.npy" for what in ("images", "labels")}
         sha = {what: dataset.get(f"{split}_{what}_sha256") for what in file}
         images = verify_array(file["images"], np.uint8, dataset["image_shape"], sha["images"])

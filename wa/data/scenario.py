@@ -69,12 +69,19 @@ def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = 
     return np.random.RandomState(int(name)).permutation(n_classes).tolist()
 
 
-def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
+def task_sizes(n_classes: int, base: int, increment: int | str) -> list[int]:
     """The number of classes of each task. The last task may be smaller.
 
-    A base of 0 means that task 0 is like the others (the usual name is B0).
+        task_sizes(10, 4, 2)          # [4, 2, 2, 2]
+        task_sizes(10, 0, 5)          # [5, 5]
+        task_sizes(10, 4, "1-2-3")    # [4, 1, 2, 3]
+
+    A base of 0 means that task 0 is like the others (the usual name is B0). Tasks of unequal sizes
+    have their sizes as text, as spelled() writes it.
     Raises UserError if they do not fit the number of classes.
     """
+    if isinstance(increment, str):
+        return [base, *map(int, increment.split("-"))]
     base = base or increment
     if not 1 <= base <= n_classes or increment < 1 or (base < n_classes < base + increment):
         raise UserError(
@@ -84,6 +91,27 @@ def task_sizes(n_classes: int, base: int, increment: int) -> list[int]:
         )
     full, rest = divmod(n_classes - base, increment)
     return [base] + [increment] * full + [rest] * (rest > 0)
+
+
+def spelled(sizes: list[int], n_classes: int) -> tuple[int, int | str]:
+    """The base and the increment of a protocol whose tasks have these sizes.
+
+        spelled([4, 2, 2, 2], 10)    # (4, 2)
+        spelled([4, 1, 2, 3], 10)    # (4, "1-2-3")
+
+    Raises UserError if the sizes do not add up to the number of classes.
+    """
+    if sum(sizes) != n_classes:
+        raise UserError(
+            f"protocols: the sizes {sizes} add up to {sum(sizes)}, but there are {n_classes}"
+            " classes. Each class must be in one task"
+        )
+    base, later = sizes[0], sizes[1:]
+    if not later:
+        return base, base
+    if task_sizes(n_classes, base, later[0])[1:] == later:
+        return base, later[0]
+    return base, "-".join(map(str, later))
 
 
 def main() -> None:

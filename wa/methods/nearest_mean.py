@@ -11,7 +11,7 @@ import numpy as np
 
 from wa.data.memory import Memory
 from wa.errors import UserError
-from wa.files import read_arrays
+from wa.files import read_arrays, read_arrays_header
 from wa.methods.selection import exemplars, read_ranking
 
 
@@ -23,10 +23,12 @@ def unit(x: np.ndarray) -> np.ndarray:
 def class_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean of each class, with length 1: float64 (classes, d).
 
-    features: of the exemplars, any float (m, d). labels: integers (m,), every class from 0 on.
+    features: of the exemplars, any float (m, d). labels: integers (m,), from 0 on. A class without
+    exemplars has the mean 0, so no image is close to it.
     """
     phi = unit(features.astype(np.float64))
-    return unit(np.stack([phi[labels == c].mean(axis=0) for c in range(labels.max() + 1)]))
+    sums = np.stack([phi[labels == c].sum(axis=0) for c in range(labels.max() + 1)])
+    return unit(sums / np.maximum(np.bincount(labels), 1)[:, None])
 
 
 def similarities(features: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -43,13 +45,16 @@ def means_of(
     """The means of the exemplars after a task, as from class_means.
 
     arrays: index, label and features of features.npz. memory: how many images of the ranking are
-    kept. Raises UserError if the features lack an exemplar of the ranking.
+    kept. Raises UserError if the features lack an exemplar of the ranking, unless exemplars were
+    removed with `wa forget`.
     """
     ranking = read_ranking(ranking_path)
     kept = exemplars(ranking, memory.per_class(len(ranking["counts"])))
     row = np.searchsorted(arrays["index"], kept).clip(max=len(arrays["index"]) - 1)
-    if (arrays["index"][row] != kept).any():
+    there = arrays["index"][row] == kept
+    if not there.all() and not read_arrays_header(features_path).get("removed"):
         raise UserError(f"{ranking_path} ranks images that {features_path} lacks")
+    row = row[there]
     return class_means(arrays["features"][row], arrays["label"][row])
 
 

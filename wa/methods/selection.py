@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wa import identity
+from wa.data.packed import goes_on
 from wa.errors import UserError, program
 from wa.files import content_sha256, read_arrays, read_arrays_header, write_arrays
 
@@ -162,7 +163,7 @@ def main() -> None:
     ranked = rank_classes(features["features"], new, args.selection, args.seed)
     header = read_arrays_header(args.features)
     before = read_arrays_header(args.previous) if args.previous else {}
-    if args.previous and before.get("data_sha256") != header.get("data_sha256"):
+    if args.previous and not goes_on(before.get("data_sha256"), header.get("data_sha256")):
         raise UserError(f"{args.previous} ranks images of other data than {args.features}")
     lengths = [len(r) for r in ranked.values()]
     arrays = {

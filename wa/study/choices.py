@@ -28,17 +28,17 @@ STUDY = {
         schema={"type": "string", "pattern": NAME, "not": {"const": "data"}},
     ),
     "protocols": Key(
-        REQUIRED,
-        "A list of `{base, increment}`: the number of classes of task 0, and of each later task. "
-        "The last task may be smaller. Base 0 is the field's B0: all tasks have the same size.",
+        [],
+        "How a benchmark is cut into tasks. A list of `{base, increment}`: the number of classes "
+        "of task 0, and of each later task. The last task may be smaller. Base 0 is the field's "
+        "B0: all tasks have the same size. Tasks of unequal sizes are `{sizes: [4, 1, 2, 3]}`, "
+        "which must add up to all classes. A study has either `protocols` or `tasks`.",
         "[{base: 50, increment: 10}, {base: 0, increment: 20}]",
         schema={
             "type": "array",
-            "minItems": 1,
             "items": {
                 "type": "object",
                 "additionalProperties": False,
-                "required": ["base", "increment"],
                 "properties": {
                     "base": {"description": "Classes of task 0.", "type": "integer", "minimum": 0},
                     "increment": {
@@ -46,7 +46,28 @@ STUDY = {
                         "type": "integer",
                         "minimum": 1,
                     },
+                    "sizes": {
+                        "description": "Classes of each task.",
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "integer", "minimum": 1},
+                    },
                 },
+            },
+        },
+    ),
+    "tasks": Key(
+        [],
+        "The tasks by the names of their classes, in place of `protocols` and `orders`. It is for "
+        "a folder of images that grows: add a line when new classes come, and run again. Only the "
+        "new task is packed and learned. Earlier lines stay as they are. See docs/growing.md.",
+        "[[cat, dog, horse], [duck, goose]]",
+        schema={
+            "type": "array",
+            "items": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string"},
             },
         },
     ),

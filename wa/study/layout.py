@@ -29,6 +29,7 @@ FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
 BENCHMARK = "train.benchmark.tsv"
+MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 # In the folder of each task of a run.
 PREDICTIONS = "predictions.npz"
@@ -42,7 +43,9 @@ SPLITS = ("train", "test")
 ARRAYS = tuple(f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels"))
 
 # A task's folder below the study's: the shared task 0, or a task of a run.
-TASK = r"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/inc-\d+/[^/]+/task-\d+)?"
+NAMED = "named"  # the class order and the increment of tasks that are listed by name
+INCREMENT = rf"inc-(\d+(-\d+)*|{NAMED})"  # inc-10, or inc-1-2-3 for unequal tasks
+TASK = rf"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/{INCREMENT}/[^/]+/task-\d+)?"
 
 
 def ranking(selection: str) -> str:
@@ -61,7 +64,7 @@ class Run(NamedTuple):
     order: str
     seed: int
     base: int
-    increment: int
+    increment: int | str
     method: str
     shared: Path  # the folder of task 0, which other runs share
     sizes: list[int]  # the classes of each task
@@ -99,9 +102,10 @@ class RunTable:
     experiment: str
     orders: list[str]
     seeds: list[int]
-    protocols: list[tuple[int, int]]
+    protocols: list[tuple[int, int | str]]
     methods: list[str]
     n_classes: int
+    named: list[list[str]] = field(default_factory=list)  # of tasks by name: the classes of each
     reference: str = ""  # the method that statistics compare the others with; "": the first one
     bases: dict[str, str] = field(default_factory=dict)  # method -> what follows base-B in its name
     classifiers: dict[str, str] = field(default_factory=dict)  # method -> its own classifier
@@ -112,9 +116,13 @@ class RunTable:
         ):
             name = f"base-{base}{self.bases.get(method, '')}"
             shared = Path(self.root, f"order-{order}", f"seed-{seed}", name)
-            sizes = task_sizes(self.n_classes, base, increment)
+            sizes = self.sizes((base, increment))
             own = self.classifiers.get(method)
             yield Run(order, seed, base, increment, method, shared, sizes, own)
+
+    def sizes(self, protocol: tuple[int, int | str]) -> list[int]:
+        """The number of classes of each task of a protocol."""
+        return [len(names) for names in self.named] or task_sizes(self.n_classes, *protocol)
 
     @property
     def compared_with(self) -> str:
@@ -123,7 +131,7 @@ class RunTable:
 
     def to_json(self) -> str:
         """The table as JSON, without what is empty."""
-        given = {key: value for key, value in asdict(self).items() if value not in ({}, "")}
+        given = {key: value for key, value in asdict(self).items() if value not in ({}, [], "")}
         return json.dumps(given)
 
     @classmethod
@@ -176,9 +184,15 @@ def is_shared(folder: Path) -> bool:
 
 def is_run(folder: Path) -> bool:
     """Whether it is the folder of a run: .../base-50/inc-10/METHOD."""
-    return bool(re.fullmatch(r"inc-\d+", folder.parent.name)) and is_shared(folder.parents[1])
+    return bool(re.fullmatch(INCREMENT, folder.parent.name)) and is_shared(folder.parents[1])
 
 
-def data_folder(shared: Path, dataset: str) -> Path:
-    """The folder of a packed data set, seen from the folder of a task 0: RESULTS/data/DATASET."""
-    return shared.parents[3] / DATA / dataset
+def data_folders(shared: Path, dataset: str, tasks: int | None) -> list[Path]:
+    """The folders of the packed data, seen from the folder of a task 0.
+
+    tasks: how many tasks by name have been learned, each packed in a folder of its own. None: it is
+    a benchmark, whose data set `dataset` is in RESULTS/data/DATASET.
+    """
+    if tasks is None:
+        return [shared.parents[3] / DATA / dataset]
+    return [shared.parents[2] / DATA / f"task-{task}" for task in range(tasks)]

@@ -126,7 +126,9 @@ def allowed(values: dict) -> str:
     if kind in ("integer", "number"):
         return ("an integer" if kind == "integer" else "a number") + limits(values)
     if kind == "object":
-        return "names, each with a value" if "properties" not in values else "`{base, increment}`"
+        if "properties" in values:
+            return "`{base, increment}` or `{sizes}`"
+        return "names, each with a value"
     if "pattern" in values:
         return f"text that fits `{values['pattern']}`"
     return {"boolean": "`true` or `false`", "string": "text", "null": "`null`"}[kind]
@@ -219,10 +221,10 @@ training:
   augmentation: [crop-1]
 ```
 
-Only `experiment`, `dataset`, `protocols` and `methods` must be given. Every other key has a
-default. The study is the product orders x seeds x protocols x methods. Add a value to any of them
-and run again: only what is new runs. An unknown key, or a value that is not possible, is refused
-before anything runs. The error names the file, the line and the column.
+Only `experiment`, `dataset`, `methods`, and `protocols` or `tasks` must be given. Every other key
+has a default. The study is the product orders x seeds x protocols x methods. Add a value to any of
+them and run again: only what is new runs. An unknown key, or a value that is not possible, is
+refused before anything runs. The error names the file, the line and the column.
 
 ## What YAML is read
 

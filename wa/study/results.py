@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wa.checkpoint import read_header
 from wa.code import Code
-from wa.data.packed import hashes, read_dataset
+from wa.data.packed import hashes, read_dataset, read_parts
 from wa.errors import UserError
 from wa.files import read_arrays_header, read_json, sha256
 from wa.identity import (
@@ -24,14 +24,18 @@ from wa.identity import (
     choices_of,
     difference,
     evaluating,
+    keeping,
     packing,
     selecting,
     training,
 )
 from wa.study import layout
+from wa.study.parts import Part
 from wa.study.settings import Settings
 from wa.study.study import Study, Task
 
+# Of the network itself. Task 0 has them for good, and later tasks go on from it.
+OF_TASK_0 = ("backbone", "bias")
 HASHED = 2**28  # bytes: a plan hashes arrays up to this size, which takes 0.2 s
 
 
@@ -45,6 +49,7 @@ class Results:
         self.trained = cache(self._trained)
         self.aligned = cache(self._aligned)
         self.ranked = cache(self._ranked)
+        self.kept = cache(self._kept)
         self.prepared = cache(self._prepared)
         self.file_sha256 = cache(self._file_sha256)
 
@@ -55,6 +60,9 @@ class Results:
 
     def selecting_code(self, selection: str) -> str:
         return self.code.digest("wa.methods.selection", [selection])
+
+    def keeping_code(self) -> str:
+        return self.code.digest("wa.data.exemplars")
 
     def aligning_code(self, alignment: str, classifier: str) -> str:
         # The first task is not aligned, whatever the method's alignment is.
@@ -89,60 +97,71 @@ class Results:
 
     # The verdicts.
 
-    def _prepared(self) -> Verdict:
-        file = Path(self.study.data, layout.DATASET)
-        arrays = [Path(self.study.data, array) for array in layout.ARRAYS]
-        if not file.exists() or not all(array.exists() for array in arrays):
+    def _prepared(self, part: Part) -> Verdict:
+        if not part.file.exists():
             return None
-        dataset = read_dataset(file)
+        if self.study.is_learned(part):
+            return ""  # its images may be gone
+        arrays = [Path(part.folder, array) for array in layout.ARRAYS]
+        absent = [array.name for array in arrays if not array.exists()]
+        if absent:
+            return f"{absent[0]} is not there" if part.task is not None else None
+        dataset = read_dataset(part.file)
         for array in arrays:
             if (
                 array.stat().st_size < HASHED
                 and sha256(array) != dataset[layout.array_hash(array.name)]
             ):
                 return f"{array.name} is not the array that was packed"
-        return difference(dataset, self.packing())
+        if part.task is not None and (changes := part.changes()):
+            return f"the images {changes} are others"
+        return difference(dataset, self.packing(part))
 
-    def packing(self) -> dict:
-        """The entries of the study's data set."""
-        config = self.study.config
+    def packing(self, part: Part) -> dict:
+        """The entries of packed data."""
         return packing(
             code=self.packing_code(),
-            source=config["dataset"],
-            cache_size=self.study.cache_size,
-            chosen=config["classes"],
+            source=part.dataset,
+            cache_size=part.cache_size,
+            chosen=list(part.classes),
         )
 
     def ordered(self, order: str) -> Verdict:
         """The verdict on order.json."""
-        if not Path(self.study.data, layout.DATASET).exists():
+        parts = self.study.parts
+        if not all(part.file.exists() for part in parts):
             return None
         try:
             have = read_json(f"{self.study.root}/order-{order}/{layout.ORDER}")
         except (OSError, UserError):
             return None
-        dataset = read_dataset(Path(self.study.data, layout.DATASET))
+        classes = [name for part in parts for name in read_dataset(part.file)["classes"]]
         numbers = self.study.orders[order]
-        names = [dataset["classes"][c] for c in numbers]
+        names = [classes[c] for c in numbers]
         own = difference(have, {"order": numbers, "names": names})
-        return own or ("" if self.prepared() == "" else None)
+        before = [self.prepared(part) for part in parts]
+        return own or (None if any(verdict != "" for verdict in before) else "")
 
-    def data(self) -> tuple[object, object]:
+    def data(self, parts: list[Part]) -> tuple[object, object]:
         """The class names and the hashes of the packed arrays, or UNKNOWN for both."""
-        if self.prepared() is None:
+        if any(self.prepared(part) is None for part in parts):
             return UNKNOWN, UNKNOWN
-        dataset = read_dataset(Path(self.study.data, layout.DATASET))
+        if parts[0].task is None:
+            dataset = read_dataset(parts[0].file)
+        else:
+            dataset = read_parts([part.file for part in parts])
         return dataset["classes"], hashes(dataset)
 
     def training(self, task: Task) -> dict:
         """The entries that the checkpoint of a task must have."""
-        names, data = self.data()
+        names, data = self.data(self.study.read_by(task))
         classes = UNKNOWN
         if names is not UNKNOWN:
             classes = [names[c] for c in self.study.orders[task.order][: sum(task.sizes)]]
         begins = not task.previous or task.settings.start == "scratch"
         memory = self.study.memory(task)
-        reads_ranking = task.previous and memory.needs_ranking
+        reads_memory = task.previous and memory.needs_ranking
+        grows = bool(self.study.named)
         return training(
             asdict(task.settings),
             code=self.training_code(task.settings),
@@ -154,9 +173,10 @@ class Results:
             model=None if begins else self.content(f"{task.previous}/{layout.MODEL}"),
             ranking=(
                 self.content(f"{task.previous}/{layout.ranking(self.study.selection(task))}")
-                if reads_ranking
+                if reads_memory and not grows
                 else None
             ),
+            exemplars=(self.content(str(task.memory_before)) if reads_memory and grows else None),
             pretrained=self.file_sha256(task.settings.pretrained) if begins else None,
             unaligned=(
                 self.content(f"{task.previous}/{layout.TRAINED}")
@@ -171,15 +191,101 @@ class Results:
         header = self.header(f"{path}/{layout.TRAINED}")
         if not header:
             return None
-        own = difference(header, self.training(task))
+        own = self.compared(task, header, self.training(task))
         if own:
             return own
-        before = [own, self.prepared(), self.ordered(task.order)]
+        before = [own, *(self.prepared(part) for part in self.study.read_by(task))]
+        if not self.study.named:
+            before.append(self.ordered(task.order))
         if task.previous and task.settings.start != "scratch":
             before.append(self.aligned(task.previous))
         if task.previous and self.study.memory(task).needs_ranking:
             before.append(self.ranked(task.previous, self.study.selection(task)))
+            if self.study.named and task.memory_before.exists():
+                before.append(self.kept(str(task.memory_before.parent)))
         return "" if not any(verdict != "" for verdict in before) else None
+
+    def _kept(self, path: str) -> Verdict:
+        """The verdict on the memory of images in a folder of the study."""
+        task = self.study.tasks[path]
+        header = self.header(f"{path}/{layout.MEMORY}")
+        if not header:
+            return None
+        selection = self.study.selection(task)
+        want = keeping(
+            code=self.keeping_code(),
+            memory=str(self.study.memory(task)),
+            ranking=self.content(f"{task.learned}/{layout.ranking(selection)}"),
+            previous=self.content(str(task.memory_before)) if task.previous else None,
+        )
+        own = self.compared(task, header, want)
+        return own or (own if self.ranked(task.learned, selection) == "" else None)
+
+    def compared(self, task: Task, header: dict, want: dict) -> Verdict:
+        """As difference(), for what was made of the images of a task.
+
+        Images of tasks by name may be deleted, and so may the memories before the last. Then what
+        was made of them stays, although today's code might make something else of them.
+        """
+        if self.study.named:
+            want = {k: v for k, v in want.items() if k != "from_memory" or v is not UNKNOWN}
+        if self.study.is_gone(task):
+            want = {k: v for k, v in want.items() if not k.endswith("code")}
+        return difference(header, want)
+
+    def check(self) -> None:
+        """Refuse a study of tasks by name that cannot go on, before anything runs.
+
+        Raises UserError.
+        """
+        for path in sorted({task.learned for task in self.study.tasks.values()}):
+            task = self.study.tasks[path]
+            header = self.header(f"{path}/{layout.TRAINED}")
+            settings = header.get("settings", {})
+            for name in OF_TASK_0:
+                if settings and settings[name] != getattr(task.settings, name):
+                    raise UserError(
+                        f"config: training.{name}: {path} was trained with {name}"
+                        f" {settings[name]}, but the config says {getattr(task.settings, name)}. It"
+                        " is task 0's for good. Put it back, or give the study another name"
+                        " (`experiment`)"
+                    )
+            if self.study.is_gone(task) and self.trained(path) != "":
+                why = self.trained(path) or "the model is not there"
+                raise self.lost(task, f"{path} would have to be trained on task", why)
+        for run in self.study.runs():
+            self.check_memory(run)
+
+    def check_memory(self, run: list[Task]) -> None:
+        """Refuse a run whose next task would not find the memory that it needs."""
+        memory = self.study.memory(run[0])
+        waiting = [task for task in run if self.trained(task.learned) != ""]
+        if memory.is_all and waiting:
+            for task in run[: len(waiting[-1].sizes)]:
+                if self.study.is_gone(task):
+                    raise self.lost(
+                        task, f"the memory of {task.method} needs all images of task", ""
+                    )
+        if not memory.needs_ranking:
+            return
+        for task in reversed(run):
+            is_last = task is run[-1]
+            verdict = self.kept(task.path)
+            if verdict == "" or not (is_last or run[len(task.sizes)] in waiting):
+                return
+            if self.study.is_gone(task):
+                why = verdict or f"{task.path}/{layout.MEMORY} is not there"
+                raise self.lost(task, f"the memory of {task.method} needs task", why)
+
+    def lost(self, task: Task, needs: str, why: str) -> UserError:
+        """The error for a task that needs images that were deleted. needs, why: in words."""
+        number = len(task.sizes) - 1
+        part = self.study.parts[number]
+        return UserError(
+            f"{needs} {number}{f' ({why})' if why else ''}, but its images were deleted"
+            f" ({part.folder}). Put the config or the files back as they were. If the images are"
+            f" still in {part.path}, delete {part.file}, and they are packed again"
+        )
 
     def _aligned(self, path: str) -> Verdict:
         """The verdict on the aligned model in a folder of the study."""
@@ -201,7 +307,7 @@ class Results:
             ranking=ranking,
             **choices,
         )
-        own = difference(header, want)
+        own = self.compared(task, header, want)
         return own or (None if any(verdict != "" for verdict in before) else own)
 
     def _ranked(self, path: str, selection: str) -> Verdict:
@@ -220,7 +326,7 @@ class Results:
             trained=self.content(f"{path}/{layout.TRAINED}"),
             previous=previous,
         )
-        own = difference(header, want)
+        own = self.compared(task, header, want)
         before = [self.trained(path)]
         if task.previous:
             before.append(self.ranked(task.previous, selection))

@@ -13,7 +13,6 @@ after the difference: base-50-der, base-50-clip.
 
 import json
 import reprlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import product
@@ -23,17 +22,18 @@ from urllib.parse import quote
 import numpy as np
 
 from wa.data.augmentations import check_images
-from wa.data.datasets import BUILT_IN, BUILT_IN_SHAPES, cache_size_of, packed_name, survey
-from wa.data.folders import fingerprint, is_folder, listing
+from wa.data.datasets import BUILT_IN, BUILT_IN_SHAPES, cache_size_of, packed_name
+from wa.data.folders import is_folder
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
-from wa.data.scenario import LEAST, class_order, task_sizes
+from wa.data.scenario import LEAST, class_order, spelled, task_sizes
 from wa.errors import UserError
 from wa.study import layout
 from wa.study.choices import ALIGNING, METHOD
 from wa.study.config import merged, plain, validate
 from wa.study.config_file import with_places
 from wa.study.layout import RunTable
+from wa.study.parts import Part, check_learned
 from wa.study.published import PUBLISHED
 from wa.study.settings import METHOD_KEYS, Settings
 
@@ -95,6 +95,11 @@ class Task:
     learned: str  # where the checkpoint lies: `path`, or the shared task 0
     previous: str | None  # where the checkpoint of the task before lies
 
+    @property
+    def memory_before(self) -> Path:
+        """The memory of images of the task before, in a study of tasks by name."""
+        return Path(self.path).with_name(f"task-{len(self.sizes) - 2}") / layout.MEMORY
+
 
 class Study:
     """A study, planned from its config.
@@ -108,15 +113,16 @@ class Study:
         self.written, self.config = plain(config), validate(config)
         config = self.config
         self.root = f"{results}/{config['experiment']}"
-        name = packed_name(config["dataset"], config["cache_size"])
-        self.data = f"{results}/{layout.DATA}/{name}"
         self.cache_size = cache_size_of(config["dataset"], config["cache_size"])
+        self.named = config["tasks"]
         self.check_product()
-        self.counts = np.array(self.survey())  # the training images of each class
+        self.parts = self.data_parts(results)
+        self.learned = check_learned(self.root, self.named, self.cache_size) if self.named else 0
+        self.notes = self.check_folders()
+        # The training images of each class.
+        self.counts = np.array([count for part in self.parts for count in part.survey()])
         self.n_classes = len(self.counts)
-        own = config["class_orders"]
-        names = map(str, config["orders"])
-        self.orders = {name: class_order(name, self.n_classes, own) for name in names}
+        self.orders = self.class_orders()
         self.protocols = self.sized_protocols()
         self.check_size()
         self.check_methods()
@@ -136,6 +142,13 @@ class Study:
             )
         if len(set(config["seeds"])) < len(config["seeds"]):
             raise UserError(f"config: seeds: {reprlib.repr(config['seeds'])} names a seed twice")
+        if self.named:
+            self.check_named()
+        elif not config["protocols"]:
+            raise UserError(
+                "config: a study needs `protocols`, for instance protocols: [{base: 50, increment:"
+                " 10}], or `tasks`, a list of classes for each task"
+            )
         if config["dataset"] in BUILT_IN and (config["cache_size"] or config["classes"]):
             raise UserError(
                 f"config: dataset {config['dataset']!r}: cache_size and classes are for"
@@ -153,48 +166,120 @@ class Study:
             )
         return config["show"] or list(config["methods"])
 
-    def survey(self) -> list[int]:
-        """The number of training images of each class."""
+    def check_named(self) -> None:
+        """Refuse keys that do not go with tasks by name, and a class that is in two tasks."""
         config = self.config
-        packed = Path(self.data, layout.DATASET)
-        if not packed.exists():
-            return survey(config["dataset"], config["path"], config["classes"])
-        facts = read_dataset(packed)
-        chosen = facts["classes"] if facts.get("chosen") else []
-        if config["classes"] != chosen:
+        for key in ("protocols", "orders", "class_orders", "classes"):
+            if key in self.written:
+                raise UserError(
+                    f"config: {key}: `tasks` lists the classes in their order, so it takes the"
+                    f" place of `{key}`. Remove one of the two"
+                )
+        if config["dataset"] in BUILT_IN:
             raise UserError(
-                f"config: classes: {self.data} was packed from another list of classes. Give"
-                " the dataset another name, or delete that folder if no study needs it."
+                f"config: dataset: `tasks` lists classes of a folder of images, and"
+                f" {config['dataset']} is none. Use `protocols`, for instance protocols: [{{sizes:"
+                " [4, 1, 5]}]"
             )
-        self.check_folder(facts)
-        return facts["train_counts"]
+        where: dict[str, int] = {}
+        for number, names in enumerate(self.named):
+            for name in names:
+                if name in where:
+                    raise UserError(
+                        f"config: tasks.{number}: class {name!r} is in task {where[name]} already."
+                        " A class is learned once"
+                    )
+                where[name] = number
 
-    def check_folder(self, facts: dict) -> None:
-        """Refuse a folder of images that is not the one that was packed.
+    def data_parts(self, results: str) -> list[Part]:
+        """What is packed by itself: the whole data set, or each task by name."""
+        config = self.config
+        raw = config["dataset"], config["path"]
+        if self.named:
+            return [
+                Part(
+                    f"{self.root}/{layout.DATA}/task-{task}",
+                    task,
+                    *raw,
+                    tuple(names),
+                    self.cache_size,
+                )
+                for task, names in enumerate(self.named)
+            ]
+        name = packed_name(config["dataset"], config["cache_size"])
+        folder = f"{results}/{layout.DATA}/{name}"
+        return [Part(folder, None, *raw, tuple(config["classes"]), self.cache_size)]
 
-        It may have moved, and it may be gone. facts: dataset.json of the packed data.
+    def check_folders(self) -> list[str]:
+        """Refuse raw data that are not those that were packed.
+
+        A task by name that was learned stays as it is. Changes of its images are only noted.
+        Returns the notes.
         """
-        config = self.config
-        path = config["path"]
-        if "files" not in facts or not is_folder(path):
-            return
-        try:
-            found = fingerprint(*listing(config["dataset"], path, config["classes"]))
-        except UserError:
-            found = "not a whole folder of images"
-        if found != facts["files"]:
-            raise UserError(
-                f"config: path: {path} holds other images than {self.data} was packed from. Give"
-                " the dataset another name, set `path` to the folder that was packed, or delete"
-                f" {self.data} to pack anew."
-            )
+        notes = []
+        for part in self.parts:
+            if not part.file.exists():
+                continue
+            facts = read_dataset(part.file)
+            chosen = tuple(facts["classes"] if facts.get("chosen") else ())
+            if part.task is None and part.classes != chosen:
+                raise UserError(
+                    f"config: classes: {part.folder} was packed from another list of classes. Give"
+                    " the dataset another name, or delete that folder if no study needs it."
+                )
+            changes = part.changes()
+            if changes and part.task is None:
+                raise UserError(
+                    f"config: path: {part.path} holds other images ({changes}) than {part.folder}"
+                    " was packed from. Give the dataset another name, set `path` to the folder that"
+                    f" was packed, or delete {part.folder} to pack anew."
+                )
+            if changes and self.is_learned(part):
+                notes.append(
+                    f"{part.path} holds other images {changes} than task {part.task} was learned"
+                    " from. They are not used."
+                )
+        return notes
 
-    def sized_protocols(self) -> list[tuple[int, int]]:
-        """(base, increment) of each protocol. Base 0 becomes a base of the increment's size."""
+    def is_learned(self, part: Part) -> bool:
+        """Whether a model has been trained on a task by name."""
+        return part.task is not None and part.task < self.learned
+
+    def is_gone(self, task: Task) -> bool:
+        """Whether the training images of a task by name were deleted after it was learned."""
+        part = self.parts[len(task.sizes) - 1] if self.named else self.parts[0]
+        return self.is_learned(part) and not part.images
+
+    def read_by(self, task: Task) -> list[Part]:
+        """The packed data that a task reads."""
+        return self.parts[: len(task.sizes)] if self.named else self.parts
+
+    def class_orders(self) -> dict[str, list[int]]:
+        """The class orders by name. Tasks by name have one: as the config lists the classes."""
+        if self.named:
+            return {layout.NAMED: list(range(self.n_classes))}
+        own = self.config["class_orders"]
+        names = map(str, self.config["orders"])
+        return {name: class_order(name, self.n_classes, own) for name in names}
+
+    def sized_protocols(self) -> list[tuple[int, int | str]]:
+        """(base, increment) of each protocol, as RunTable has it.
+
+        Base 0 becomes a base of the increment's size.
+        """
+        if self.named:
+            return [(len(self.named[0]), layout.NAMED)]
         protocols = []
-        for p in self.config["protocols"]:
-            task_sizes(self.n_classes, p["base"], p["increment"])  # refuses what does not fit
-            protocol = (p["base"] or p["increment"], p["increment"])
+        for number, p in enumerate(self.config["protocols"]):
+            if ("sizes" in p) == ("base" in p or "increment" in p) or len(p) > 2 or len(p) == 0:
+                raise UserError(
+                    f"config: protocols.{number}: a protocol is {{base: 50, increment: 10}} or"
+                    " {sizes: [50, 20, 30]}"
+                )
+            try:
+                protocol = self.sized(p)
+            except UserError as error:
+                raise UserError(f"config: {error}") from None
             if protocol in protocols:
                 raise UserError(
                     f"config: protocols: base {protocol[0]}, increment {protocol[1]} is there twice"
@@ -202,11 +287,22 @@ class Study:
             protocols.append(protocol)
         return protocols
 
+    def sized(self, protocol: dict) -> tuple[int, int | str]:
+        """(base, increment) of a protocol of the config. Raises UserError if it does not fit."""
+        if "sizes" in protocol:
+            return spelled(protocol["sizes"], self.n_classes)
+        task_sizes(self.n_classes, protocol["base"], protocol["increment"])
+        return protocol["base"] or protocol["increment"], protocol["increment"]
+
+    def sizes(self, protocol: tuple[int, int | str]) -> list[int]:
+        """The number of classes of each task of a protocol."""
+        return [len(names) for names in self.named] or task_sizes(self.n_classes, *protocol)
+
     def check_size(self) -> None:
         """Refuse a study that is too large for one plan."""
         config = self.config
         runs = len(self.orders) * len(config["seeds"]) * len(config["methods"])
-        lengths = [len(task_sizes(self.n_classes, *p)) for p in self.protocols]
+        lengths = [len(self.sizes(p)) for p in self.protocols]
         if runs * sum(length**2 for length in lengths) > LARGEST_PLAN:
             raise UserError(
                 f"config: {runs * len(self.protocols)} runs of up to {max(lengths)} tasks are too"
@@ -278,7 +374,7 @@ class Study:
 
     def image_shape(self) -> tuple[int, int, int] | None:
         """Height, width and channels of the packed images. None if they are not known yet."""
-        packed = Path(self.data, "dataset.json")
+        packed = self.parts[0].file
         if packed.exists():
             return tuple(read_dataset(packed)["image_shape"])
         side = cache_size_of(self.config["dataset"], self.config["cache_size"])
@@ -300,6 +396,11 @@ class Study:
                 raise UserError(f"config: {where}.{error}") from None
             if settings.pretrained and not Path(settings.pretrained).is_file():
                 raise UserError(f"config: {where}.pretrained: {settings.pretrained} does not exist")
+            if self.named and settings.input == "timm":
+                raise UserError(
+                    f"config: {where}.input: timm reads the original files, and those of `tasks`"
+                    " may be deleted. Use packed"
+                )
 
     def check_tasks(self) -> None:
         """Refuse a task with too few images to train on, before anything runs."""
@@ -317,7 +418,7 @@ class Study:
             kinds.setdefault(key, name)
         for order, protocol in product(self.orders, self.protocols):
             counts = self.counts[self.orders[order]]
-            ends = np.cumsum(task_sizes(self.n_classes, *protocol)).tolist()
+            ends = np.cumsum(self.sizes(protocol)).tolist()
             for (memory, held_out), name in kinds.items():
                 try:
                     numbers = task_images(counts, ends, memory, held_out)
@@ -440,13 +541,6 @@ class Study:
             return {name: key.default for name, key in keys.items()}
         return {name: self.config["methods"][task.method][name] for name in keys}
 
-    def packing(self) -> str:
-        """The options of wa.data.datasets that differ from the defaults."""
-        options = [f"--cache-size={self.cache_size}"] if self.cache_size else []
-        if self.config["classes"]:
-            options += [f"--classes={json.dumps(self.config['classes'])}"]
-        return shlex.join(options)
-
     def order_option(self, order: str) -> str:
         """The --order of wa.data.scenario: a name that it knows, or the classes themselves."""
         explicit = order in self.config["class_orders"]
@@ -459,7 +553,7 @@ class Study:
 
     def run_table(
         self,
-        protocol: tuple[int, int] | None = None,
+        protocol: tuple[int, int | str] | None = None,
         within: str = "",
         names: list[str] | None = None,
     ) -> RunTable:
@@ -474,6 +568,7 @@ class Study:
             protocols=[protocol] if protocol else self.protocols,
             methods=list(methods),
             n_classes=self.n_classes,
+            named=self.named,
             reference=self.config["reference"] or "",
             bases={name: self.bases[name] for name in methods if self.bases[name]},
             classifiers={

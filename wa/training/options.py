@@ -10,7 +10,7 @@ from pathlib import Path
 from wa import identity
 from wa.checkpoint import read_header
 from wa.data.memory import Memory
-from wa.data.packed import hashes, read_dataset
+from wa.data.packed import hashes, read_dataset, read_parts
 from wa.data.scenario import read_order
 from wa.errors import UserError
 from wa.files import read_arrays_header, sha256
@@ -26,9 +26,15 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder of the packed data set")
+    add(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folder of the packed data set, or without --order a folder for each task",
+    )
     add("--path", help="folder of the original images, for --input timm")
-    add("--order", type=Path, required=True, help="order.json")
+    add("--order", nargs="?", type=Path, help="order.json")
     add(
         "--tasks",
         type=int,
@@ -51,6 +57,12 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
         help="the previous task's trained.safetensors, for --start trained",
     )
     add("--ranking", nargs="?", type=Path, help="the previous task's herding.npz")
+    add(
+        "--exemplars",
+        nargs="?",
+        type=Path,
+        help="the previous task's memory.npz, which without --order takes the place of --ranking",
+    )
     add("--output", type=Path, required=True, help="folder to write to")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add(
@@ -70,8 +82,13 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
 
     Raises UserError if the tasks are not possible, or if a file is missing among the options.
     """
-    dataset = read_dataset(args.data / layout.DATASET)
-    names = read_order(args.order, dataset["classes"])["names"]
+    files = [folder / layout.DATASET for folder in args.data]
+    if args.order:
+        dataset = read_dataset(files[0])
+        names = read_order(args.order, dataset["classes"])["names"]
+    else:
+        dataset = read_parts(files)
+        names = dataset["classes"]
     if min(args.tasks) < 1 or sum(args.tasks) > len(names):
         raise UserError(
             f"--tasks {args.tasks}: each task needs a class, and there are {len(names)} classes"
@@ -97,6 +114,9 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
         ranking=read_arrays_header(args.ranking).get("content_sha256") if args.ranking else None,
         pretrained=sha256(settings.pretrained) if begins and settings.pretrained else None,
         unaligned=read_header(args.unaligned).get("content_sha256") if goes_on else None,
+        exemplars=(
+            read_arrays_header(args.exemplars).get("content_sha256") if args.exemplars else None
+        ),
     )
 
 

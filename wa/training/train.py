@@ -82,14 +82,14 @@ def build(
                 "--start trained needs --unaligned, the previous task's trained.safetensors"
             )
     model, header = load_model(file)
-    check_same_data(file, header, task.dataset, args.data)
+    check_same_data(file, header, task.dataset, args.data[-1])
     want = {
         "backbone": settings.backbone,
         "in_channels": channels,
         "task_sizes": task.sizes[:-1],
         "bias": settings.bias,
         "input_size": size,
-        "classes": task.order["names"][: task.n_old],
+        "classes": task.names[: task.n_old],
     }
     for name, value in want.items():
         if header.get(name) != value:
@@ -119,6 +119,7 @@ def describe(task: Task, settings: Settings) -> dict:
         "cache_size": task.dataset.get("cache_size"),
         "mean": task.dataset["mean"],
         "std": task.dataset["std"],
+        **({"removed": task.removed} if task.removed else {}),
     }
 
 
@@ -165,6 +166,8 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
     images, test = trainer.task.images, trainer.task.test
     tensors = trainer.model.tensors()
     made_from = {"from_trained": content_sha256(tensors), "data_sha256": header["data_sha256"]}
+    if trainer.task.removed:
+        made_from["removed"] = trainer.task.removed
     write_arrays(
         output / layout.FEATURES,
         made_from,

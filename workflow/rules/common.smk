@@ -80,18 +80,23 @@ def written():
 
 try:
     STUDY = Study(written())
+    RESULTS = Results(STUDY)
+    if STUDY.named and not STUDY.config["draft"]:
+        RESULTS.check()
 except UserError as error:
     raise WorkflowError(printable_bytes(str(error))) from None
 
+for line in STUDY.notes:
+    logger.warning(printable_bytes(line))
+
 # What packing will leave out is on the screen too, not only in its log.
-if is_folder(STUDY.config["path"]) and not Path(STUDY.data, layout.DATASET).exists():
+if is_folder(STUDY.config["path"]) and not STUDY.parts[-1].file.exists():
     for line in left_out(STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
-ROOT, DATA, DRAFT = STUDY.root, STUDY.data, STUDY.config["draft"]
+ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
-RESULTS = Results(STUDY)
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that
 # could make more.
@@ -247,14 +252,14 @@ def force(output, why):
     FORCED.add(output)
 
 
-def packed_elsewhere():
-    """Whether another module of the same workflow has the rule that packs this study's data.
+def packed_elsewhere(part):
+    """Whether another module of the same workflow has the rule that packs a part of this study's data.
 
     Different options for one folder stay two rules, and Snakemake refuses them.
     """
-    dataset = workflow.modifier.modify_path(f"{DATA}/dataset.json", "output")
+    dataset = workflow.modifier.modify_path(str(part.file), "output")
     for other in workflow.rules:
-        if dataset in other.output and other.params["options"](None) == STUDY.packing():
+        if dataset in other.output and other.params["options"](None) == part.options():
             return True
     return False
 
@@ -271,6 +276,14 @@ def ranked(files):
     return tracked(
         lambda wildcards: RESULTS.ranked(f"{ROOT}/{wildcards.task}", wildcards.selection),
         f"{ROOT}/{{task}}/{{selection}}.npz",
+        files,
+    )
+
+
+def kept(files):
+    return tracked(
+        lambda wildcards: RESULTS.kept(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/{layout.MEMORY}",
         files,
     )
 
@@ -405,12 +418,35 @@ def aligning_code(wildcards):
     return RESULTS.aligning_code(choices["alignment"], choices["classifier"])
 
 
+def packed_arrays(wildcards):
+    """Input function: the packed images and labels of a benchmark. Those of tasks by name may be deleted."""
+    return [] if STUDY.named else [f"{STUDY.parts[0].folder}/{array}" for array in layout.ARRAYS]
+
+
+def packed_facts(wildcards):
+    """Input function: dataset.json of the data that a task reads."""
+    return [str(part.file) for part in STUDY.read_by(task_of(wildcards))]
+
+
+def class_order(wildcards):
+    """Input function: the class order. Tasks by name come in the order of the config."""
+    return [] if STUDY.named else f"{ROOT}/order-{task_of(wildcards).order}/order.json"
+
+
 def previous_ranking(wildcards):
     """Input function: the ranking whose first images are the memory that a training reads."""
     task = task_of(wildcards)
-    if not task.previous or not STUDY.memory(task).needs_ranking:
+    if STUDY.named or not task.previous or not STUDY.memory(task).needs_ranking:
         return []
     return f"{task.previous}/{layout.ranking(STUDY.selection(task))}"
+
+
+def previous_memory(wildcards):
+    """Input function: the memory of images that a task by name reads, or that its own memory goes on from."""
+    task = task_of(wildcards)
+    if not STUDY.named or not task.previous or not STUDY.memory(task).needs_ranking:
+        return []
+    return str(task.memory_before)
 
 
 def own_ranking(wildcards):
@@ -463,8 +499,10 @@ def beside_checkpoints(name, runs):
 
 def one_per_job():
     """A file of each job: packing, training, ranking, alignment and evaluation of all runs."""
-    files = {f"{DATA}/{name}": None for name in (layout.DATASET, *layout.ARRAYS)}
+    files = {str(part.file): None for part in STUDY.parts} | dict.fromkeys(packed_arrays(None))
     for run in RUNS:
+        if STUDY.named and STUDY.memory(run[-1]).needs_ranking:
+            files[f"{run[-1].path}/{layout.MEMORY}"] = None  # for the next task
         for task in run:
             names = [layout.TRAINED, layout.MODEL]
             if STUDY.memory(task).keeps:

@@ -1,22 +1,33 @@
-if not packed_elsewhere():
+# Each part of the data is packed by itself: a benchmark as a whole, and tasks by name one by one. The
+# images of tasks by name may be deleted, so they are no outputs.
+for part in STUDY.parts:
+    if packed_elsewhere(part):
+        continue
+    declared = [f"{part.folder}/{array}" for array in layout.ARRAYS]
 
-    rule prepare:
+    rule:
+        name:
+            "prepare" if part.task is None else f"prepare_{part.task}"
         input:
-            tracked(lambda _: RESULTS.prepared(), f"{DATA}/dataset.json", lambda _: []),
+            tracked(
+                lambda _, part=part: RESULTS.prepared(part),
+                str(part.file),
+                lambda _, part=part: str(STUDY.parts[0].file) if part.task else [],
+            ),
         output:
-            [f"{DATA}/{array}" for array in layout.ARRAYS],
-            dataset=f"{DATA}/dataset.json",
+            declared if part.task is None else [],
+            dataset=str(part.file),
         log:
-            f"{DATA}/prepare.log",
+            f"{part.folder}/prepare.log",
         conda:
             ENVIRONMENT
         threads: 64  # as many as there are
         resources:
             python=PYTHON,
-            path=as_it_is(STUDY.config["path"]),  # no param: where the raw data lie changes nothing
+            path=as_it_is(part.path),  # no param: where the raw data lie changes nothing
         params:
-            dataset=STUDY.config["dataset"],
-            options=as_it_is(STUDY.packing()),
+            dataset=part.dataset,
+            options=as_it_is(part.options()),
             code=RESULTS.packing_code(),
         message:
             "prepare {output.dataset}"
@@ -32,7 +43,7 @@ rule order:
         dataset=tracked(
             lambda wildcards: RESULTS.ordered(wildcards.order),
             f"{ROOT}/order-{{order}}/order.json",
-            lambda _: f"{DATA}/dataset.json",
+            lambda _: [str(part.file) for part in STUDY.parts],
         ),
     output:
         f"{ROOT}/order-{{order}}/order.json",

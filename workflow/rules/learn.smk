@@ -7,12 +7,13 @@
 # results of the former training stay.
 rule train:
     input:
-        arrays=trained(lambda _: [f"{DATA}/{array}" for array in layout.ARRAYS]),
-        data=trained(lambda _: f"{DATA}/dataset.json"),
-        order=trained(lambda wildcards: f"{ROOT}/order-{task_of(wildcards).order}/order.json"),
+        arrays=trained(packed_arrays),
+        data=trained(packed_facts),
+        order=trained(class_order),
         model=trained(previous_model),
         unaligned=trained(previous_unaligned),
         ranking=trained(previous_ranking),
+        memory=trained(previous_memory),
     output:
         trained=update(f"{ROOT}/{{task}}/trained.safetensors"),
         features=update(f"{ROOT}/{{task}}/features.npz"),
@@ -50,7 +51,7 @@ rule train:
         " --data $(dirname {input.data:q}) --path={resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q}"
-        " --tasks {params.tasks} --seed {params.seed}"
+        " --exemplars {input.memory:q} --tasks {params.tasks} --seed {params.seed}"
         " --memory {params.memory} {params.settings} --code {params.code} > {log:q} 2>&1"
 
 
@@ -76,6 +77,32 @@ rule herd:
         "{resources.python} -m wa.methods.selection --features {input.features:q}"
         " --previous {input.previous:q} --selection {wildcards.selection} --seed {params.seed}"
         " --output {output:q} --code {params.code} > {log:q} 2>&1"
+
+
+# Only for tasks by name. A benchmark keeps its packed images, and reads old ones there by the ranking.
+rule keep:
+    input:
+        data=kept(packed_facts),
+        ranking=kept(own_ranking),
+        previous=kept(previous_memory),
+    output:
+        f"{ROOT}/{{task}}/{layout.MEMORY}",
+    log:
+        f"{ROOT}/{{task}}/memory.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        python=PYTHON,
+    params:
+        memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
+        code=RESULTS.keeping_code(),
+    message:
+        "keep {wildcards}"
+    shell:
+        "{resources.python} -m wa.data.exemplars --data $(dirname {input.data:q}) --ranking {input.ranking:q}"
+        " --previous {input.previous:q} --memory {params.memory} --output {output:q} --code {params.code}"
+        " > {log:q} 2>&1"
 
 
 rule align:

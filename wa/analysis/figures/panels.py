@@ -15,7 +15,6 @@ from wa.analysis.figures.drawing import (
     wrapped,
 )
 from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, read, read_own
-from wa.data.scenario import task_sizes
 from wa.study.layout import RunTable
 
 
@@ -62,7 +61,7 @@ def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
     table = table.assign(position=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
     styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
     figure, panels, spare = flow(len(methods), 1.2, "class, in order", "norm of its row")
-    first_new = sum(task_sizes(study.n_classes, *study.protocols[0])[:-1])
+    first_new = sum(study.sizes(study.protocols[0])[:-1])
     dashes = {"trained": (0, (1.5, 1)), "aligned": "-"}
     dashes = {c: dash for c, dash in dashes.items() if (table["classifier"] == c).any()}
     handles = [

@@ -61,6 +61,8 @@ def read_classes(study: RunTable, order: str) -> tuple[np.ndarray, list[str]]:
 
     Raises UserError if order.json is damaged, FileNotFoundError if it does not exist.
     """
+    if study.named:
+        return np.arange(study.n_classes), [name for names in study.named for name in names]
     file = Path(study.root, f"order-{order}", ORDER)
     rules = {"names": IMAGES["classes"]}
     found = read_json(file, rules)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from wa.errors import UserError
 from wa.files import was_changed
-from wa.study.layout import RunTable
+from wa.study.layout import NAMED, RunTable
 
 PROTOCOL = ["base", "increment"]
 RUN = ["order", "seed", *PROTOCOL, "method"]
@@ -27,7 +27,12 @@ FINAL = {
 }
 
 
-def protocol_name(base: int, increment: int) -> str:
+def protocol_name(base: int, increment: int | str) -> str:
+    """A protocol in words: `base 50, increment 10`, or `base 4, then 1, 2, 3`."""
+    if increment == NAMED:
+        return "tasks by name"
+    if "-" in str(increment):
+        return f"base {base}, then {', '.join(increment.split('-'))}"
     return f"base {base}, increment {increment}"
 
 

@@ -1,0 +1,51 @@
+"""Remove the exemplars of classes from the memories of a study of tasks by name."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from wa.data.exemplars import forget
+from wa.data.packed import read_dataset
+from wa.errors import UserError
+from wa.files import read_arrays_header
+from wa.study import layout
+
+HELP = """Remove the exemplars of classes from every memory of a study of tasks by name.
+
+    wa forget results/shop duck
+
+The models stay as they are, and nothing is learned again. Tasks that come later are learned without
+these exemplars, and their models and `wa show` say so. It cannot be undone.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help="folder of the study, such as results/shop")
+    parser.add_argument("classes", nargs="+", metavar="CLASS", help="class to remove")
+
+
+def still_there(study: Path, classes: list[str]) -> Iterator[str]:
+    """A line for each packed array that holds images of the classes."""
+    for file in sorted(study.glob(f"{layout.DATA}/task-*/{layout.DATASET}")):
+        held = [name for name in read_dataset(file)["classes"] if name in classes]
+        arrays = [file.with_name(f"{split}_images.npy") for split in layout.SPLITS]
+        for array in arrays:
+            if held and array.exists():
+                yield f"{array} still holds images of {', '.join(held)}"
+
+
+def main(args: argparse.Namespace) -> None:
+    """Raises UserError if there is no memory, or if no memory knows a class."""
+    memories = sorted(args.study.glob(f"**/{layout.MEMORY}"))
+    if not memories:
+        raise UserError(
+            f"{args.study} has no {layout.MEMORY}. Only studies of tasks by name have them"
+        )
+    known = {name for file in memories for name in read_arrays_header(file).get("classes", [])}
+    for name in args.classes:
+        if name not in known:
+            raise UserError(f"{name!r} is in no memory of {args.study}")
+    for file in memories:
+        print(f"{file}: {forget(file, args.classes)} images removed")
+    for line in still_there(args.study, args.classes):
+        print(line)

@@ -1,0 +1,115 @@
+"""The packed data of a study: one part for a benchmark, and one for each task by name.
+
+A benchmark is packed once, into results/data/DATASET, and studies share it. A study of tasks by
+name packs each task by itself, into results/STUDY/data/task-1. After the task is learned, its
+images may be deleted.
+"""
+
+import json
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from wa.checkpoint import read_header
+from wa.data.datasets import survey
+from wa.data.folders import fingerprints, is_folder, listing, splits
+from wa.data.packed import read_dataset
+from wa.errors import UserError
+from wa.study import layout
+
+
+class Part(NamedTuple):
+    """Some packed data."""
+
+    folder: str
+    task: int | None  # None: all tasks of a benchmark
+    dataset: str
+    path: str  # of the raw data
+    classes: tuple[str, ...]  # in this order. Empty: all of the raw data
+    cache_size: int | None
+
+    @property
+    def file(self) -> Path:
+        """Its dataset.json."""
+        return Path(self.folder, layout.DATASET)
+
+    @property
+    def images(self) -> bool:
+        """Whether its training images are there."""
+        return Path(self.folder, layout.ARRAYS[0]).exists()
+
+    def options(self) -> str:
+        """The options of wa.data.datasets that differ from the defaults."""
+        options = [f"--cache-size={self.cache_size}"] if self.cache_size else []
+        if self.classes:
+            options += [f"--classes={json.dumps(self.classes)}"]
+        if self.task:
+            options += [f"--like={Path(self.folder).with_name('task-0')}/{layout.DATASET}"]
+        return shlex.join(options)
+
+    def survey(self) -> list[int]:
+        """The number of training images of each class. Raises UserError if a class has none."""
+        if self.file.exists():
+            return read_dataset(self.file)["train_counts"]
+        try:
+            return survey(self.dataset, self.path, list(self.classes))
+        except UserError as error:
+            if self.task is None:
+                raise
+            raise UserError(f"config: tasks.{self.task}: {error}") from None
+
+    def changes(self) -> str:
+        """How the folder of raw images differs from what was packed, in words.
+
+        "" if it does not. The folder may have moved, and it may be gone. Of a task by name, the
+        folders of some classes may be gone.
+        """
+        packed = read_dataset(self.file).get("files")
+        if not packed or not is_folder(self.path):
+            return ""
+        wanted = list(self.classes)
+        if self.task is not None:
+            folders = splits(self.path)
+            wanted = [name for name in packed if all((f / name).is_dir() for f in folders)]
+            if not wanted:
+                return ""
+        try:
+            found = fingerprints(*listing(self.dataset, self.path, wanted), len(packed))
+        except UserError:
+            return "of other classes"
+        differing = [name for name in found if found[name] != packed.get(name)]
+        if self.task is None:
+            differing += [name for name in packed if name not in found]
+        some = ", ".join(differing[:5]) + ", ..." * (len(differing) > 5)
+        return f"of {some}" if differing else ""
+
+
+def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> int:
+    """The number of tasks that a study of tasks by name has learned.
+
+    Raises UserError if its config says something else about a task that was learned than the
+    checkpoint: the list of tasks only grows.
+    """
+    learned = 0
+    for file in sorted(Path(root, "order-named").glob(f"**/{layout.TRAINED}")):
+        header = read_header(file)
+        start = 0
+        for number, size in enumerate(header["task_sizes"]):
+            names = header["classes"][start : start + size]
+            start += size
+            said = tasks[number] if number < len(tasks) else None
+            if names != said:
+                now = f"says {', '.join(said)}" if said else "does not have this task"
+                raise UserError(
+                    f"config: tasks.{number}: task {number} was trained on {', '.join(names)}"
+                    f" ({file}), but the config {now}. The list of tasks only grows. Put the line"
+                    " back as it was, or give the study another name (`experiment`)"
+                )
+        if header.get("cache_size") != cache_size:
+            raise UserError(
+                f"config: cache_size: task 0 was trained on images of cache_size"
+                f" {header.get('cache_size')} ({file}), but the config says {cache_size}. It is"
+                " task 0's for good. Put it back, or give the study another name (`experiment`)"
+            )
+        learned = max(learned, len(header["task_sizes"]))
+    return learned
