@@ -26,6 +26,7 @@ from wa.models.model import CilModel
 from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
 from wa.training import precision
+from wa.training.gpus import gpus, problem
 from wa.training.schedule import learning_rate
 
 NEVER = 2**62
@@ -37,19 +38,24 @@ WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the 
 class Processes:
     """The processes that train together: those of torchrun, or this one alone.
 
-    device: auto, cpu or cuda. Raises UserError if cuda is asked for and torch finds no GPU.
+    device: auto, cpu or cuda. `auto` is cuda if the machine has a GPU. Raises UserError if torch
+    cannot use that GPU.
     """
 
     def __init__(self, device: str):
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if gpus() or torch.cuda.is_available() else "cpu"
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if device == "cuda":
-            if not torch.cuda.is_available():
+            number = int(os.environ.get("LOCAL_RANK", 0))
+            reason = problem(number)
+            if reason:
+                names = ",".join(gpus()) or "that was asked for"
                 raise UserError(
-                    "device cuda is asked for, but torch finds no GPU. Use device auto or cpu."
+                    f"torch cannot use the GPU {names}: {reason}."
+                    " `wa doctor` shows what is there. To train without it, set device: cpu"
                 )
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(number)
             torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be recorded
         self.device = torch.device(device)
         if "RANK" in os.environ:

@@ -17,7 +17,8 @@ from typing import NoReturn
 from wa.errors import UserError, program
 from wa.locks import lock
 from wa.study import layout
-from wa.training.gpu_lease import gpus, lease
+from wa.training.gpu_lease import lease
+from wa.training.gpus import gpus
 from wa.training.options import is_done, parse, wanted
 
 
