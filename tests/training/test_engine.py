@@ -1,7 +1,10 @@
 """The engine: recorded steps, folded batch-norm, precision, and what each process sees."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -52,6 +55,48 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
         eager.model.state_dict().values(), replayed.model.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+class Capture:
+    """Instead of torch.cuda.graph. Its mode says which threads may pin memory meanwhile."""
+
+    owner = None  # of the capture that is under way: "global" for all threads, or one thread
+
+    def __init__(self, graph, pool, stream, capture_error_mode="global"):
+        self.mode = capture_error_mode
+
+    def __enter__(self):
+        Capture.owner = "global" if self.mode == "global" else threading.get_ident()
+
+    def __exit__(self, *_):
+        Capture.owner = None
+
+
+def pin(*shape, dtype, pin_memory):
+    """Instead of torch.empty. As cudaHostAlloc, it fails while a capture forbids it."""
+    if Capture.owner in ("global", threading.get_ident()):
+        raise RuntimeError("operation not permitted when stream is capturing")
+    return torch.zeros(shape, dtype=dtype)
+
+
+def test_a_thread_pins_memory_while_a_step_is_recorded(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
+    images = batches.Images(digits, "train", np.arange(8), np.zeros(8), torch.device("cpu"))
+    monkeypatch.setattr(batches.torch, "empty", pin)
+    gathered = []
+
+    def step(batch, rows):
+        with ThreadPoolExecutor(1) as thread:
+            gathered.append(thread.submit(images.gather, images.index, rows).result())
+
+    recorder = engine.RecordedStep(step)
+    recorder.inputs[2] = [torch.tensor([3, 1])]
+    recorder.record(2)
+    assert gathered[0].equal(images.pixels[[3, 1]])
+    with Capture(None, None, None), pytest.raises(RuntimeError, match="not permitted"):
+        step(2, torch.tensor([3, 1]))  # in the mode that is torch's default
 
 
 def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatch):

@@ -109,8 +109,9 @@ class RecordedStep:
 
     def record(self, batch: int) -> Callable[[], None]:
         """Record what the step launches, without running it. Returns the function that runs it."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        # Other threads pin memory meanwhile: the one that gathers images, and DataLoader's.
+        with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
             self.step(batch, *self.inputs[batch])
         self.pool = graph.pool()  # the graphs never run at the same time, so they share it
         return graph.replay
