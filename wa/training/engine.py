@@ -22,6 +22,7 @@ from wa.data.batches import Images, split
 from wa.data.task import Task
 from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
 from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
@@ -162,7 +163,7 @@ class Trainer:
         if settings.sync_batch_norm and processes.size > 1:
             if self.device.type != "cuda":
                 raise UserError("sync_batch_norm needs GPUs, because torch has it for them only")
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronize_batch_norm(model)
         self.model = model.to(self.device, memory_format=self.memory_format)
         self.teacher = teacher
         if teacher:
