@@ -24,7 +24,7 @@ from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
 from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
-from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
+from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
 from wa.training import precision
 from wa.training.gpus import gpus, problem
@@ -305,6 +305,9 @@ class Trainer:
         rate = learning_rate(self.settings, epoch)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
+        # For layers that draw, such as dropout. It seeds the generators of the GPUs, too.
+        rank = self.processes.rank
+        torch.manual_seed(key(self.seed, len(self.task.sizes), epoch, LAYERS, rank).item())
         self.rate.fill_(rate)
         self.steps.fill_(0)
         self.first_bad.fill_(NEVER)
