@@ -23,6 +23,7 @@ from helpers import (
     task_options,
 )
 
+from wa.checkpoint import read_header
 from wa.models import backbones, resnet
 from wa.training import engine, resume, train
 
@@ -53,6 +54,24 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
     go_on(options, tmp_path / "killed", 1)
     resumed = go_on(options, tmp_path / "killed", 3)
     assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+def test_another_engine_goes_on_and_is_named(digits, tmp_path):
+    """Another GPU, or another number of threads, does not throw an hour of training away."""
+    options = [*task_options(digits, tmp_path), "--device", "cpu"]
+    args, settings = train.parse([str(option) for option in options])
+    trainer = train.prepare(args, settings)
+    earlier = trainer.engine() | {"device": "NVIDIA H100", "threads": 7}
+    saved = resume.Saved(tmp_path / ".resume", train.wanted(args, settings))
+    saved.load(trainer.model, trainer.optimizer, earlier)
+    saved.save(trainer.model, trainer.optimizer, [trainer.epoch(0) | {"test_accuracy": None}])
+
+    run = program("wa.training.train", *options)
+    assert run.returncode == 0 and "going on after epoch 1" in run.stdout, run.stdout
+    expected = "an earlier part ran with device NVIDIA H100, threads 7: the last bits may differ"
+    assert expected in run.stdout
+    header = read_header(tmp_path / "trained.safetensors")
+    assert header["engine"]["device"] == "cpu" and header["earlier_engines"] == [earlier]
 
 
 def test_each_process_and_epoch_drops_other_features(digits, tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ previous task's model.safetensors and herding.npz. Writes to --output:
     history.csv           one row for each epoch
 
 While it runs, its state is in .resume/. After a kill the same command goes on from there, and ends
-with the same bits.
+with the same bits. On another GPU, or with another number of threads, its last bits may differ. The
+log says so, and the checkpoint names both engines.
 """
 
 import argparse
@@ -180,6 +181,11 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
     write_checkpoint(output / layout.TRAINED, tensors, header)
 
 
+def differing(before: dict, now: dict) -> list[str]:
+    """The entries in which two engines differ."""
+    return [name for name in now if before.get(name) != now[name]]
+
+
 def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None:
     """Print the task, the engine, and the epochs of an earlier start."""
     task = trainer.task
@@ -191,7 +197,8 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     if history:
         print(f"going on after epoch {len(history)}")
     if len(engines) > 1:
-        print("an earlier part ran on another engine: the last bits may differ")
+        names = (f"{name} {engines[-2].get(name)}" for name in differing(*engines[-2:]))
+        print(f"an earlier part ran with {', '.join(names)}: the last bits may differ")
     sys.stdout.flush()
 
 
