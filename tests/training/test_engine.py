@@ -166,6 +166,21 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
         assert colour.device.type == "cuda"
 
 
+@pytest.mark.parametrize("option", ["--deterministic", "--no-deterministic"])
+def test_determinism_is_chosen_before_the_processes_meet(option, options, monkeypatch):
+    """NCCL gives up NVLS, which adds up in any order, only if it is chosen by then."""
+    chosen = []
+
+    def meet(*_: object) -> None:
+        chosen.append(torch.are_deterministic_algorithms_enabled())
+
+    monkeypatch.setattr(engine.dist, "init_process_group", meet)
+    monkeypatch.setenv("RANK", "0")
+    torch.use_deterministic_algorithms(option != "--deterministic")  # what it must change
+    trainer_of([*options, option])
+    assert chosen == [option == "--deterministic"]
+
+
 @pytest.mark.parametrize("backbone", ["resnet20", "resnet18"])
 def test_folded_batch_norm_is_the_same_function(backbone):
     torch.manual_seed(0)

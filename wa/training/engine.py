@@ -156,9 +156,6 @@ class Trainer:
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
         self.memory_format = MEMORY_FORMATS[settings.memory_format]
-        torch.use_deterministic_algorithms(settings.deterministic)
-        # Nothing here reads memory that it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
 
         if settings.sync_batch_norm and processes.size > 1:
             if self.device.type != "cuda":

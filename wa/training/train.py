@@ -125,6 +125,10 @@ def describe(task: Task, settings: Settings) -> dict:
 
 def prepare(args: argparse.Namespace, settings: Settings) -> Trainer:
     """A trainer before its first epoch. Raises UserError if the task has too few images."""
+    # Before the processes meet: NCCL decides then whether to add up in a fixed order.
+    torch.use_deterministic_algorithms(settings.deterministic)
+    # Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     processes = Processes(args.device)
     task = Task(args, processes.device)
     least = LEAST * processes.size
