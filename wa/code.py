@@ -34,6 +34,7 @@ WITHOUT_EFFECT = {
     "wa.training.options": "how a training gets those values",
     "wa.training.progress": "what the screen shows",
     "wa.training.gpus": "which GPUs there are",
+    "wa.training.failures": "how a training fails",
 }
 TEXTS = {"help", "description", "epilog", "metavar"}  # arguments of argparse
 

@@ -27,6 +27,7 @@ from wa.models.model import CilModel
 from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
 from wa.training import precision
+from wa.training.failures import first_line
 from wa.training.gpus import gpus, problem
 from wa.training.schedule import learning_rate
 
@@ -109,11 +110,22 @@ class RecordedStep:
         self.replay: dict[int, Callable[[], None]] = {}
 
     def record(self, batch: int) -> Callable[[], None]:
-        """Record what the step launches, without running it. Returns the function that runs it."""
+        """Record what the step launches, without running it. Returns the function that runs it.
+
+        Raises UserError if the step cannot be recorded.
+        """
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         # Other threads pin memory meanwhile: the one that gathers images, and DataLoader's.
-        with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
-            self.step(batch, *self.inputs[batch])
+        try:
+            with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
+                self.step(batch, *self.inputs[batch])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"the step cannot be recorded as a CUDA graph ({first_line(error)}). Some networks"
+                " copy from the host in each step. Set `cuda_graphs: false` under `training`"
+            ) from error
         self.pool = graph.pool()  # the graphs never run at the same time, so they share it
         return graph.replay
 

@@ -44,6 +44,7 @@ from wa.study import layout
 from wa.study.settings import Settings
 from wa.training import resume
 from wa.training.engine import Processes, Trainer
+from wa.training.failures import in_words
 from wa.training.history import write_history
 from wa.training.options import parse, wanted
 from wa.training.progress import seconds_left, write_progress
@@ -206,8 +207,8 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     sys.stdout.flush()
 
 
-def main() -> None:
-    args, settings = parse()
+def run(args: argparse.Namespace, settings: Settings) -> None:
+    """Train, from the saved state if there is one, and write the results."""
     if "RANK" in os.environ:
         die_with_torchrun()
     header = wanted(args, settings)
@@ -237,6 +238,12 @@ def main() -> None:
         write(args.output, trainer, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
     trainer.processes.close()
+
+
+def main() -> None:
+    args, settings = parse()
+    with in_words(settings):
+        run(args, settings)
 
 
 if __name__ == "__main__":
