@@ -13,12 +13,13 @@ from wa.study.settings import Settings
 from wa.training import engine, train
 from wa.training.failures import in_words
 
-FULL = """CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of \
-which 1.20 GiB is free. Process 7 has 77.9 GiB memory in use.
+FULL = """CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB \
+of which 1.20 GiB is free. Process 7 has 77.9 GiB memory in use.
 See documentation for Memory Management"""
-ON_A_CPU = """[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: \
-you tried to allocate 1000000000000 bytes. Error code 12 (Cannot allocate memory)
-"""
+ON_A_CPU = (
+    "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you tried"
+    " to allocate 1000000000000 bytes. Error code 12 (Cannot allocate memory)\n"
+)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(FULL), RuntimeError(ON_A_CPU)])
@@ -60,9 +61,7 @@ def test_a_step_that_cannot_be_recorded_says_so(monkeypatch):
     torch.cuda.graph.return_value.__exit__.return_value = False
 
     def step(batch):
-        raise RuntimeError(
-            "Cannot copy between CPU and CUDA tensors during CUDA graph capture\n..."
-        )
+        raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA capture\n...")
 
     recorder = engine.RecordedStep(step)
     recorder.inputs[2] = []

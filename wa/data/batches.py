@@ -1,10 +1,12 @@
 """The images of a task, on the device, batch by batch.
 
 On a CPU, the packed array is mapped into memory and batches are gathered from it. On a GPU, the
-images of a task lie in its memory as bytes. If they would take more than half of the free memory,
-they are streamed: a thread gathers the next batches from the mapped file while the GPU computes.
+images of a task lie in its memory as bytes. If they would take more than half of what the training
+may use, they are streamed: a thread gathers the next batches from the mapped file while the GPU
+computes.
 """
 
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from torch import Tensor
 from wa.data.scenario import LEAST
 
 AHEAD = 3  # batches that are gathered while the GPU computes
+CHUNK = 2**26  # bytes of images that pass through the main memory at once, on their way to a GPU
 
 
 def split(order: Tensor, batch_size: int, processes: int) -> list[Tensor]:
@@ -35,11 +38,29 @@ def split(order: Tensor, batch_size: int, processes: int) -> list[Tensor]:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of images may lie in the memory of a GPU.
+    """Whether `size` more bytes of images may lie in the memory of a GPU.
 
-    They may take half of the free memory, because training needs some too.
+    All images of a training may take half of its share of the memory, because training needs some
+    too. Trainings that share a GPU (runs_per_gpu) have equal shares. So two that start together do
+    not count the same bytes. The images must be free, too.
     """
-    return size <= torch.cuda.mem_get_info(device)[0] / 2
+    free, total = torch.cuda.mem_get_info(device)
+    share = total / int(os.environ.get("WA_RUNS_PER_GPU", "1"))
+    so_far = torch.cuda.memory_allocated(device)  # other images, because nothing else is there yet
+    return so_far + size <= share / 2 and size <= free / 2
+
+
+def to_device(packed: np.ndarray, index: np.ndarray, device: torch.device) -> Tensor:
+    """The images packed[index] on a device, uint8 (n, H, W, C).
+
+    The array may be larger than the main memory, so they go through it in chunks.
+    """
+    images = torch.empty(len(index), *packed.shape[1:], dtype=torch.uint8, device=device)
+    few = max(1, CHUNK // packed[:1].nbytes)
+    for first in range(0, len(index), few):
+        some = torch.from_numpy(packed[index[first : first + few]])
+        images[first : first + few].copy_(some)
+    return images
 
 
 class Images:
@@ -61,10 +82,11 @@ class Images:
         self.label = torch.from_numpy(label).to(device)
         self.mapped = device.type == "cpu" or not fits(packed[:1].nbytes * len(index), device)
         self.streamed = self.mapped and device.type != "cpu"
-        pixels = packed if self.mapped else packed[index]
         # torch warns that the array is read-only. Nothing here writes to it.
         with warnings.catch_warnings(action="ignore"):
-            self.pixels = torch.from_numpy(pixels).to("cpu" if self.mapped else device)
+            self.pixels = (
+                torch.from_numpy(packed) if self.mapped else to_device(packed, index, device)
+            )
 
     def __len__(self) -> int:
         return len(self.index)

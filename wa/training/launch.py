@@ -50,6 +50,7 @@ def use_gpus(count: int, runs_per_gpu: int) -> None:
     os.dup2(file, 0)
     os.set_inheritable(0, True)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+    os.environ["WA_RUNS_PER_GPU"] = str(runs_per_gpu)
 
 
 def torchrun(arguments: list[str]) -> None:

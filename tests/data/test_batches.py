@@ -1,0 +1,70 @@
+"""Images on their way to a GPU: in chunks, and only if they fit. No GPU is needed."""
+
+import numpy as np
+import pytest
+import torch
+
+from wa.data import batches
+from wa.training import launch
+
+GPU = torch.device("cuda")
+
+
+class Counted(np.ndarray):
+    """An array that notes how many images are read from it at once."""
+
+    def __getitem__(self, item):
+        found = super().__getitem__(item)
+        if isinstance(item, np.ndarray):
+            self.reads.append(len(found))
+        return np.asarray(found)
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 20, 21])
+def test_images_pass_through_the_main_memory_in_chunks(n, monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK", 8 * 2 * 2 * 3)  # 8 images
+    images = np.random.default_rng(0).integers(0, 256, (30, 2, 2, 3), dtype=np.uint8)
+    packed = images.view(Counted)
+    packed.reads = []
+    index = np.random.default_rng(1).permutation(30)[:n]
+    found = batches.to_device(packed, index, torch.device("cpu"))
+    assert (found.numpy() == images[index]).all()
+    assert sum(packed.reads) == n and max(packed.reads, default=0) <= 8
+
+
+def test_an_image_larger_than_a_chunk_passes_alone(monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK", 1)
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    found = batches.to_device(images, np.array([1, 0, 1]), torch.device("cpu"))
+    assert (found.numpy() == images[[1, 0, 1]]).all()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of 80 bytes. Its use can be set."""
+    use = {"free": 80, "allocated": 0}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (use["free"], 80))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: use["allocated"])
+    return use
+
+
+def test_all_images_together_take_half_of_a_gpu(gpu):
+    assert batches.fits(40, GPU) and not batches.fits(41, GPU)
+    gpu |= {"free": 50, "allocated": 30}  # the training images are there, now the test images
+    assert batches.fits(10, GPU) and not batches.fits(11, GPU)
+
+
+def test_trainings_that_share_a_gpu_have_equal_shares(gpu, monkeypatch):
+    """They start together, so each sees the whole GPU free."""
+    monkeypatch.setattr(launch, "lease", lambda names, count, runs: (0, ["0"]))
+    monkeypatch.setattr(launch.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(launch.os, "set_inheritable", lambda *_: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("WA_RUNS_PER_GPU", "1")
+    launch.use_gpus(1, 4)
+    assert batches.fits(10, GPU) and not batches.fits(11, GPU)
+
+
+def test_memory_that_others_use_is_left_alone(gpu):
+    gpu["free"] = 20
+    assert batches.fits(10, GPU) and not batches.fits(11, GPU)
