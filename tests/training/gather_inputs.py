@@ -1,4 +1,4 @@
-"""Write what each process would feed to the network in its first steps.
+"""Write what each process would feed to the network in its first steps, and features.
 
     torchrun --standalone --nproc-per-node 2 tests/training/gather_inputs.py FOLDER OPTIONS
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from wa.randomness import key, shuffled
-from wa.training import train
+from wa.training import engine, train
 from wa.training.engine import AUGMENT, SHUFFLE
 
 trainer = train.prepare(*train.parse(sys.argv[2:]))
@@ -22,8 +22,11 @@ parts = [
     batch.tensor_split(processes.size)[processes.rank]
     for batch in order.split(trainer.settings.batch_size)
 ]
-torch.save(
-    [(trainer.task.train.index[rows], trainer.inputs(rows)) for rows in parts],
-    Path(sys.argv[1], f"{processes.rank}.pt"),
-)
+inputs = [(trainer.task.train.index[rows], trainer.inputs(rows)) for rows in parts]
+# Several batches of features. The statistics of batch norm of the first process count.
+engine.FEATURES = 100 * 64
+for buffer in trainer.model.buffers():
+    buffer.add_(processes.rank)
+features = trainer.features(trainer.task.images)
+torch.save((inputs, features), Path(sys.argv[1], f"{processes.rank}.pt"))
 processes.close()

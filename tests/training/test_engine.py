@@ -254,8 +254,11 @@ def test_tf32_is_off_unless_asked(options, monkeypatch):
 
 
 def test_two_processes_see_the_images_of_one(options, tmp_path):
-    """Image by image and augmentation by augmentation, joined by gloo."""
-    seen = {}
+    """Image by image and augmentation by augmentation, joined by gloo.
+
+    They share the computation of features, and both get all of them.
+    """
+    seen, features = {}, []
     options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
     for size in (1, 2):
         (folder := tmp_path / str(size)).mkdir()
@@ -268,12 +271,15 @@ def test_two_processes_see_the_images_of_one(options, tmp_path):
         ]
         run = program("torch.distributed.run", *torchrun, *options)
         assert run.returncode == 0, run.stdout
-        processes = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+        files = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+        processes = [inputs for inputs, _ in files]
+        features += [found for _, found in files]
         seen[size] = [
             [torch.cat(t) for t in zip(*batch, strict=True)]
             for batch in zip(*processes, strict=True)
         ]
     assert [len(index) for index, _ in seen[1]] == [128, 128, 54]
+    assert len(features) == 3 and all(torch.equal(found, features[0]) for found in features)
     for one, two in zip(seen[1], seen[2], strict=True):
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 

@@ -17,8 +17,8 @@ FULL = """CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capa
 of which 1.20 GiB is free. Process 7 has 77.9 GiB memory in use.
 See documentation for Memory Management"""
 ON_A_CPU = (
-    "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you tried"
-    " to allocate 1000000000000 bytes. Error code 12 (Cannot allocate memory)\n"
+    "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you"
+    " tried to allocate 1000000000000 bytes. Error code 12 (Cannot allocate memory)\n"
 )
 
 

@@ -9,7 +9,7 @@ longer to launch one by one than to run. The eager step is the reference.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -87,6 +87,19 @@ class Processes:
                 parameters, flat.split([p.numel() for p in parameters]), strict=True
             ):
                 p.grad.copy_(total.view_as(p))
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the statistics of batch norm that the first one has."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    dist.broadcast(buffer, 0)
+
+    def share(self, parts: Sequence[Tensor]) -> None:
+        """Give all parts to all processes. Process r has computed part r, r + size, and so on."""
+        if self.size > 1:
+            for number, part in enumerate(parts):
+                dist.broadcast(part, number % self.size)
 
     def close(self) -> None:
         if dist.is_initialized():
@@ -354,19 +367,31 @@ class Trainer:
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
-        """The backbone's features of images, prepared as in evaluation: float32 (n, d)."""
+        """The backbone's features of images, prepared as in evaluation: float32 (n, d).
+
+        All processes must call it. Each computes some batches. So none waits for another one longer
+        than NCCL allows, which is ten minutes.
+        """
         self.model.eval()
+        rank, size = self.processes.rank, self.processes.size
+        self.processes.share_buffers(self.model)
         height, width, _ = self.task.dataset["image_shape"]
-        rows = torch.arange(len(images)).split(max(1, min(1000, FEATURES // (height * width))))
-        parts = []
-        for x in images.batches(rows):
+        few = max(1, min(1000, FEATURES // (height * width)))
+        features = torch.empty(len(images), self.model.backbone.features, device=self.device)
+        parts = features.split(few)
+        mine = torch.arange(len(images)).split(few)[rank::size]
+        for part, x in zip(parts[rank::size], images.batches(mine), strict=True):
             x = center(x, self.augment.size) if self.augment.size else x
             x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
-            parts.append(self.model.backbone(x))
-        return torch.cat(parts)
+            part.copy_(self.model.backbone(x))
+        self.processes.share(parts)
+        return features
 
     @torch.no_grad()
     def accuracy(self, images: Images) -> float:
-        """The percentage of images that the model, as it is now, classifies rightly."""
+        """The percentage of images that the model, as it is now, classifies rightly.
+
+        All processes must call it.
+        """
         predicted = self.model.classifier(self.features(images)).argmax(dim=1)
         return 100 * (predicted == images.label).double().mean().item()

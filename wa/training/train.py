@@ -29,6 +29,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
+from torch import Tensor
 
 from wa.checkpoint import write_checkpoint
 from wa.data.augmentations import output_size
@@ -166,8 +167,17 @@ def line(row: dict, epochs: int) -> str:
     )
 
 
-def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
-    """Write the results of a training. The checkpoint comes last, so it marks a finished one."""
+def write(
+    output: Path,
+    trainer: Trainer,
+    features: tuple[Tensor, Tensor],
+    history: list[dict],
+    header: dict,
+) -> None:
+    """Write the results of a training. The checkpoint comes last, so it marks a finished one.
+
+    features: float32 (n, d), those of the task's images, and those of the test images.
+    """
     images, test = trainer.task.images, trainer.task.test
     tensors = trainer.model.tensors()
     made_from = {"from_trained": content_sha256(tensors), "data_sha256": header["data_sha256"]}
@@ -176,10 +186,10 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
         made_from,
         index=images.index.cpu().numpy(),
         label=images.label.cpu().numpy(),
-        features=trainer.features(images).cpu().numpy(),
+        features=features[0].cpu().numpy(),
         test_index=test.index.cpu().numpy(),
         test_label=test.label.cpu().numpy(),
-        test_features=trainer.features(test).cpu().numpy(),
+        test_features=features[1].cpu().numpy(),
         **({"held_out": trainer.task.held_out} if trainer.settings.held_out else {}),
     )
     write_history(output / layout.HISTORY, history)
@@ -224,18 +234,19 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
         row = trainer.epoch(epoch)
-        test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
+        test_now = args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], settings.epochs), flush=True)
             write_progress(saved.folder, history[-1], settings.epochs)
             if epoch + 1 < settings.epochs:
                 saved.save_if_due(trainer.model, trainer.optimizer, history)
+    features = trainer.features(task.images), trainer.features(task.test)  # by all processes
     if first:
         header |= describe(task, settings) | {"engine": engine}
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
-        write(args.output, trainer, history, header)
+        write(args.output, trainer, features, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
     trainer.processes.close()
 
