@@ -1,5 +1,6 @@
 """The engine: recorded steps, folded batch-norm, precision, and what each process sees."""
 
+import copy
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +165,33 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
             torch.zeros(8, 3, 32, 32, dtype=torch.uint8), trainer.draw, rows[:8]
         )
         assert colour.device.type == "cuda"
+
+
+def test_gradients_of_all_processes_are_added_up_in_one_buffer(monkeypatch):
+    """Played: the other process has the same gradients. The weights are those of twice the loss."""
+    monkeypatch.setattr(engine.dist, "all_reduce", lambda flat: flat.mul_(2))
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.Conv2d(8, 5, 3),
+        torch.nn.Flatten(),
+        torch.nn.Linear(80, 2),
+    ).to(memory_format=torch.channels_last)
+    alone, x = copy.deepcopy(net), torch.randn(4, 3, 8, 8)
+    optimizers = [torch.optim.SGD(m.parameters(), 0.1, 0.9, fused=True) for m in (net, alone)]
+    gradients = engine.SummedGradients(list(net.parameters()))
+    for _ in range(3):
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        net(x).square().mean().backward()
+        (2 * alone(x).square().mean()).backward()
+        gradients.add_up()
+        for optimizer in optimizers:
+            optimizer.step()
+    for ours, expected in zip(net.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+        assert ours.grad.stride() == ours.stride()
+        assert ours.grad.untyped_storage().data_ptr() == gradients.flat.data_ptr()
 
 
 @pytest.mark.parametrize("option", ["--deterministic", "--no-deterministic"])

@@ -74,20 +74,6 @@ class Processes:
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Add up the gradients of all processes.
-
-        The loss of a process is its images' share of the global mean, so the sum is the gradient
-        of that mean.
-        """
-        if self.size > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            for p, total in zip(
-                parameters, flat.split([p.numel() for p in parameters]), strict=True
-            ):
-                p.grad.copy_(total.view_as(p))
-
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the statistics of batch norm that the first one has."""
         if self.size > 1:
@@ -107,6 +93,30 @@ class Processes:
             # the first still uses.
             dist.barrier()
             dist.destroy_process_group()
+
+
+class SummedGradients:
+    """The gradients of all parameters in one buffer, to add up those of all processes at once.
+
+    The loss of a process is its images' share of the global mean, so the sum is the gradient of that
+    mean. parameters: those of the model that have a gradient after the first step.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]):
+        self.parameters = parameters
+        sizes = [p.numel() for p in parameters]
+        self.flat = torch.empty(sum(sizes), device=parameters[0].device)
+        # The fused step of SGD needs the memory format of the parameter.
+        self.places = [
+            part.as_strided(p.shape, p.stride())
+            for part, p in zip(self.flat.split(sizes), parameters, strict=True)
+        ]
+
+    def add_up(self) -> None:
+        torch._foreach_copy_(self.places, [p.grad for p in self.parameters])
+        dist.all_reduce(self.flat)
+        for p, place in zip(self.parameters, self.places, strict=True):
+            p.grad = place
 
 
 class RecordedStep:
@@ -197,6 +207,7 @@ class Trainer:
             distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
         )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.gradients: SummedGradients | None = None  # of several processes, from the first step
         self.optimizer = torch.optim.SGD(
             self.parameters,
             settings.lr,
@@ -280,7 +291,11 @@ class Trainer:
         parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
         (parts[0].sum() / batch).backward()
-        self.processes.sum_gradients(self.parameters)
+        if self.processes.size > 1:
+            if self.gradients is None:
+                used = [p for p in self.parameters if p.grad is not None]
+                self.gradients = SummedGradients(used)
+            self.gradients.add_up()
         self.optimizer.step()
         if self.settings.clip:
             self.model.classifier.clip()
