@@ -171,12 +171,8 @@ def test_gradients_of_all_processes_are_added_up_in_one_buffer(monkeypatch):
     """Played: the other process has the same gradients. The weights are those of twice the loss."""
     monkeypatch.setattr(engine.dist, "all_reduce", lambda flat: flat.mul_(2))
     torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3),
-        torch.nn.Conv2d(8, 5, 3),
-        torch.nn.Flatten(),
-        torch.nn.Linear(80, 2),
-    ).to(memory_format=torch.channels_last)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 5, 3), torch.nn.Flatten()]
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(80, 2)).to(memory_format=torch.channels_last)
     alone, x = copy.deepcopy(net), torch.randn(4, 3, 8, 8)
     optimizers = [torch.optim.SGD(m.parameters(), 0.1, 0.9, fused=True) for m in (net, alone)]
     gradients = engine.SummedGradients(list(net.parameters()))

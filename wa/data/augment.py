@@ -38,7 +38,8 @@ Evidence (pillow 12.3, timm 1.0.31; tests/data/test_augment.py):
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain, permutations
 from typing import NamedTuple
@@ -510,6 +511,20 @@ def _resizing(first: Tensor, length: Tensor, side: int, size: int) -> Tensor:
     return (weight / weight.sum(2, keepdim=True)).float()[:, None]
 
 
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products in float32, also where the network's are in tf32.
+
+    tf32 would round the weights to 11 bits, and so change pixels.
+    """
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
     """As resize_each, by two matrix products for the whole batch.
 
@@ -518,8 +533,9 @@ def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
     top, left, height, width = box.unbind(1)
     across = _resizing(left, width, images.shape[3], size)
     down = _resizing(top, height, images.shape[2], size)
-    rows = torch.matmul(images.float(), across.mT).add_(0.5).floor_()
-    return _truncated(torch.matmul(down, rows).add_(0.5))
+    with _exact_products():
+        rows = torch.matmul(images.float(), across.mT).add_(0.5).floor_()
+        return _truncated(torch.matmul(down, rows).add_(0.5))
 
 
 def center(images: Tensor, size: int) -> Tensor:
@@ -588,16 +604,6 @@ class Erase(NamedTuple):
         in_rows, in_columns = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
         erased = (applied < self.probability) & any_fits
         return erased[:, :, None] & in_rows[:, :, None] & in_columns[:, None, :]
-
-
-def _touched(mask: Tensor) -> Tensor:
-    """Which images to work on: on a CPU those of the mask, bool (B,).
-
-    On a GPU it is all images, because shapes must not depend on what is drawn.
-    """
-    if mask.device.type == "cpu":
-        return mask.nonzero().squeeze(1)
-    return torch.arange(len(mask), device=mask.device)
 
 
 def _normal(key: Tensor, index: Tensor, first: int, count: int) -> Tensor:
@@ -692,12 +698,19 @@ class Augment:
         mask = self.eraser.mask(draws, *images.shape[2:])[:, None]
         if self.eraser.const:
             return images.masked_fill(mask, 0)
-        rows = _touched(draws[:, 0] < self.eraser.probability)
+        if images.device.type != "cpu":
+            noise = self.noise(images, key, index)
+            return torch.where(mask, noise, images, out=torch.empty_like(images))
+        rows = (draws[:, 0] < self.eraser.probability).nonzero().squeeze(1)
         before = images.index_select(0, rows)
-        noise = _normal(key, index[rows], first, images[0].numel())
-        noise = noise.view_as(before).to(images.dtype)
+        noise = self.noise(before, key, index[rows])
         erased = torch.where(mask.index_select(0, rows), noise, before)
         return images.index_copy(0, rows, erased)
+
+    def noise(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
+        """What is put into erased images: normal numbers, in the shape and type of the images."""
+        noise = _normal(key, index, self.draws + Erase.DRAWS, images.shape[1:].numel())
+        return noise.view_as(images).to(images.dtype)
 
 
 def normalize(

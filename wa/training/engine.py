@@ -98,8 +98,8 @@ class Processes:
 class SummedGradients:
     """The gradients of all parameters in one buffer, to add up those of all processes at once.
 
-    The loss of a process is its images' share of the global mean, so the sum is the gradient of that
-    mean. parameters: those of the model that have a gradient after the first step.
+    The loss of a process is its images' share of the global mean, so the sum is the gradient of
+    that mean. parameters: those of the model that have a gradient after the first step.
     """
 
     def __init__(self, parameters: list[nn.Parameter]):
