@@ -65,6 +65,56 @@ def test_trainings_that_share_a_gpu_have_equal_shares(gpu, monkeypatch):
     assert batches.fits(10, GPU) and not batches.fits(11, GPU)
 
 
+class Stream:
+    """Instead of a CUDA stream. It notes what happens in it."""
+
+    current = "computing"
+
+    def __init__(self, name: str, events: list[str]):
+        self.name, self.events = name, events
+
+    def __enter__(self):
+        Stream.current = self.name
+
+    def __exit__(self, *_):
+        Stream.current = "computing"
+
+    def wait_stream(self, other):
+        self.events.append(f"{self.name} waits for {other.name}")
+
+
+class Pinned:
+    """Instead of a gathered batch, and of its copy on the GPU."""
+
+    def __init__(self, events: list[str]):
+        self.events = events
+
+    def result(self):
+        return self
+
+    def to(self, device, non_blocking):
+        assert device == GPU and non_blocking
+        self.events.append(f"copied in {Stream.current}")
+        return self
+
+    def record_stream(self, stream):
+        self.events.append(f"kept for {stream.name}")
+
+    def permute(self, *_):
+        return self
+
+
+def test_streamed_images_are_copied_beside_the_computation(digits, monkeypatch):
+    events: list[str] = []
+    computing = Stream("computing", events)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    images = batches.Images(digits, "train", np.arange(8), np.zeros(8), torch.device("cpu"))
+    images.device, images.copying = GPU, Stream("copying", events)
+    images.on_device(Pinned(events))
+    assert events == ["copied in copying", "computing waits for copying", "kept for computing"]
+
+
 def test_memory_that_others_use_is_left_alone(gpu):
     gpu["free"] = 20
     assert batches.fits(10, GPU) and not batches.fits(11, GPU)

@@ -82,6 +82,7 @@ class Images:
         self.label = torch.from_numpy(label).to(device)
         self.mapped = device.type == "cpu" or not fits(packed[:1].nbytes * len(index), device)
         self.streamed = self.mapped and device.type != "cpu"
+        self.copying: torch.cuda.Stream | None = None  # the stream of copies to a GPU
         # torch warns that the array is read-only. Nothing here writes to it.
         with warnings.catch_warnings(action="ignore"):
             self.pixels = (
@@ -121,8 +122,13 @@ class Images:
         return torch.index_select(self.pixels, 0, index[rows], out=pinned)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """As `batches`, with images that a thread gathers ahead."""
+        """As `batches`, with images that a thread gathers ahead.
+
+        They are copied to a GPU in a stream of their own, while the step before is computed.
+        """
         gather = partial(self.gather, self.index.cpu())
+        if self.device.type == "cuda":
+            self.copying = torch.cuda.Stream(self.device)
         waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for rows in batches:
@@ -134,5 +140,12 @@ class Images:
 
     def on_device(self, gathered: "Future[Tensor]") -> Tensor:
         """A gathered batch, uint8 (B, C, H, W), channels last, on the device."""
-        images = gathered.result().to(self.device, non_blocking=True)
+        pinned = gathered.result()
+        if self.copying is None:
+            return pinned.to(self.device).permute(0, 3, 1, 2)
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.copying):
+            images = pinned.to(self.device, non_blocking=True)
+        computing.wait_stream(self.copying)
+        images.record_stream(computing)  # its memory is not used anew before the step is done
         return images.permute(0, 3, 1, 2)
