@@ -128,16 +128,19 @@ def test_names_are_timms() -> None:
     assert set(aug.INCREASING) == set(timm_aa._RAND_INCREASING_TRANSFORMS)
 
 
-def test_sparse_and_dense_application_agree(images: torch.Tensor) -> None:
+def test_each_image_gets_its_own_operation(images: torch.Tensor) -> None:
+    """Sorted by operation, against one image after the other."""
     policy = RandAugment(*parse_policy(POLICY))
     batch, draws = images[:200], uniform(KEY, torch.arange(200), 4).double()
-    choice = policy.choose(draws)
     operations = list(policy.operations.values())
-    dense = aug.apply_densely(operations, batch, *choice)
-    assert torch.equal(aug.apply_sparsely(operations, batch, *choice), dense)
-    assert not torch.equal(dense, batch)
-    untouched = choice[0] == len(operations)
-    assert torch.equal(dense[untouched], batch[untouched])
+    operation, value = policy.choose(draws)
+    expected = batch.clone()
+    for row, number in enumerate(operation.tolist()):
+        if number < len(operations):
+            one = slice(row, row + 1)
+            expected[one] = operations[number].apply(batch[one], value[one])
+    assert torch.equal(aug.apply_each(operations, batch, operation, value), expected)
+    assert not torch.equal(expected, batch)
 
 
 def drawn_by_timm(policy: str, count: int) -> list[tuple[str, float, float]]:
@@ -303,16 +306,27 @@ def test_erasing_is_distributed_as_timms(mode: str) -> None:
 
 
 def test_nothing_is_read_back_from_a_device() -> None:
-    """A CUDA graph can capture it.
+    """A meta tensor has no values. A shape or a branch that depended on them would raise.
 
-    A meta tensor has no values. A shape or a branch that depended on values would raise.
+    What is drawn comes from the CPU. For erasing it is on the device, where a CUDA graph holds it.
     """
     names = ["resized-crop-32", "crop-4", "flip", "brightness-0.2", "jitter-0.4-0.4-0.4", POLICY]
-    augment, index = Augment([*names, "erase-0.5"]), torch.arange(8, device="meta")
+    augment, index = Augment([*names, "erase-0.5"]), torch.arange(8)
     on_device = torch.empty(8, 3, 48, 48, dtype=torch.uint8, device="meta")
+    augmented = augment(on_device, KEY, index)
+    assert augmented.device.type == "meta" and augmented.dtype == torch.uint8
     constants = (torch.empty(3, device="meta") for _ in range(2))
-    inputs = normalize(augment(on_device, KEY.to("meta"), index), *constants)
-    assert augment.erase(inputs, KEY.to("meta"), index).shape == (8, 3, 32, 32)
+    erased = augment.erase(normalize(augmented, *constants), KEY.to("meta"), index.to("meta"))
+    assert erased.shape == (8, 3, 32, 32)
+
+
+@pytest.mark.parametrize("count", [2048, 16384])
+def test_the_number_of_kernels_does_not_depend_on_the_number_of_images(count: int) -> None:
+    """A GPU takes as long to launch a kernel for one image as for a thousand."""
+    images = torch.empty(count, 3, 32, 32, dtype=torch.uint8, device="meta")
+    with Noted() as noted:
+        Augment(["crop-4", "flip", POLICY])(images, KEY, torch.arange(count))
+    assert 300 < len(noted.names) < 1200
 
 
 class Noted(TorchDispatchMode):

@@ -16,13 +16,17 @@ from wa.training.engine import AUGMENT, SHUFFLE
 
 trainer = train.prepare(*train.parse(sys.argv[2:]))
 processes = trainer.processes
-trainer.draw.copy_(key(0, 2, 1, AUGMENT))
+draw = key(0, 2, 1, AUGMENT)
+trainer.draw.copy_(draw)
 order = shuffled(key(0, 2, 1, SHUFFLE), len(trainer.task.train))
 parts = [
     batch.tensor_split(processes.size)[processes.rank]
     for batch in order.split(trainer.settings.batch_size)
 ]
-inputs = [(trainer.task.train.index[rows], trainer.inputs(rows)) for rows in parts]
+inputs = [
+    (trainer.task.train.index[rows], trainer.inputs(rows, images))
+    for rows, images in zip(parts, trainer.augmented(parts, draw), strict=True)
+]
 # Several batches of features. The statistics of batch norm of the first process count.
 engine.FEATURES = 100 * 64
 for buffer in trainer.model.buffers():

@@ -14,7 +14,6 @@ from helpers import program, second_task
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from wa.data import batches
-from wa.data.augment import Augment
 from wa.errors import UserError
 from wa.models.model import CilModel
 from wa.study.settings import Settings
@@ -133,6 +132,28 @@ def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatc
     assert len(list(train.stream(rows[:1]))) == 1 and not list(train.stream([]))
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_how_many_batches_are_augmented_at_once_changes_no_bit(at_once, options, monkeypatch):
+    batch = 128 * 8 * 8  # pixels of a batch of the digits
+    options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
+    expected = trainer_of(options)
+    row = expected.epoch(0)
+    monkeypatch.setitem(engine.AUGMENTED, "cpu", at_once * batch)
+    trainer, sizes = trainer_of(options), []
+    augment = trainer.augment
+
+    def noted(pixels, *more):
+        sizes.append(len(pixels))
+        return augment(pixels, *more)
+
+    noted.erase = augment.erase
+    trainer.augment = noted
+    assert trainer.epoch(0)["loss"] == row["loss"]
+    assert sizes == {1: [128, 128, 54], 2: [256, 54], 100: [310]}[at_once]
+    for a, b in zip(expected.model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_step_reads_nothing_back_from_a_gpu(options):
     """The tensors only pretend to be on a GPU.
 
@@ -150,21 +171,15 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
             torch.zeros((), dtype=torch.int64),
         )
         images = trainer.task.train
-        images.pixels, images.index = (
-            torch.zeros(images.pixels.shape, dtype=torch.uint8),
-            torch.zeros(310, dtype=torch.int64),
-        )
+        images.index = torch.zeros(310, dtype=torch.int64)
         rows = torch.zeros(128, dtype=torch.int64)
+        pixels = torch.zeros(128, 1, 8, 8, dtype=torch.uint8)
         for names in ({}, {"classification_loss": "separated", "distillation_loss": "taskwise"}):
             trainer.settings = replace(real.settings, **names)
-            parts = trainer.losses(trainer.inputs(rows), images.index[rows])
+            parts = trainer.losses(trainer.inputs(rows, pixels), images.index[rows])
             assert all(part.device.type == "cuda" and part.shape == (128,) for part in parts)
         with pytest.raises(DataDependentOutputException):
             parts[0].sum().item()
-        colour = Augment(["crop-4", "rand-m9-mstd0.5-inc1"])(
-            torch.zeros(8, 3, 32, 32, dtype=torch.uint8), trainer.draw, rows[:8]
-        )
-        assert colour.device.type == "cuda"
 
 
 def test_gradients_of_all_processes_are_added_up_in_one_buffer(monkeypatch):
