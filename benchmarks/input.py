@@ -91,10 +91,7 @@ def our_epoch(
         rows = torch.randperm(count).split(batch)
         rows = [some.tensor_split(processes)[rank] for some in rows]
         for some, pixels in zip(rows, images.batches(rows), strict=True):
-            index = some.to(device)
-            x = augment(pixels, key(0).to(device), index).contiguous(
-                memory_format=torch.channels_last
-            )
+            x = augment(pixels, key(0), some).contiguous(memory_format=torch.channels_last)
             done += len(normalize(x, mean, std))
         if device.type == "cuda":
             torch.cuda.synchronize()

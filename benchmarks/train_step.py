@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from wa.checkpoint import write_checkpoint
+from wa.data.packed import hashes
 from wa.files import sha256, write_json
 from wa.models.model import CilModel
 from wa.training import engine, train
@@ -122,48 +123,27 @@ def plain(loader: DataLoader, device: torch.device, teacher: CilModel | None) ->
     return epoch
 
 
-def ours(folder: Path, *settings: str) -> Callable[[], None]:
-    """wa.training.train on the packed data set in `folder`, set up as its main function does."""
-    files = [
-        "--data",
-        folder,
-        "--order",
-        folder / "order.json",
-        "--model",
-        folder / "model.safetensors",
-        "--output",
-        folder,
-    ]
-    args, settings = train.parse(
-        [*map(str, files), "--tasks", str(OLD), str(NEW), "--memory", "all", *settings]
-    )
-    trainer, count = train.prepare(args, settings), iter(range(settings.epochs))
+def pack(
+    folder: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    backbone: str = "resnet32",
+    size: tuple[int, int] = (32, 32),
+) -> CilModel:
+    """Write a packed data set, a class order and the teacher's checkpoint. Returns the teacher.
 
-    def epoch() -> None:
-        torch.use_deterministic_algorithms(settings.deterministic)
-        trainer.epoch(next(count))
-
-    return epoch
-
-
-def contestants(
-    images: np.ndarray, labels: np.ndarray, workers: int, folder: Path
-) -> dict[str, Callable[[], None]]:
-    """What trains an epoch, by name.
-
-    Packs the data set, and writes the teacher's checkpoint, into `folder`.
+    images: uint8 (n, H, W, 3). labels: int64 (n,). size: height and width that the network takes.
     """
-    device = engine.Processes("auto").device
-    teacher = CilModel("resnet32", 3, [OLD]).eval()
-    dataset = {"backbone": "resnet32", "in_channels": 3, "task_sizes": [OLD], "bias": True}
-    write_checkpoint(folder / "model.safetensors", teacher.tensors(), dataset)
+    height, width, channels = images.shape[1:]
+    teacher = CilModel(backbone, channels, [OLD], size=size).eval()
+    header = {"backbone": backbone, "in_channels": channels, "task_sizes": [OLD], "bias": True}
     order = list(range(OLD + NEW))
     names = [str(c) for c in order]
     write_json(folder / "order.json", {"order": order, "names": names})
     dataset = {
         "dataset": "cifar100",
         "classes": names,
-        "image_shape": [32, 32, 3],
+        "image_shape": [height, width, channels],
         "mean": MEAN,
         "std": STD,
     }
@@ -175,6 +155,42 @@ def contestants(
         np.save(folder / f"{name}.npy", array)
         dataset[f"{name}_sha256"] = sha256(folder / f"{name}.npy")
     write_json(folder / "dataset.json", dataset)
+    header |= {"input_size": list(size), "classes": names[:OLD], "data_sha256": hashes(dataset)}
+    write_checkpoint(folder / "model.safetensors", teacher.tensors(), header)
+    return teacher
+
+
+def trainer_of(folder: Path, *settings: str) -> engine.Trainer:
+    """wa.training.train on the packed data set in `folder`, before its first epoch."""
+    files = {
+        "data": folder,
+        "order": folder / "order.json",
+        "model": folder / "model.safetensors",
+        "output": folder,
+    }
+    options = [word for name, file in files.items() for word in (f"--{name}", str(file))]
+    options += ["--tasks", str(OLD), str(NEW), "--memory", "all", *settings]
+    return train.prepare(*train.parse(options))
+
+
+def ours(folder: Path, *settings: str) -> Callable[[], None]:
+    """Trains an epoch of wa.training.train, as its main function does."""
+    trainer = trainer_of(folder, *settings)
+    count = iter(range(trainer.settings.epochs))
+
+    def epoch() -> None:
+        torch.use_deterministic_algorithms(trainer.settings.deterministic)
+        trainer.epoch(next(count))
+
+    return epoch
+
+
+def contestants(
+    images: np.ndarray, labels: np.ndarray, workers: int, folder: Path
+) -> dict[str, Callable[[], None]]:
+    """What trains an epoch, by name. Packs the data set into `folder`."""
+    device = engine.Processes("auto").device
+    teacher = pack(folder, images, labels)
     keep = {"persistent_workers": workers > 0, "pin_memory": device.type == "cuda"}
     loader = DataLoader(PilImages(images, labels), BATCH, shuffle=True, num_workers=workers, **keep)
     sides = {}

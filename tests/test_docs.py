@@ -93,6 +93,7 @@ COMMANDS = [
     (r"\.venv/bin/python docs/loop.py", r"\g<0>", keeps_old_classes),
     (r"\.venv/bin/wa predict .*", r"\g<0>", lambda output: output.count(" %  ") == 5),
     (r"\.venv/bin/wa status .*", r"\g<0>", lambda output: "tasks evaluated" in output),
+    (r"\.venv/bin/wa doctor", r"\g<0>", lambda output: "cores" in output),
     (r"\.venv/bin/wa show .*", r"\g<0>", lambda output: "10 of 10 classes learned" in output),
     (
         r"\.venv/bin/wa compare .*",

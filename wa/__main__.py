@@ -7,6 +7,7 @@
     wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch
     wa forget STUDY CLASS...      remove classes from the memories of a study
     wa evidence --output FOLDER   copy what the figures and tables of a study are drawn from
+    wa doctor                     print what this machine offers to trainings: GPUs, driver, memory
 
 MODEL is a checkpoint, RUN the folder of a run:
 
@@ -25,7 +26,7 @@ from wa.errors import program
 
 # Each is a module of wa.commands with HELP, add_arguments(parser) and main(args). Only the one that
 # is asked for is imported. None imports PyTorch before main, so that every --help is fast.
-COMMANDS = ("predict", "status", "show", "compare", "export", "forget", "evidence")
+COMMANDS = ("predict", "status", "show", "compare", "export", "forget", "evidence", "doctor")
 
 
 def parser_of(prog: str, description: str) -> argparse.ArgumentParser:

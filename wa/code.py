@@ -33,6 +33,8 @@ WITHOUT_EFFECT = {
     "wa.study.settings": "names and defaults: each result has the values in its header",
     "wa.training.options": "how a training gets those values",
     "wa.training.progress": "what the screen shows",
+    "wa.training.gpus": "which GPUs there are",
+    "wa.training.failures": "how a training fails",
 }
 TEXTS = {"help", "description", "epilog", "metavar"}  # arguments of argparse
 

@@ -4,13 +4,17 @@ It never depends on earlier draws, so there is no state of a generator to save. 
 what an uninterrupted one draws. N processes that share a batch draw what one process draws. All
 arithmetic is on integers, so a CPU and a GPU give the same numbers. The mixer is the finalizer of
 SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
+
+Some networks of other libraries draw numbers themselves, for dropout and stochastic depth. They
+take them from torch's generators, which are seeded anew in each epoch, by (seed, task, epoch,
+process).
 """
 
 import torch
 from torch import Tensor
 
 # Streams of random numbers. Each is a part of a key.
-SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT = range(5)
+SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT, LAYERS = range(6)
 GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed 64-bit integer
 
 

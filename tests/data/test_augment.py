@@ -7,6 +7,7 @@ import io
 import os
 import random
 import tarfile
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from scipy import stats
 from timm.data import auto_augment as timm_aa
 from timm.data.random_erasing import RandomErasing
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
@@ -126,16 +128,19 @@ def test_names_are_timms() -> None:
     assert set(aug.INCREASING) == set(timm_aa._RAND_INCREASING_TRANSFORMS)
 
 
-def test_sparse_and_dense_application_agree(images: torch.Tensor) -> None:
+def test_each_image_gets_its_own_operation(images: torch.Tensor) -> None:
+    """Sorted by operation, against one image after the other."""
     policy = RandAugment(*parse_policy(POLICY))
     batch, draws = images[:200], uniform(KEY, torch.arange(200), 4).double()
-    choice = policy.choose(draws)
     operations = list(policy.operations.values())
-    dense = aug.apply_densely(operations, batch, *choice)
-    assert torch.equal(aug.apply_sparsely(operations, batch, *choice), dense)
-    assert not torch.equal(dense, batch)
-    untouched = choice[0] == len(operations)
-    assert torch.equal(dense[untouched], batch[untouched])
+    operation, value = policy.choose(draws)
+    expected = batch.clone()
+    for row, number in enumerate(operation.tolist()):
+        if number < len(operations):
+            one = slice(row, row + 1)
+            expected[one] = operations[number].apply(batch[one], value[one])
+    assert torch.equal(aug.apply_each(operations, batch, operation, value), expected)
+    assert not torch.equal(expected, batch)
 
 
 def drawn_by_timm(policy: str, count: int) -> list[tuple[str, float, float]]:
@@ -301,16 +306,79 @@ def test_erasing_is_distributed_as_timms(mode: str) -> None:
 
 
 def test_nothing_is_read_back_from_a_device() -> None:
-    """A CUDA graph can capture it.
+    """A meta tensor has no values. A shape or a branch that depended on them would raise.
 
-    A meta tensor has no values. A shape or a branch that depended on values would raise.
+    What is drawn comes from the CPU. For erasing it is on the device, where a CUDA graph holds it.
     """
     names = ["resized-crop-32", "crop-4", "flip", "brightness-0.2", "jitter-0.4-0.4-0.4", POLICY]
-    augment, index = Augment([*names, "erase-0.5"]), torch.arange(8, device="meta")
+    augment, index = Augment([*names, "erase-0.5"]), torch.arange(8)
     on_device = torch.empty(8, 3, 48, 48, dtype=torch.uint8, device="meta")
+    augmented = augment(on_device, KEY, index)
+    assert augmented.device.type == "meta" and augmented.dtype == torch.uint8
     constants = (torch.empty(3, device="meta") for _ in range(2))
-    inputs = normalize(augment(on_device, KEY.to("meta"), index), *constants)
-    assert augment.erase(inputs, KEY.to("meta"), index).shape == (8, 3, 32, 32)
+    erased = augment.erase(normalize(augmented, *constants), KEY.to("meta"), index.to("meta"))
+    assert erased.shape == (8, 3, 32, 32)
+
+
+@pytest.mark.parametrize("count", [2048, 16384])
+def test_the_number_of_kernels_does_not_depend_on_the_number_of_images(count: int) -> None:
+    """A GPU takes as long to launch a kernel for one image as for a thousand."""
+    images = torch.empty(count, 3, 32, 32, dtype=torch.uint8, device="meta")
+    with Noted() as noted:
+        Augment(["crop-4", "flip", POLICY])(images, KEY, torch.arange(count))
+    assert 300 < len(noted.names) < 1200
+
+
+class Noted(TorchDispatchMode):
+    """The names of torch's operations, and the precision of each matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: list[str] = []
+        self.precisions: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        if function.name() in ("aten::mm", "aten::bmm"):
+            self.precisions.append(torch.backends.cuda.matmul.fp32_precision)
+        return function(*args, **kwargs or {})
+
+
+def test_a_gpu_erases_without_sorting() -> None:
+    """It replaces all images. index_copy would sort the rows under deterministic algorithms."""
+    augment, key_, index = Augment(["erase-0.5"]), KEY.to("meta"), torch.arange(8, device="meta")
+    images = torch.empty(8, 3, 32, 32, device="meta").to(memory_format=torch.channels_last)
+    with Noted() as noted:
+        erased = augment.erase(images, key_, index)
+    assert erased.is_contiguous(memory_format=torch.channels_last)
+    assert "aten::where.self_out" in noted.names
+    assert not any("index" in name for name in noted.names)
+
+
+def test_a_gpu_erases_what_a_cpu_erases() -> None:
+    augment, index = Augment(["flip", "erase-0.5"]), torch.arange(64)
+    images = torch.zeros(64, 3, 8, 8)
+    draws = uniform(KEY, index, 1 + aug.Erase.DRAWS)[:, 1:].double()
+    mask = augment.eraser.mask(draws, 8, 8)[:, None]
+    on_gpu = torch.where(mask, augment.noise(images, KEY, index), images)
+    assert torch.equal(augment.erase(images, KEY, index), on_gpu)
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_tf32_does_not_round_the_weights_of_crops(tf32: None) -> None:
+    images, index = coloured(4, 16), torch.arange(4)
+    box = aug.ResizedCrop(8).box(uniform(KEY, index, 22).double(), 16, 16)
+    with Noted() as noted:
+        aug.resize_densely(images, box, 8)
+    assert noted.precisions == ["ieee", "ieee"]
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def test_no_augmentation_at_all(images: torch.Tensor) -> None:

@@ -121,7 +121,7 @@ def test_memory_formats_differ_in_rounding_only(trainer):
         made = trainer("--memory-format", memory_format)
         assert made.engine()["memory_format"] == memory_format
         rows = torch.arange(8)
-        x = made.inputs(rows)
+        x = made.inputs(rows, next(made.augmented([rows], torch.tensor(0))))
         last = x.is_contiguous(memory_format=torch.channels_last)
         weight = made.model.backbone.layer1[0].conv1.weight
         assert weight.is_contiguous() == (memory_format == "contiguous")

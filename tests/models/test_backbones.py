@@ -4,6 +4,7 @@ They compute what the library computes, and take weights from files. Wrong names
 refused.
 """
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -142,3 +143,42 @@ def test_names_are_read_from_the_libraries_without_importing_them():
     names.check("timm/resnet18.a1_in1k")
     with pytest.raises(UserError, match="timm has no model 'resnt18'; did you mean timm/resnet18"):
         names.check("timm/resnt18")
+
+
+class ThroughTorchsFunction:
+    """Instead of torch's function, which has no kernels for a CPU. It counts its calls."""
+
+    calls = 0
+
+    @classmethod
+    def apply(cls, x, weight, bias, mean, var, eps, momentum, group, processes):
+        cls.calls += 1
+        return torch.nn.functional.batch_norm(x, mean, var, weight, bias, True, momentum, eps)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "timm/mobilenetv3_small_050", "torchvision/resnet18"])
+def test_synchronized_batch_norms_compute_the_same_network(name, monkeypatch):
+    """Played: torch takes the CPU for a GPU, and this process for one of two.
+
+    With equal images in both, the statistics of both together are those of one.
+    """
+    torch.manual_seed(0)
+    model = CilModel(name, 3, [4], size=(64, 64)).train()
+    norms = sum(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    x, plain = torch.randn(4, 3, 64, 64), copy.deepcopy(model)
+    torch.manual_seed(1)  # for dropout
+    expected = plain(x)
+
+    model = backbones.synchronize_batch_norm(model)
+    monkeypatch.setattr(torch._C, "_get_privateuse1_backend_name", lambda: "cpu")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: 2)
+    monkeypatch.setattr(torch.nn.modules.batchnorm, "sync_batch_norm", ThroughTorchsFunction)
+    ThroughTorchsFunction.calls = 0
+    torch.manual_seed(1)
+    assert torch.equal(model(x), expected)
+    assert ThroughTorchsFunction.calls == norms
+    # The same tensors, so the next task and other programs read the checkpoint.
+    assert model.tensors().keys() == plain.tensors().keys()
+    for tensor, array in plain.tensors().items():
+        assert (model.tensors()[tensor] == array).all(), tensor

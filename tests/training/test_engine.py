@@ -1,17 +1,20 @@
 """The engine: recorded steps, folded batch-norm, precision, and what each process sees."""
 
+import copy
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from helpers import program, second_task
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from training.gather_inputs import gather
+from training.gather_inputs import FEW, gather
 
 from wa.data import batches
-from wa.data.augment import Augment
 from wa.errors import UserError
 from wa.models.model import CilModel
 from wa.study.settings import Settings
@@ -55,6 +58,49 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
         assert torch.equal(a, b)
 
 
+class Capture:
+    """Instead of torch.cuda.graph. Its mode says which threads may pin memory meanwhile."""
+
+    owner = None  # of the capture that is under way: "global" for all threads, or one thread
+
+    def __init__(self, graph, pool, stream, capture_error_mode="global"):
+        self.mode = capture_error_mode
+
+    def __enter__(self):
+        Capture.owner = "global" if self.mode == "global" else threading.get_ident()
+
+    def __exit__(self, *_):
+        Capture.owner = None
+
+
+def pin(*shape, dtype, pin_memory):
+    """Instead of torch.empty. As cudaHostAlloc, it fails while a capture forbids it."""
+    if Capture.owner in ("global", threading.get_ident()):
+        raise RuntimeError("operation not permitted when stream is capturing")
+    return torch.zeros(shape, dtype=dtype)
+
+
+def test_a_thread_pins_memory_while_a_step_is_recorded(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
+    packed, every = np.load(digits / "train_images.npy"), np.arange(8)
+    images = batches.Images([packed], every, every, np.zeros(8), torch.device("cpu"))
+    monkeypatch.setattr(batches.torch, "empty", pin)
+    gathered = []
+
+    def step(batch, rows):
+        with ThreadPoolExecutor(1) as thread:
+            gathered.append(thread.submit(images.gather, rows).result())
+
+    recorder = engine.RecordedStep(step)
+    recorder.inputs[2] = [torch.tensor([3, 1])]
+    recorder.record(2)
+    assert gathered[0].equal(images.pixels[0][[3, 1]])
+    with Capture(None, None, None), pytest.raises(RuntimeError, match="not permitted"):
+        step(2, torch.tensor([3, 1]))  # in the mode that is torch's default
+
+
 def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatch):
     """Without a GPU: a thread gathers images ahead. Weights and features have the same bits."""
     monkeypatch.setattr(batches, "fits", lambda size, device: False)
@@ -88,6 +134,28 @@ def test_streamed_images_are_those_that_are_resident(options, digits, monkeypatc
     assert len(list(train.stream(rows[:1]))) == 1 and not list(train.stream([]))
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_how_many_batches_are_augmented_at_once_changes_no_bit(at_once, options, monkeypatch):
+    batch = 128 * 8 * 8  # pixels of a batch of the digits
+    options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
+    expected = trainer_of(options)
+    row = expected.epoch(0)
+    monkeypatch.setitem(engine.AUGMENTED, "cpu", at_once * batch)
+    trainer, sizes = trainer_of(options), []
+    augment = trainer.augment
+
+    def noted(pixels, *more):
+        sizes.append(len(pixels))
+        return augment(pixels, *more)
+
+    noted.erase = augment.erase
+    trainer.augment = noted
+    assert trainer.epoch(0)["loss"] == row["loss"]
+    assert sizes == {1: [128, 128, 54], 2: [256, 54], 100: [310]}[at_once]
+    for a, b in zip(expected.model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_step_reads_nothing_back_from_a_gpu(options):
     """The tensors only pretend to be on a GPU.
 
@@ -105,19 +173,53 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
             torch.zeros((), dtype=torch.int64),
         )
         images = trainer.task.train
-        images.pixels = [torch.zeros(images.pixels[0].shape, dtype=torch.uint8)]
-        images.index = images.where = torch.zeros(310, dtype=torch.int64)
+        images.index = torch.zeros(310, dtype=torch.int64)
         rows = torch.zeros(128, dtype=torch.int64)
+        pixels = torch.zeros(128, 1, 8, 8, dtype=torch.uint8)
         for names in ({}, {"classification_loss": "separated", "distillation_loss": "taskwise"}):
             trainer.settings = replace(real.settings, **names)
-            parts = trainer.losses(trainer.inputs(rows), images.index[rows])
+            parts = trainer.losses(trainer.inputs(rows, pixels), images.index[rows])
             assert all(part.device.type == "cuda" and part.shape == (128,) for part in parts)
         with pytest.raises(DataDependentOutputException):
             parts[0].sum().item()
-        colour = Augment(["crop-4", "rand-m9-mstd0.5-inc1"])(
-            torch.zeros(8, 3, 32, 32, dtype=torch.uint8), trainer.draw, rows[:8]
-        )
-        assert colour.device.type == "cuda"
+
+
+def test_gradients_of_all_processes_are_added_up_in_one_buffer(monkeypatch):
+    """Played: the other process has the same gradients. The weights are those of twice the loss."""
+    monkeypatch.setattr(engine.dist, "all_reduce", lambda flat: flat.mul_(2))
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 5, 3), torch.nn.Flatten()]
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(80, 2)).to(memory_format=torch.channels_last)
+    alone, x = copy.deepcopy(net), torch.randn(4, 3, 8, 8)
+    optimizers = [torch.optim.SGD(m.parameters(), 0.1, 0.9, fused=True) for m in (net, alone)]
+    gradients = engine.SummedGradients(list(net.parameters()))
+    for _ in range(3):
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        net(x).square().mean().backward()
+        (2 * alone(x).square().mean()).backward()
+        gradients.add_up()
+        for optimizer in optimizers:
+            optimizer.step()
+    for ours, expected in zip(net.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+        assert ours.grad.stride() == ours.stride()
+        assert ours.grad.untyped_storage().data_ptr() == gradients.flat.data_ptr()
+
+
+@pytest.mark.parametrize("option", ["--deterministic", "--no-deterministic"])
+def test_determinism_is_chosen_before_the_processes_meet(option, options, monkeypatch):
+    """NCCL gives up NVLS, which adds up in any order, only if it is chosen by then."""
+    chosen = []
+
+    def meet(*_: object) -> None:
+        chosen.append(torch.are_deterministic_algorithms_enabled())
+
+    monkeypatch.setattr(engine.dist, "init_process_group", meet)
+    monkeypatch.setenv("RANK", "0")
+    torch.use_deterministic_algorithms(option != "--deterministic")  # what it must change
+    trainer_of([*options, option])
+    assert chosen == [option == "--deterministic"]
 
 
 @pytest.mark.parametrize("backbone", ["resnet20", "resnet18"])
@@ -192,18 +294,23 @@ def test_tf32_is_off_unless_asked(options, monkeypatch):
     assert precision.choose("tf32", torch.device("cuda")) == "tf32"
 
 
-def test_two_processes_see_the_images_of_one(options, tmp_path):
-    """Image by image and augmentation by augmentation, joined by gloo."""
+def test_two_processes_see_the_images_of_one(options, tmp_path, monkeypatch):
+    """Image by image and augmentation by augmentation, joined by gloo.
+
+    They share the computation of features, and both get all of them.
+    """
+    monkeypatch.setattr(engine, "FEATURES", FEW)
     options = [*options, "--augmentation", "crop-1", "flip", "brightness-0.2", "erase-0.5"]
     torchrun = ["--standalone", "--nproc-per-node", 2, "tests/training/gather_inputs.py", tmp_path]
     run = program("torch.distributed.run", *torchrun, *options)
     assert run.returncode == 0, run.stdout
-    halves = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    whole = gather(trainer_of(options))
+    files = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    whole, features = gather(trainer_of(options))
     assert [len(index) for index, _ in whole] == [128, 128, 54]
-    for one, first, second in zip(whole, *halves, strict=True):
+    for one, first, second in zip(whole, *(inputs for inputs, _ in files), strict=True):
         for tensor, *parts in zip(one, first, second, strict=True):
             assert torch.equal(tensor, torch.cat(parts))
+    assert all(torch.equal(found, features) for _, found in files)
 
 
 @pytest.mark.slow

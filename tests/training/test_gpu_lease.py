@@ -19,7 +19,7 @@ from helpers import ROOT, program, task_options
 
 from wa.errors import UserError
 from wa.training import gpu_lease
-from wa.training.gpu_lease import gpus, lease
+from wa.training.gpu_lease import lease
 
 # A launcher and its worker. The worker has a session of its own, as torchrun's workers have. It
 # notes when it begins and ends.
@@ -127,13 +127,21 @@ def test_a_slurm_job_asks_for_its_own_gpus_only(names, tmp_path, monkeypatch):
 
 
 def test_too_few_gpus_is_one_error(names, digits, tmp_path):
-    with pytest.raises(UserError, match="of 5 processes needs 5 GPUs, but only 4 can be seen"):
+    with pytest.raises(UserError, match="needs 5 whole GPUs, but only 4 can be seen"):
         lease(names, 5, 1, tmp_path)
     options = ["--processes", 2, "--", *task_options(digits, tmp_path)]
     run = program("wa.training.launch", *options, CUDA_VISIBLE_DEVICES="0")
     assert run.returncode == 1 and run.stdout.startswith(
-        "error: a training of 2 processes needs 2 GPUs, but only 1"
+        "error: a training of 2 processes needs 2 whole GPUs, but only 1"
     )
+
+
+def test_several_gpus_are_whole_ones(tmp_path):
+    """CUDA shows a process one slice, so two processes could not use two of them."""
+    devices = ["0", "MIG-a", "MIG-b"]
+    assert lease(devices[1:], 1, 1, tmp_path)[1] == ["MIG-a"]
+    with pytest.raises(UserError, match="needs 2 whole GPUs, but only 1 can be seen here"):
+        lease(devices, 2, 1, tmp_path)
 
 
 def test_a_folder_that_is_not_ones_own_is_refused(names, tmp_path):
@@ -149,14 +157,6 @@ def test_a_folder_that_is_not_ones_own_is_refused(names, tmp_path):
     (tmp_path / "real" / "gpus").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError):
         lease(names, 1, 1, tmp_path / "real")
-
-
-def test_which_gpus_there_are(tmp_path):
-    for file in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / file).touch()
-    assert gpus({}, tmp_path) == ["0", "1", "2"]
-    assert gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-a,-1,3"}) == ["2", "GPU-a"]
-    assert gpus({"CUDA_VISIBLE_DEVICES": ""}) == gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
 
 
 def test_a_file_system_without_locks(names, tmp_path, monkeypatch, capsys):

@@ -8,10 +8,84 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import program, second_task, small_study, snakemake, snakemake_command
+import torch
+from helpers import (
+    program,
+    second_task,
+    small_study,
+    snakemake,
+    snakemake_command,
+    task_options,
+)
+
+from wa.checkpoint import read_header
+from wa.models import backbones, resnet
+from wa.training import engine, resume, train
+
+
+def go_on(options: list, folder: Path, epochs: int) -> dict[str, np.ndarray]:
+    """Train from the state in a folder up to an epoch, and save there. Returns the tensors."""
+    trainer = train.prepare(*train.parse([str(option) for option in options]))
+    saved = resume.Saved(folder, {})
+    history, _ = saved.load(trainer.model, trainer.optimizer, {})
+    for epoch in range(len(history), epochs):
+        history.append(trainer.epoch(epoch))
+    saved.save(trainer.model, trainer.optimizer, history)
+    return trainer.model.tensors()
+
+
+class WithDropout(resnet.CifarResNet):
+    def forward(self, x):
+        return torch.nn.functional.dropout(super().forward(x), 0.3, self.training)
+
+
+@pytest.mark.parametrize("options", [[], ["--momentum", "0"], ["--backbone", "resnet20"]])
+def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeypatch):
+    """Also without a momentum to save, and with a network that draws random numbers."""
+    dropping = partial(WithDropout, (16, 32, 64), 1)
+    monkeypatch.setitem(backbones.BACKBONES, "resnet20", dropping)
+    options = [*task_options(digits, tmp_path), *options]
+    whole = go_on(options, tmp_path / "whole", 3)
+    go_on(options, tmp_path / "killed", 1)
+    resumed = go_on(options, tmp_path / "killed", 3)
+    assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+def test_another_engine_goes_on_and_is_named(digits, tmp_path):
+    """Another GPU, or another number of threads, does not throw an hour of training away."""
+    options = [*task_options(digits, tmp_path), "--device", "cpu"]
+    args, settings = train.parse([str(option) for option in options])
+    trainer = train.prepare(args, settings)
+    earlier = trainer.engine() | {"device": "NVIDIA H100", "threads": 7}
+    saved = resume.Saved(tmp_path / ".resume", train.wanted(args, settings))
+    saved.load(trainer.model, trainer.optimizer, earlier)
+    saved.save(trainer.model, trainer.optimizer, [trainer.epoch(0) | {"test_accuracy": None}])
+
+    run = program("wa.training.train", *options)
+    assert run.returncode == 0 and "going on after epoch 1" in run.stdout, run.stdout
+    expected = "an earlier part ran with device NVIDIA H100, threads 7: the last bits may differ"
+    assert expected in run.stdout
+    header = read_header(tmp_path / "trained.safetensors")
+    assert header["engine"]["device"] == "cpu" and header["earlier_engines"] == [earlier]
+
+
+def test_each_process_and_epoch_drops_other_features(digits, tmp_path, monkeypatch):
+    """The numbers of dropout depend on the seed, the epoch and the process."""
+    trainer = train.prepare(*train.parse([str(o) for o in task_options(digits, tmp_path)]))
+    monkeypatch.setattr(trainer, "run", lambda *_: drawn.append(torch.rand(1).item()))
+    monkeypatch.setattr(engine.dist, "all_reduce", lambda *_: None)
+    trainer.processes.size = 2
+    drawn = []
+    for rank, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        trainer.processes.rank = rank
+        trainer.epoch(epoch)
+    first = drawn[:: len(drawn) // 4]
+    assert len(set(first)) == 3 and first[0] == first[3]
 
 
 @pytest.fixture

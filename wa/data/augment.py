@@ -19,9 +19,10 @@ uniform numbers. These are the names (wa/data/augmentations.py) and what they do
     rand-m9-...       timm's RandAugment, bicubic. Where there is no image, it puts timm's mean.
     erase-P[-const]   timm's RandomErasing with normal noise ("pixel"), or with zeros (-const)
 
-On a CPU, each operation works only on the images that drew it. On a GPU, it works on all images,
-and a mask selects. So shapes are static and nothing is read back, as a CUDA graph needs it. The key
-must be on the GPU, and the first call must come before the capture. Nobody has run it on a GPU yet.
+What is drawn is computed on the CPU, also for images on a GPU. So each operation works only on the
+images that drew it, and nothing is read back from a GPU. Give it many images at once: then a GPU
+has few and large kernels. A CUDA graph cannot capture it, because shapes depend on what is drawn.
+Only erasing can be captured. Nobody has run it on a GPU yet.
 
 Evidence (pillow 12.3, timm 1.0.31; tests/data/test_augment.py):
 
@@ -38,7 +39,8 @@ Evidence (pillow 12.3, timm 1.0.31; tests/data/test_augment.py):
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain, permutations
 from typing import NamedTuple
@@ -64,6 +66,13 @@ def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     They are copied once. A CUDA graph cannot capture a copy from the host.
     """
     return torch.tensor(values, dtype=torch.float64, device=device)
+
+
+def _on(device: torch.device, values: Tensor) -> Tensor:
+    """Values of the CPU on a device. They are pinned, so that the CPU need not wait for a GPU."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _steps(size: int, images: Tensor) -> Tensor:
@@ -364,55 +373,43 @@ class RandAugment(Policy):
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """The augmented images. draws: float64 (B, 4 * n)."""
         _need_colours("RandAugment", images)
-        layer = apply_sparsely if images.device.type == "cpu" else apply_densely
         for draw in draws.split(4, 1):
-            images = layer(list(self.operations.values()), images, *self.choose(draw))
+            images = apply_each(list(self.operations.values()), images, *self.choose(draw))
         return images
 
 
-def apply_densely(
+def apply_each(
     operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor
 ) -> Tensor:
-    """Apply one operation to each image: compute every operation on all images, then select.
+    """Apply one operation to each image: compute each operation on its own images.
 
-    Shapes are static and nothing is read back, so a CUDA graph can capture it.
-    operation, value: as RandAugment.choose returns them.
+    The images are sorted by operation, so that those of one operation are contiguous. A CPU works
+    on a few at a time. images: on any device. operation, value: as RandAugment.choose returns them,
+    on the CPU.
     """
-    for k, candidate in enumerate(operations):
-        chosen = _per_image(operation == k, torch.bool)
-        images = torch.where(chosen, candidate.apply(images, value), images)
-    return images
-
-
-def apply_sparsely(
-    operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor
-) -> Tensor:
-    """Apply one operation to each image: compute each operation on its own images, a few at a time.
-
-    The images are sorted by operation, so that those of one operation are contiguous.
-    operation, value: as RandAugment.choose returns them.
-    """
+    device = images.device
     order = operation.argsort()
     sizes = operation.bincount(minlength=len(operations) + 1).tolist()
-    result = images.index_select(0, order)  # it copies whole images, and images[order] copies bytes
+    # index_select copies whole images, and images[order] copies bytes.
+    result = images.index_select(0, _on(device, order))
     *parts, _ = result.split(sizes)
-    arguments = value[order].split(sizes)
-    few = max(1, CACHED // images[0].numel())
+    arguments = _on(device, value[order]).split(sizes)
+    few = max(1, CACHED // images[0].numel()) if device.type == "cpu" else len(images)
     for candidate, part, argument in zip(operations, parts, arguments, strict=False):
         for some, some_values in zip(part.split(few), argument.split(few), strict=True):
             if len(some):  # an empty part is split into one empty part
                 some.copy_(candidate.apply(some, some_values))
-    return result.index_select(0, order.argsort())
+    return result.index_select(0, _on(device, order.argsort()))
 
 
-# The other transformations. They take images, uint8 (B, C, H, W), and draws, float64 (B, n), where
-# n is what the transformation needs. They return images.
+# The other transformations. They take images, uint8 (B, C, H, W), on any device, and draws, float64
+# (B, n) on the CPU, where n is what the transformation needs. They return images.
 
 
 def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
     """torchvision's RandomCrop(size, padding), padded with zeros. draws: (B, 2)."""
     batch, channels, height, width = images.shape
-    corner = (draws * (2 * padding + 1)).long()
+    corner = _on(images.device, (draws * (2 * padding + 1)).long())
     top, left = corner.view(batch, 2, 1, 1).unbind(1)
     row = top + torch.arange(height, device=images.device)[:, None]
     column = left + torch.arange(width, device=images.device)
@@ -430,14 +427,14 @@ def flip(images: Tensor, draws: Tensor) -> Tensor:
             result[row] = images[row].flip(2)
         return result
     both = torch.cat([images, images.flip(3)])
-    row = torch.arange(len(images), device=images.device) + flipped * len(images)
-    return both.index_select(0, row)
+    row = torch.arange(len(images)) + flipped * len(images)
+    return both.index_select(0, _on(images.device, row))
 
 
 def jitter_brightness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """torchvision's ColorJitter(brightness=strength). draws: (B, 1)."""
     low, high = max(0.0, 1 - strength), 1 + strength
-    return brightness(images, low + draws.squeeze(1) * (high - low))
+    return brightness(images, _on(images.device, low + draws.squeeze(1) * (high - low)))
 
 
 def _first_that_fits(fits: Tensor, heights: Tensor, widths: Tensor) -> tuple[Tensor, ...]:
@@ -476,8 +473,10 @@ class ResizedCrop(NamedTuple):
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images, uint8 (B, C, H, W), to uint8 (B, C, size, size)."""
-        resize = resize_each if images.device.type == "cpu" else resize_densely
-        return resize(images, self.box(draws, *images.shape[2:]), self.size)
+        box = self.box(draws, *images.shape[2:])
+        if images.device.type == "cpu":
+            return resize_each(images, box, self.size)
+        return resize_densely(images, _on(images.device, box), self.size)
 
 
 def resize_each(images: Tensor, box: Tensor, size: int) -> Tensor:
@@ -510,16 +509,28 @@ def _resizing(first: Tensor, length: Tensor, side: int, size: int) -> Tensor:
     return (weight / weight.sum(2, keepdim=True)).float()[:, None]
 
 
-def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
-    """As resize_each, by two matrix products for the whole batch.
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products in float32, also where the network's are in tf32.
 
-    Shapes are static and nothing is read back, so a CUDA graph can capture it.
+    tf32 would round the weights to 11 bits, and so change pixels.
     """
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
+def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:
+    """As resize_each, by two matrix products for the whole batch."""
     top, left, height, width = box.unbind(1)
     across = _resizing(left, width, images.shape[3], size)
     down = _resizing(top, height, images.shape[2], size)
-    rows = torch.matmul(images.float(), across.mT).add_(0.5).floor_()
-    return _truncated(torch.matmul(down, rows).add_(0.5))
+    with _exact_products():
+        rows = torch.matmul(images.float(), across.mT).add_(0.5).floor_()
+        return _truncated(torch.matmul(down, rows).add_(0.5))
 
 
 def center(images: Tensor, size: int) -> Tensor:
@@ -552,15 +563,14 @@ class Jitter(NamedTuple):
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """The augmented images. draws: float64 (B, 4)."""
         _need_colours("jitter", images)
-        strength = _constant(self.strengths, images.device)
+        strength = _constant(self.strengths, draws.device)
         low = (1 - strength).clamp(min=0)
         factors = low + draws[:, :3] * (1 + strength - low)
-        orders = _constant(ORDERS, images.device).long().view(6, 3)
+        orders = _constant(ORDERS, draws.device).long().view(6, 3)
         order = orders[(draws[:, 3] * 6).long()]
-        layer = apply_sparsely if images.device.type == "cpu" else apply_densely
         for operation in order.unbind(1):
             factor = factors.gather(1, operation[:, None]).squeeze(1)
-            images = layer(self.OPERATIONS, images, operation, factor)
+            images = apply_each(self.OPERATIONS, images, operation, factor)
         return images
 
 
@@ -588,16 +598,6 @@ class Erase(NamedTuple):
         in_rows, in_columns = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
         erased = (applied < self.probability) & any_fits
         return erased[:, :, None] & in_rows[:, :, None] & in_columns[:, None, :]
-
-
-def _touched(mask: Tensor) -> Tensor:
-    """Which images to work on: on a CPU those of the mask, bool (B,).
-
-    On a GPU it is all images, because shapes must not depend on what is drawn.
-    """
-    if mask.device.type == "cpu":
-        return mask.nonzero().squeeze(1)
-    return torch.arange(len(mask), device=mask.device)
 
 
 def _normal(key: Tensor, index: Tensor, first: int, count: int) -> Tensor:
@@ -669,7 +669,8 @@ class Augment:
         images: uint8 (B, C, H, W). They are not changed.
         key: int64 scalar, see wa.randomness.key.
         index: int64 (B,), the index of each image in the data set.
-        All three are on one device. Any memory format goes in, and any may come out.
+        The key and the index are on the CPU, the images on any device. Any memory format goes in,
+        and any may come out.
         """
         if self.size is None:  # a resized crop copies each image anyway
             images = images.contiguous()
@@ -683,7 +684,8 @@ class Augment:
         """Random erasing of normalised images, float (B, C, H, W).
 
         Without erase-P among the names, it returns the images that it was given. key, index: as in
-        a call.
+        a call, but on the device of the images. Shapes are static there, and nothing is read back.
+        So a CUDA graph can capture it.
         """
         if self.eraser is None:
             return images
@@ -692,12 +694,19 @@ class Augment:
         mask = self.eraser.mask(draws, *images.shape[2:])[:, None]
         if self.eraser.const:
             return images.masked_fill(mask, 0)
-        rows = _touched(draws[:, 0] < self.eraser.probability)
+        if images.device.type != "cpu":
+            noise = self.noise(images, key, index)
+            return torch.where(mask, noise, images, out=torch.empty_like(images))
+        rows = (draws[:, 0] < self.eraser.probability).nonzero().squeeze(1)
         before = images.index_select(0, rows)
-        noise = _normal(key, index[rows], first, images[0].numel())
-        noise = noise.view_as(before).to(images.dtype)
+        noise = self.noise(before, key, index[rows])
         erased = torch.where(mask.index_select(0, rows), noise, before)
         return images.index_copy(0, rows, erased)
+
+    def noise(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
+        """What is put into erased images: normal numbers, in the shape and type of the images."""
+        noise = _normal(key, index, self.draws + Erase.DRAWS, images.shape[1:].numel())
+        return noise.view_as(images).to(images.dtype)
 
 
 def normalize(

@@ -1,10 +1,12 @@
 """The images of a task, on the device, batch by batch.
 
 On a CPU, the packed array is mapped into memory and batches are gathered from it. On a GPU, the
-images of a task lie in its memory as bytes. If they would take more than half of the free memory,
-they are streamed: a thread gathers the next batches from the mapped file while the GPU computes.
+images of a task lie in its memory as bytes. If they would take more than half of what the training
+may use, they are streamed: a thread gathers the next batches from the mapped file while the GPU
+computes.
 """
 
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from torch import Tensor
 from wa.data.scenario import LEAST
 
 AHEAD = 3  # batches that are gathered while the GPU computes
+CHUNK = 2**26  # bytes of images that pass through the main memory at once, on their way to a GPU
 
 
 def split(order: Tensor, batch_size: int, processes: int) -> list[Tensor]:
@@ -34,11 +37,16 @@ def split(order: Tensor, batch_size: int, processes: int) -> list[Tensor]:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of images may lie in the memory of a GPU.
+    """Whether `size` more bytes of images may lie in the memory of a GPU.
 
-    They may take half of the free memory, because training needs some too.
+    All images of a training may take half of its share of the memory, because training needs some
+    too. Trainings that share a GPU (runs_per_gpu) have equal shares. So two that start together do
+    not count the same bytes. The images must be free, too.
     """
-    return size <= torch.cuda.mem_get_info(device)[0] / 2
+    free, total = torch.cuda.mem_get_info(device)
+    share = total / int(os.environ.get("WA_RUNS_PER_GPU", "1"))
+    so_far = torch.cuda.memory_allocated(device)  # other images, because nothing else is there yet
+    return so_far + size <= share / 2 and size <= free / 2
 
 
 def tensor(array: np.ndarray) -> Tensor:
@@ -62,6 +70,18 @@ def take(arrays: Sequence[Tensor], where: Tensor, out: Tensor | None = None) -> 
         out[inside] = array.index_select(0, where[inside] - start)
         start += len(array)
     return out
+
+
+def to_device(arrays: Sequence[Tensor], where: Tensor, device: torch.device) -> Tensor:
+    """The rows `where` of several arrays on a device, uint8 (n, H, W, C).
+
+    The arrays may be larger than the main memory, so they go through it in chunks.
+    """
+    images = torch.empty(len(where), *arrays[0].shape[1:], dtype=torch.uint8, device=device)
+    few = max(1, CHUNK // arrays[0][:1].nbytes)
+    for first in range(0, len(where), few):
+        images[first : first + few].copy_(take(arrays, where[first : first + few]))
+    return images
 
 
 class Images:
@@ -89,9 +109,10 @@ class Images:
         size = arrays[0][:1].nbytes * len(index)
         self.mapped = device.type == "cpu" or not fits(size, device)
         self.streamed = self.mapped and device.type != "cpu"
+        self.copying: torch.cuda.Stream | None = None  # the stream of copies to a GPU
         self.pixels, self.where = [tensor(array) for array in arrays], torch.from_numpy(where)
         if not self.mapped:
-            self.pixels = [take(self.pixels, self.where).to(device)]
+            self.pixels = [to_device(self.pixels, self.where, device)]
             self.where = torch.arange(len(index), device=device)
 
     def __len__(self) -> int:
@@ -134,7 +155,12 @@ class Images:
         return take(self.pixels, self.where[rows], out=pinned)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """As `batches`, with images that a thread gathers ahead."""
+        """As `batches`, with images that a thread gathers ahead.
+
+        They are copied to a GPU in a stream of their own, while the step before is computed.
+        """
+        if self.device.type == "cuda":
+            self.copying = torch.cuda.Stream(self.device)
         waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for rows in batches:
@@ -146,5 +172,12 @@ class Images:
 
     def on_device(self, gathered: "Future[Tensor]") -> Tensor:
         """A gathered batch, uint8 (B, C, H, W), channels last, on the device."""
-        images = gathered.result().to(self.device, non_blocking=True)
+        pinned = gathered.result()
+        if self.copying is None:
+            return pinned.to(self.device).permute(0, 3, 1, 2)
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.copying):
+            images = pinned.to(self.device, non_blocking=True)
+        computing.wait_stream(self.copying)
+        images.record_stream(computing)  # its memory is not used anew before the step is done
         return images.permute(0, 3, 1, 2)

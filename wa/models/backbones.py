@@ -71,6 +71,25 @@ class Foreign(nn.Module):
         return self.net(x)
 
 
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """The model, with batch norms that take the statistics of all processes together.
+
+    The tensors of a checkpoint stay the same. torch has such batch norms for GPUs only.
+    """
+    if any(isinstance(module, Foreign) for module in model.modules()):
+        # torch's would lose the activations of timm's BatchNormAct2d.
+        from timm.layers import convert_sync_batchnorm as convert
+    else:
+        convert = nn.SyncBatchNorm.convert_sync_batchnorm
+    model = convert(model)
+    for module in model.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            # torch insists on the counter. It is no part of a checkpoint, as everywhere here.
+            counter = torch.zeros((), dtype=torch.int64)
+            module.register_buffer("num_batches_tracked", counter, persistent=False)
+    return model
+
+
 def read_weights(file: str) -> dict[str, Tensor]:
     """The tensors of a file: .safetensors, or what torch.save wrote.
 

@@ -223,7 +223,7 @@ METHOD = {
 RUN = {
     "device": Key(
         "auto",
-        "Where to train. `auto` takes a GPU if there is one.",
+        "Where to train. `auto` takes a GPU if there is one. `wa doctor` shows it.",
         "cpu",
         choices=("auto", "cpu", "cuda"),
         reruns=False,

@@ -3,13 +3,14 @@
 The step is written once, as `Trainer.step`. It only touches tensors that stay where they are, and
 no value comes back to Python within an epoch. So a single GPU can record it as a CUDA graph, one
 for each size of batch, and replay that. A small network needs this: its few hundred kernels take
-longer to launch one by one than to run. The eager step is the reference.
+longer to launch one by one than to run. The eager step is the reference. Images are augmented
+before, many batches at once (`Trainer.augmented`).
 """
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -22,14 +23,20 @@ from wa.data.batches import Images, split
 from wa.data.task import Task
 from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
-from wa.randomness import AUGMENT, SHUFFLE, key, shuffled
+from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
 from wa.training import precision
+from wa.training.failures import first_line
+from wa.training.gpus import gpus, problem
 from wa.training.schedule import learning_rate
 
 NEVER = 2**62
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+# Pixels of images that are augmented at once: 16,384 images of 32 x 32 on a GPU, 512 on a CPU.
+# There RandAugment is 1.4 times as fast as with 128, and more gain nothing.
+AUGMENTED = {"cpu": 2**19, "cuda": 2**24}
 FEATURES = 2**22  # pixels of images that are embedded at once, such as 64 images of 256 x 256
 WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the first ones
 
@@ -37,19 +44,24 @@ WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the 
 class Processes:
     """The processes that train together: those of torchrun, or this one alone.
 
-    device: auto, cpu or cuda. Raises UserError if cuda is asked for and torch finds no GPU.
+    device: auto, cpu or cuda. `auto` is cuda if the machine has a GPU. Raises UserError if torch
+    cannot use that GPU.
     """
 
     def __init__(self, device: str):
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if gpus() or torch.cuda.is_available() else "cpu"
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if device == "cuda":
-            if not torch.cuda.is_available():
+            number = int(os.environ.get("LOCAL_RANK", 0))
+            reason = problem(number)
+            if reason:
+                names = ",".join(gpus()) or "that was asked for"
                 raise UserError(
-                    "device cuda is asked for, but torch finds no GPU. Use device auto or cpu."
+                    f"torch cannot use the GPU {names}: {reason}."
+                    " `wa doctor` shows what is there. To train without it, set device: cpu"
                 )
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(number)
             torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be recorded
         self.device = torch.device(device)
         if "RANK" in os.environ:
@@ -66,19 +78,18 @@ class Processes:
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Add up the gradients of all processes.
-
-        The loss of a process is its images' share of the global mean, so the sum is the gradient
-        of that mean.
-        """
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the statistics of batch norm that the first one has."""
         if self.size > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            for p, total in zip(
-                parameters, flat.split([p.numel() for p in parameters]), strict=True
-            ):
-                p.grad.copy_(total.view_as(p))
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    dist.broadcast(buffer, 0)
+
+    def share(self, parts: Sequence[Tensor]) -> None:
+        """Give all parts to all processes. Process r has computed part r, r + size, and so on."""
+        if self.size > 1:
+            for number, part in enumerate(parts):
+                dist.broadcast(part, number % self.size)
 
     def close(self) -> None:
         if dist.is_initialized():
@@ -86,6 +97,30 @@ class Processes:
             # the first still uses.
             dist.barrier()
             dist.destroy_process_group()
+
+
+class SummedGradients:
+    """The gradients of all parameters in one buffer, to add up those of all processes at once.
+
+    The loss of a process is its images' share of the global mean, so the sum is the gradient of
+    that mean. parameters: those of the model that have a gradient after the first step.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]):
+        self.parameters = parameters
+        sizes = [p.numel() for p in parameters]
+        self.flat = torch.empty(sum(sizes), device=parameters[0].device)
+        # The fused step of SGD needs the memory format of the parameter.
+        self.places = [
+            part.as_strided(p.shape, p.stride())
+            for part, p in zip(self.flat.split(sizes), parameters, strict=True)
+        ]
+
+    def add_up(self) -> None:
+        torch._foreach_copy_(self.places, [p.grad for p in self.parameters])
+        dist.all_reduce(self.flat)
+        for p, place in zip(self.parameters, self.places, strict=True):
+            p.grad = place
 
 
 class RecordedStep:
@@ -102,10 +137,22 @@ class RecordedStep:
         self.replay: dict[int, Callable[[], None]] = {}
 
     def record(self, batch: int) -> Callable[[], None]:
-        """Record what the step launches, without running it. Returns the function that runs it."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream()):
-            self.step(batch, *self.inputs[batch])
+        """Record what the step launches, without running it. Returns the function that runs it.
+
+        Raises UserError if the step cannot be recorded.
+        """
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        # Other threads pin memory meanwhile: the one that gathers images, and DataLoader's.
+        try:
+            with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
+                self.step(batch, *self.inputs[batch])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"the step cannot be recorded as a CUDA graph ({first_line(error)}). Some networks"
+                " copy from the host in each step. Set `cuda_graphs: false` under `training`"
+            ) from error
         self.pool = graph.pool()  # the graphs never run at the same time, so they share it
         return graph.replay
 
@@ -148,14 +195,11 @@ class Trainer:
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
         )
         self.memory_format = MEMORY_FORMATS[settings.memory_format]
-        torch.use_deterministic_algorithms(settings.deterministic)
-        # Nothing here reads memory that it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
 
         if settings.sync_batch_norm and processes.size > 1:
             if self.device.type != "cuda":
                 raise UserError("sync_batch_norm needs GPUs, because torch has it for them only")
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronize_batch_norm(model)
         self.model = model.to(self.device, memory_format=self.memory_format)
         self.teacher = teacher
         if teacher:
@@ -167,6 +211,7 @@ class Trainer:
             distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
         )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.gradients: SummedGradients | None = None  # of several processes, from the first step
         self.optimizer = torch.optim.SGD(
             self.parameters,
             settings.lr,
@@ -182,7 +227,7 @@ class Trainer:
         self.std = torch.tensor(task.dataset["std"], device=self.device)
         self.rate = torch.tensor(settings.lr, device=self.device)
         self.optimizer.param_groups[0]["lr"] = self.rate
-        # The key of the epoch's augmentation.
+        # The key of the epoch's augmentation, for erasing.
         self.draw = torch.zeros((), dtype=torch.int64, device=self.device)
         # The number of steps done in this epoch.
         self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -206,17 +251,16 @@ class Trainer:
             "torch": torch.__version__,
         }
 
-    def inputs(self, rows: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """The images of some rows, augmented and normalised: (b, C, H, W), channels-last memory.
+    def inputs(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """What the network takes for some rows: normalised images (b, C, H, W), erased if asked.
 
-        rows: int64 (b,). pixels: the images themselves, if they are streamed.
+        rows: int64 (b,). pixels: their images, as `augmented` returns them.
         """
         if self.task.originals:
             return pixels.to(self.dtype, memory_format=self.memory_format)
-        index = self.task.train.index[rows]
-        pixels = self.task.train.batch(rows) if pixels is None else pixels
-        x = self.augment(pixels, self.draw, index).contiguous(memory_format=self.memory_format)
-        return self.augment.erase(normalize(x, self.mean, self.std, self.dtype), self.draw, index)
+        x = pixels.contiguous(memory_format=self.memory_format)
+        x = normalize(x, self.mean, self.std, self.dtype)
+        return self.augment.erase(x, self.draw, self.task.train.index[rows])
 
     def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For each image (B,): the loss, its two parts, and whether the prediction is right.
@@ -242,15 +286,19 @@ class Trainer:
         ce_weight = 1 - self.kd_weight if self.settings.mix == "convex" else 1.0
         return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
 
-    def step(self, batch: int, rows: Tensor, pixels: Tensor | None = None) -> None:
+    def step(self, batch: int, rows: Tensor, pixels: Tensor) -> None:
         """A step on this process's share of a global batch of `batch` images.
 
-        rows: int64 (b,), the share. pixels: its images, if they are streamed.
+        rows: int64 (b,), the share. pixels: its images, as `augmented` returns them.
         """
         parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
         (parts[0].sum() / batch).backward()
-        self.processes.sum_gradients(self.parameters)
+        if self.processes.size > 1:
+            if self.gradients is None:
+                used = [p for p in self.parameters if p.grad is not None]
+                self.gradients = SummedGradients(used)
+            self.gradients.add_up()
         self.optimizer.step()
         if self.settings.clip:
             self.model.classifier.clip()
@@ -266,16 +314,28 @@ class Trainer:
         """This process's share of each batch."""
         return [b.tensor_split(self.processes.size)[self.processes.rank] for b in batches]
 
-    def pixels(self, shares: list[Tensor]) -> Iterable[Tensor | None]:
-        """The images of each share, or None where all images are on the device anyway.
+    def augmented(self, shares: list[Tensor], draw: Tensor) -> Iterator[Tensor]:
+        """The images of each share, on the device, augmented: uint8 (b, C, H, W).
 
-        shares: the rows of each share, on the CPU.
+        The images of several shares are augmented at once, ahead of their steps. On a GPU, most of
+        the many kernels of RandAugment would be too small otherwise. With `input: timm`, images
+        come as timm leaves them: float32, normalised.
+
+        shares: the rows of each share. draw: the key of the epoch's augmentation. Both are on the
+        CPU.
         """
         train, originals = self.task.train, self.task.originals
+        index = train.index.cpu()
         if originals:
-            index = train.index.cpu()
-            return originals.batches(self.draw.cpu(), [index[rows] for rows in shares], self.device)
-        return train.stream(shares) if train.streamed else [None] * len(shares)
+            yield from originals.batches(draw, [index[rows] for rows in shares], self.device)
+            return
+        height, width, _ = self.task.dataset["image_shape"]
+        at_once = max(1, AUGMENTED[self.device.type] // (height * width * len(shares[0])))
+        groups = [shares[i : i + at_once] for i in range(0, len(shares), at_once)]
+        rows = [torch.cat(group) for group in groups]
+        for group, some, pixels in zip(groups, rows, train.batches(rows), strict=True):
+            images = self.augment(pixels, draw, index[some])
+            yield from images.split([len(share) for share in group])
 
     def check_finite(self, epoch: int, rate: float) -> None:
         """Raise UserError if the loss of a step of this epoch, in any process, is not finite."""
@@ -296,27 +356,30 @@ class Trainer:
         started, n = time.perf_counter(), len(self.task.train)
         rate = learning_rate(self.settings, epoch)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
-        self.draw.copy_(key(self.seed, len(self.task.sizes), epoch, AUGMENT))
+        draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT)
+        self.draw.copy_(draw)
+        # For layers that draw, such as dropout. It seeds the generators of the GPUs, too.
+        rank = self.processes.rank
+        torch.manual_seed(key(self.seed, len(self.task.sizes), epoch, LAYERS, rank).item())
         self.rate.fill_(rate)
         self.steps.fill_(0)
         self.first_bad.fill_(NEVER)
         self.totals.fill_(0)
         self.model.train()
         batches = split(order, self.settings.batch_size, self.processes.size)
-        sizes = [len(batch) for batch in batches]
         on_device = split(order.to(self.device), self.settings.batch_size, self.processes.size)
-        pixels = self.pixels(self.shares(batches))
-        steps = zip(sizes, self.shares(on_device), pixels, strict=True)
+        images = self.augmented(self.shares(batches), draw)
+        steps = zip(map(len, batches), self.shares(on_device), images, strict=True)
         bar = tqdm(
             steps,
             f"epoch {epoch + 1}/{self.settings.epochs}",
-            len(sizes),
+            len(batches),
             leave=False,
             unit="step",
             disable=None,
         )
-        for size, rows, some in bar:
-            self.run(size, rows, *([] if some is None else [some]))
+        for size, rows, pixels in bar:
+            self.run(size, rows, pixels)
         self.processes.sum(self.totals)
         self.check_finite(epoch, rate)
         loss, ce, kd, right = (self.totals / n).tolist()
@@ -334,19 +397,31 @@ class Trainer:
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
-        """The backbone's features of images, prepared as in evaluation: float32 (n, d)."""
+        """The backbone's features of images, prepared as in evaluation: float32 (n, d).
+
+        All processes must call it. Each computes some batches. So none waits for another one longer
+        than NCCL allows, which is ten minutes.
+        """
         self.model.eval()
+        rank, size = self.processes.rank, self.processes.size
+        self.processes.share_buffers(self.model)
         height, width, _ = self.task.dataset["image_shape"]
-        rows = torch.arange(len(images)).split(max(1, min(1000, FEATURES // (height * width))))
-        parts = []
-        for x in images.batches(rows):
+        few = max(1, min(1000, FEATURES // (height * width)))
+        features = torch.empty(len(images), self.model.backbone.features, device=self.device)
+        parts = features.split(few)
+        mine = torch.arange(len(images)).split(few)[rank::size]
+        for part, x in zip(parts[rank::size], images.batches(mine), strict=True):
             x = center(x, self.augment.size) if self.augment.size else x
             x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
-            parts.append(self.model.backbone(x))
-        return torch.cat(parts)
+            part.copy_(self.model.backbone(x))
+        self.processes.share(parts)
+        return features
 
     @torch.no_grad()
     def accuracy(self, images: Images) -> float:
-        """The percentage of images that the model, as it is now, classifies rightly."""
+        """The percentage of images that the model, as it is now, classifies rightly.
+
+        All processes must call it.
+        """
         predicted = self.model.classifier(self.features(images)).argmax(dim=1)
         return 100 * (predicted == images.label).double().mean().item()

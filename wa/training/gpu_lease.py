@@ -13,27 +13,15 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Mapping
-from itertools import product, takewhile
+from itertools import product
 from pathlib import Path
 
 from wa.errors import UserError
 from wa.locks import WITHOUT_LOCKS
+from wa.training.gpus import SLICE
 
 SLOTS = "gpus"  # the name of the file
 GATE = 0  # only the owner of this byte takes slots, and the others queue for it
-
-
-def gpus(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
-    """The GPUs that a training may use, as CUDA_VISIBLE_DEVICES names them.
-
-    It does not ask the driver, which would take seconds.
-    """
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return [str(i) for i, _ in enumerate(devices.glob("nvidia[0-9]*"))]
-    names = [name.strip() for name in visible.split(",")]
-    return list(takewhile(lambda name: name not in ("", "-1"), names))  # CUDA stops there, too
 
 
 def slots_file(folder: Path) -> int:
@@ -75,17 +63,20 @@ def lease(
     """Wait for a slot on each of `count` devices.
 
     Returns the descriptor of the file that holds the slots while it is open, and the devices'
-    names. On a file system without locks it says so, and takes the first devices. Raises UserError
-    if there are fewer than `count` devices.
+    names. Raises UserError if there are fewer than `count` devices. Several are always whole GPUs,
+    because CUDA gives a process only one slice (MIG), and NCCL joins no slices. On a file system
+    without locks it says so, and takes the first devices.
 
     The training at the gate keeps the slots that it has and waits for the others. Only one training
     is at the gate, so there is no deadlock, and trainings get their devices in turn. The trainings
     of a Slurm job have slots of their own.
     """
+    if count > 1:
+        devices = [name for name in devices if not name.startswith(SLICE)]
     if count > len(devices):
         raise UserError(
-            f"a training of {count} processes needs {count} GPUs, but only {len(devices)} can be"
-            f" seen here ({', '.join(devices)}). Use fewer processes, or device: cpu."
+            f"a training of {count} processes needs {count} whole GPUs, but only {len(devices)} can"
+            f" be seen here ({', '.join(devices)}). Use fewer processes, or device: cpu."
         )
     job = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME")]
     folder = folder or Path(f"/tmp/wa-{os.getuid()}")

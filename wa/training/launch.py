@@ -17,7 +17,8 @@ from typing import NoReturn
 from wa.errors import UserError, program
 from wa.locks import lock
 from wa.study import layout
-from wa.training.gpu_lease import gpus, lease
+from wa.training.gpu_lease import lease
+from wa.training.gpus import gpus
 from wa.training.options import is_done, parse, wanted
 
 
@@ -49,6 +50,7 @@ def use_gpus(count: int, runs_per_gpu: int) -> None:
     os.dup2(file, 0)
     os.set_inheritable(0, True)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+    os.environ["WA_RUNS_PER_GPU"] = str(runs_per_gpu)
 
 
 def torchrun(arguments: list[str]) -> None:

@@ -2,7 +2,8 @@
 
 It is one safetensors file with the model, the momentum of SGD, and a header. The header holds a
 fingerprint of everything that determines the result. It also holds the history so far, and the
-engines that made it. There is no state of random numbers to keep (wa/randomness.py).
+engines that made it. There is no state of random numbers to keep: generators are seeded in each
+epoch (wa/randomness.py).
 """
 
 import hashlib

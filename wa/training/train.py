@@ -13,7 +13,8 @@ previous task's model.safetensors and herding.npz. Writes to --output:
     history.csv           one row for each epoch
 
 While it runs, its state is in .resume/. After a kill the same command goes on from there, and ends
-with the same bits.
+with the same bits. On another GPU, or with another number of threads, its last bits may differ. The
+log says so, and the checkpoint names both engines.
 """
 
 import argparse
@@ -28,6 +29,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
+from torch import Tensor
 
 from wa.checkpoint import write_checkpoint
 from wa.data.augmentations import output_size
@@ -43,6 +45,7 @@ from wa.study import layout
 from wa.study.settings import Settings
 from wa.training import resume
 from wa.training.engine import Processes, Trainer
+from wa.training.failures import in_words
 from wa.training.history import write_history
 from wa.training.options import parse, wanted
 from wa.training.progress import seconds_left, write_progress
@@ -125,6 +128,10 @@ def describe(task: Task, settings: Settings) -> dict:
 
 def prepare(args: argparse.Namespace, settings: Settings) -> Trainer:
     """A trainer before its first epoch. Raises UserError if the task has too few images."""
+    # Before the processes meet: NCCL decides then whether to add up in a fixed order.
+    torch.use_deterministic_algorithms(settings.deterministic)
+    # Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     processes = Processes(args.device)
     task = Task(args, processes.device)
     least = LEAST * processes.size
@@ -161,8 +168,17 @@ def line(row: dict, epochs: int) -> str:
     )
 
 
-def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> None:
-    """Write the results of a training. The checkpoint comes last, so it marks a finished one."""
+def write(
+    output: Path,
+    trainer: Trainer,
+    features: tuple[Tensor, Tensor],
+    history: list[dict],
+    header: dict,
+) -> None:
+    """Write the results of a training. The checkpoint comes last, so it marks a finished one.
+
+    features: float32 (n, d), those of the task's images, and those of the test images.
+    """
     images, test = trainer.task.images, trainer.task.test
     tensors = trainer.model.tensors()
     made_from = {"from_trained": content_sha256(tensors), "data_sha256": header["data_sha256"]}
@@ -173,14 +189,19 @@ def write(output: Path, trainer: Trainer, history: list[dict], header: dict) -> 
         made_from,
         index=images.index.cpu().numpy(),
         label=images.label.cpu().numpy(),
-        features=trainer.features(images).cpu().numpy(),
+        features=features[0].cpu().numpy(),
         test_index=test.index.cpu().numpy(),
         test_label=test.label.cpu().numpy(),
-        test_features=trainer.features(test).cpu().numpy(),
+        test_features=features[1].cpu().numpy(),
         **({"held_out": trainer.task.held_out} if trainer.settings.held_out else {}),
     )
     write_history(output / layout.HISTORY, history)
     write_checkpoint(output / layout.TRAINED, tensors, header)
+
+
+def differing(before: dict, now: dict) -> list[str]:
+    """The entries in which two engines differ."""
+    return [name for name in now if before.get(name) != now[name]]
 
 
 def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None:
@@ -194,12 +215,13 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     if history:
         print(f"going on after epoch {len(history)}")
     if len(engines) > 1:
-        print("an earlier part ran on another engine: the last bits may differ")
+        names = (f"{name} {engines[-2].get(name)}" for name in differing(*engines[-2:]))
+        print(f"an earlier part ran with {', '.join(names)}: the last bits may differ")
     sys.stdout.flush()
 
 
-def main() -> None:
-    args, settings = parse()
+def run(args: argparse.Namespace, settings: Settings) -> None:
+    """Train, from the saved state if there is one, and write the results."""
     if "RANK" in os.environ:
         die_with_torchrun()
     header = wanted(args, settings)
@@ -215,20 +237,27 @@ def main() -> None:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
         row = trainer.epoch(epoch)
-        test_now = first and args.test_every and (epoch + 1) % args.test_every == 0
+        test_now = args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], settings.epochs), flush=True)
             write_progress(saved.folder, history[-1], settings.epochs)
             if epoch + 1 < settings.epochs:
                 saved.save_if_due(trainer.model, trainer.optimizer, history)
+    features = trainer.features(task.images), trainer.features(task.test)  # by all processes
     if first:
         header |= describe(task, settings) | {"engine": engine}
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
-        write(args.output, trainer, history, header)
+        write(args.output, trainer, features, history, header)
         shutil.rmtree(saved.folder, ignore_errors=True)
     trainer.processes.close()
+
+
+def main() -> None:
+    args, settings = parse()
+    with in_words(settings):
+        run(args, settings)
 
 
 if __name__ == "__main__":
