@@ -55,6 +55,7 @@ def main() -> None:
     add = parser.add_argument
     add("--data", metavar="TAR", required=True, help="a tar with .JPEG files")
     add("--images", type=int, default=2000)
+    add("--loop", type=int, default=2000, help="images that the plain loops take of them")
     add("--backbone", default="timm/resnet18")
     add("--size", type=int, default=64, help="pixels that the network takes (default: 64)")
     add("--classes", type=int, default=20)
@@ -67,24 +68,26 @@ def main() -> None:
         model = model_of(
             options.backbone, options.size, options.classes, Path(folder, "model.safetensors")
         )
-        sides = {"a plain loop, 1 thread": lambda some: loop(model, some, 1)}
+        sides = {"a plain loop, 1 thread": lambda some: loop(model, some[: options.loop], 1)}
         if cores > 1:
-            sides[f"a plain loop, {cores} threads"] = lambda some: loop(model, some, cores)
+            sides[f"a plain loop, {cores} threads"] = lambda some: loop(
+                model, some[: options.loop], cores
+            )
         sides[f"wa predict, {cores} cores"] = lambda some: list(outcomes(model, some))
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}  # per image
         processor: dict[str, list[float]] = {name: [] for name in sides}
-        for name, side in sides.items():
-            side(files[:64])
+        for side in sides.values():
+            side(files[:16])
         for _ in range(options.rounds):
             for name, side in sides.items():
                 started, before = time.perf_counter(), time.process_time()
-                side(files)
-                seconds[name].append(time.perf_counter() - started)
-                processor[name].append(time.process_time() - before)
+                n = len(side(files))
+                seconds[name].append((time.perf_counter() - started) / n)
+                processor[name].append((time.process_time() - before) / n)
     print(f"{len(files)} images, {options.backbone} at {options.size} pixels, medians")
     for name in sides:
-        speed = len(files) / statistics.median(seconds[name])
-        each = 1000 * statistics.median(processor[name]) / len(files)
+        speed = 1 / statistics.median(seconds[name])
+        each = 1000 * statistics.median(processor[name])
         print(f"{name:26} {speed:8.0f} images/s {each:8.2f} ms of processor time per image")
     *loops, ours = (statistics.median(seconds[name]) for name in sides)
     print(f"speedup over the faster loop: {min(loops) / ours:.2f}")

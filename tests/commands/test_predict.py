@@ -137,7 +137,7 @@ def test_a_terminal_gets_a_bar_for_many_images(checkpoint, photos):
 
 
 def test_an_empty_list_is_one_clear_line(checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n"), encoding="utf-8"))
     _, err = run(capsys, checkpoint, "-")
     assert (
         err.splitlines()[-1] == "error: standard input names no image: give one path on each line"
@@ -173,7 +173,7 @@ def test_predict_takes_paths_bytes_arrays_and_pictures(model, photos):
     assert [[name for name, _ in best] for best in found] == [[n for n, _ in found[0]]] * 5
     assert len(found[0]) == 2 and found[0] == model.predict([file] * 5, k=2)[0]
     assert model.predict([]) == []
-    with pytest.raises(UserError, match="absent.png: cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.png: cannot be read"):
         model.predict([file, photos / "absent.png"])
 
 
