@@ -64,15 +64,14 @@ def address(folder):
     name, value = setting.split("=")
     environment = os.environ | {"PYTHONPATH": str(ROOT), name: value}
     command = [sys.executable, "-m", "uvicorn", *words]
-    log = open(folder / "log.txt", "w", encoding="utf-8")
-    service = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    with open(folder / "log.txt", "w", encoding="utf-8") as log:
+        service = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         wait_for(service, int(port), folder / "log.txt")
         yield f"http://127.0.0.1:{port}"
     finally:
         service.terminate()
         service.wait(30)
-        log.close()
 
 
 def wait_for(service: subprocess.Popen, port: int, log: Path) -> None:

@@ -275,8 +275,11 @@ def note(output):
     return lambda wildcards: str(file.with_name(f".{file.stem}")).format(**wildcards)
 
 
-def drawn(output, made, files):
-    """Input function of a table or a figure: files(wildcards). It is made anew if it was made from something else."""
+def drawn(output, made, files, *beside):
+    """Input function of a table or a figure: files(wildcards). It is made anew if it was made from something else.
+
+    beside: other tables that the same job writes.
+    """
 
     def inputs(wildcards):
         file, kept = output.format(**wildcards), Path(note(output)(wildcards))
@@ -284,8 +287,9 @@ def drawn(output, made, files):
             kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)
         ):
             workflow.dag.forcefiles.add(file)
-        if Path(file).exists() and was_changed(file):
-            force(file, "it was edited after the study wrote it")
+        for table in (file, *beside):
+            if Path(table).exists() and was_changed(table):
+                force(table, "it was edited after the study wrote it")
         return files(wildcards)
 
     return inputs

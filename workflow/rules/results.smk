@@ -9,7 +9,7 @@ COMPARED = made_from(
 # A study's results beside published numbers, as in docs/results.md. Only on demand: `snakemake results_table`.
 rule results_table:
     input:
-        metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output),
+        metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output.metrics),
     output:
         f"{OUT}/results.md",
     log:
