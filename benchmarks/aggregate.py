@@ -1,13 +1,12 @@
-"""Time and memory of the table of all metrics and of the figures, as a study grows.
+"""Time and memory of the tables of all metrics and of the figures, as a study grows.
 
     .venv/bin/python benchmarks/aggregate.py --runs 100 300 1000
 
-The metrics are made up. A run is 10 tasks of CIFAR-100 with three classifiers. Time and memory
-should grow no faster than the runs.
+The metrics are made up. A run is 10 tasks of CIFAR-100 with three classifiers. With --dataset
+imagenet1000 it is 10 tasks of 100 classes. Time and memory should grow no faster than the runs.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -15,13 +14,19 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from dag import ROOT, config
+from dag import ROOT, SIZES, config
 
+from wa.files import write_json
 from wa.study.study import Study
 
+CLASSIFIERS = ("trained", "aligned", "nme")
 
-def metrics(task: int, draw: np.random.Generator) -> dict:
-    """What wa.evaluate says of a task: a classifier's accuracies, and the norms of its rows."""
+
+def metrics(task: int, seen: int, draw: np.random.Generator) -> dict:
+    """What wa.analysis.evaluate says of a task after which `seen` classes are known.
+
+    That is each classifier's accuracies, the norms of its rows, and counts of each class.
+    """
     names = [
         "accuracy",
         "top5_accuracy",
@@ -29,16 +34,29 @@ def metrics(task: int, draw: np.random.Generator) -> dict:
         "accuracy_new",
         *(f"accuracy_task_{j}" for j in range(task + 1)),
     ]
-    norms = [f"row_norm_{c}" for c in range(10 * (task + 1))]
-    return {
+    norms = [f"row_norm_{c}" for c in range(seen)]
+    counts = {name: draw.integers(0, 51, seen).tolist() for name in CLASSIFIERS}
+    return {"classes": {"images": [50] * seen} | counts} | {
         classifier: dict(zip(names, draw.uniform(0, 100, len(names)).tolist(), strict=True))
         | (
             dict(zip(norms, draw.uniform(0, 2, len(norms)).tolist(), strict=True))
             if classifier != "nme"
             else {}
         )
-        for classifier in ("trained", "aligned", "nme")
+        for classifier in CLASSIFIERS
     }
+
+
+def invent(study: Study) -> None:
+    """Write the class orders, and the metrics of all tasks."""
+    draw = np.random.default_rng(0)
+    for order, classes in study.orders.items():
+        names = [f"class {c}" for c in classes]
+        write_json(f"{study.root}/order-{order}/order.json", {"order": classes, "names": names})
+    for run in study.runs():
+        for number, task in enumerate(run):
+            found = metrics(number, sum(task.sizes), draw)
+            write_json(f"{task.path}/metrics.json", found)
 
 
 def measure(*command: str) -> str:
@@ -59,17 +77,13 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, nargs="+", default=[100, 300, 1000], help="multiples of 100"
     )
+    parser.add_argument("--dataset", choices=SIZES, default="cifar100")
     args = parser.parse_args()
     for runs in args.runs:
         with tempfile.TemporaryDirectory() as folder:
-            study, draw = Study(config(runs), results=folder), np.random.default_rng(0)
-            for run in study.runs():
-                for number, task in enumerate(run):
-                    Path(task.path).mkdir(parents=True)
-                    Path(task.path, "metrics.json").write_text(
-                        json.dumps(metrics(number, draw)), encoding="utf-8"
-                    )
-            table = f"{study.root}/metrics.csv"
+            study = Study(config(runs, args.dataset), results=folder)
+            invent(study)
+            table, classes = f"{study.root}/metrics.csv", f"{study.root}/classes.csv"
             programs = {
                 "aggregate": [
                     "wa.analysis.aggregate",
@@ -77,23 +91,26 @@ def main() -> None:
                     study.run_table().to_json(),
                     "--output",
                     table,
+                    "--classes",
+                    classes,
                 ]
             }
-            for figure, kind in (("accuracy", "svg"), ("final", "md")):
-                options = [
-                    "--study",
-                    study.run_table().to_json(),
-                    "--metrics",
-                    table,
-                    "--output",
-                    f"{folder}/{figure}.{kind}",
-                ]
+            one = study.run_table(study.protocols[0])  # the figure of classes is of one protocol
+            drawn = (
+                ("accuracy", "svg", study.run_table(), table),
+                ("classes", "svg", one, classes),
+                ("final", "md", study.run_table(), table),
+            )
+            for figure, kind, runs_of, file in drawn:
+                options = ["--study", runs_of.to_json(), "--metrics", file]
+                options += ["--output", f"{folder}/{figure}.{kind}"]
                 programs[figure] = ["wa.analysis.figures", figure, *options]
             said = [f"{name} {measure(*command)}" for name, command in programs.items()]
             print(
                 f"{runs} runs: "
                 + ", ".join(said)
-                + f"; table {Path(table).stat().st_size / 2**20:.0f} MiB",
+                + f"; metrics.csv {Path(table).stat().st_size / 2**20:.0f} MiB"
+                + f", classes.csv {Path(classes).stat().st_size / 2**20:.0f} MiB",
                 flush=True,
             )
 

@@ -19,16 +19,21 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
-def config(runs: int) -> dict:
+# data set -> (base, increment) of protocols of ten tasks
+SIZES = {
+    "cifar100": ((10, 10), (55, 5), (82, 2), (91, 1)),
+    "imagenet1000": ((100, 100), (550, 50), (820, 20), (910, 10)),
+}
+
+
+def config(runs: int, dataset: str = "cifar100") -> dict:
     methods = max(1, round(runs / 100))
     return {
         "experiment": "large",
-        "dataset": "cifar100",
+        "dataset": dataset,
         "orders": list(range(1993, 1998)),
         "seeds": list(range(5)),
-        "protocols": [
-            {"base": b, "increment": i} for b, i in ((10, 10), (55, 5), (82, 2), (91, 1))
-        ],
+        "protocols": [{"base": base, "increment": increment} for base, increment in SIZES[dataset]],
         "methods": {
             f"m{m}": {"memory": 2000, "distillation": "dynamic", "alignment": "weight"}
             for m in range(methods)

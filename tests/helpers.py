@@ -102,3 +102,20 @@ def second_task(digits, base, output):
     previous = ["--model", base / "model.safetensors", "--ranking", base / "herding.npz"]
     more = ["--memory", "20", "--distillation", "0.5"]
     return [*task_options(digits, output, 4, 2), *previous, *more]
+
+
+def random_checkpoint(path: Path, seed: int = 0, backbone: str = "resnet8", size: int = 8) -> Path:
+    """Write a checkpoint with random weights. It knows 10 classes of colour images, in 3 tasks."""
+    import torch
+
+    from wa.checkpoint import write_checkpoint
+    from wa.models.model import CilModel
+
+    torch.manual_seed(seed)
+    sizes, channels = [4, 3, 3], 3
+    model = CilModel(backbone, channels, sizes, size=(size, size))
+    header = {"backbone": backbone, "in_channels": channels, "bias": True, "task_sizes": sizes}
+    header |= {"classes": [f"class {c}" for c in range(sum(sizes))]}
+    header |= {"image_shape": [size, size, channels], "mean": [0.5] * 3, "std": [0.25] * 3}
+    write_checkpoint(path, model.tensors(), header)
+    return path

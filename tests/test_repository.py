@@ -30,6 +30,7 @@ def wanted() -> list[str]:
         project["dependencies"]
         + project["optional-dependencies"]["train"]
         + project["optional-dependencies"]["onnx"]
+        + project["optional-dependencies"]["serve"]
         + project["optional-dependencies"]["dev"]
     )
 

@@ -1,6 +1,6 @@
 """Use and inspect what a study has trained. Studies are run by snakemake.
 
-    wa predict MODEL IMAGE...     print the five most probable classes of each image
+    wa predict MODEL IMAGE...     classify images, folders of images, or a list of paths
     wa status [--config CONFIG]   print how far a study is and when it will end
     wa show RUN                   print a run's accuracies, and verify its checkpoints
     wa compare OLD NEW            compare two versions of a model, class by class

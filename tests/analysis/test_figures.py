@@ -15,11 +15,16 @@ from helpers import ROOT, program
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from wa.analysis.aggregate import COLUMNS
+from wa.analysis.aggregate import CLASS_COLUMNS, COLUMNS
 from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
 from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
-from wa.analysis.metrics import expected_calibration_error, task_metrics
+from wa.analysis.metrics import (
+    CLASSES,
+    count_by_class,
+    expected_calibration_error,
+    task_metrics,
+)
 from wa.errors import UserError
 from wa.files import read_json, write_arrays, write_json
 from wa.study.layout import RunTable
@@ -120,15 +125,16 @@ def invent(
             if run.method == "icarl":
                 arrays["nme"] = np.random.default_rng(t).permutation(label)
                 metrics["nme"] = task_metrics(arrays["nme"][:, None], label, run.sizes[: t + 1])
+            guesses = {name: arrays[name] for name in metrics}
+            metrics[CLASSES] = count_by_class(guesses, label, seen)
             metrics["trained"] |= {"gamma": 0.7} if t else {}
             write_arrays(here / "predictions.npz", **arrays)
             write_json(here / "metrics.json", metrics)
             beside.mkdir(parents=True, exist_ok=True)
             (beside / "history.csv").write_text("epoch,loss,train_accuracy\n1,2.0,30\n2,0.5,80\n")
             (beside / "train.benchmark.tsv").write_text(f"s\tmax_rss\n{60 + t}\t{900 + t}\n")
-    made = program(
-        "wa.analysis.aggregate", "--study", study.to_json(), "--output", folder / "metrics.csv"
-    )
+    tables = ["--output", folder / "metrics.csv", "--classes", folder / "classes.csv"]
+    made = program("wa.analysis.aggregate", "--study", study.to_json(), *tables)
     assert made.returncode == 0, made.stdout
     return study
 
@@ -152,9 +158,9 @@ def draw(figure: str, study: RunTable, output: Path) -> plt.Figure:
     entry = FIGURES[figure]
     if entry.per_protocol:
         study = replace(study, protocols=study.protocols[:1])
-    metrics = f"{study.root}/metrics.csv" if entry.reads == "metrics" else None
+    table = f"{study.root}/{entry.reads}.csv" if entry.reads in ("metrics", "classes") else None
     function = getattr(importlib.import_module(f"wa.analysis.figures.{entry.module}"), figure)
-    function(study, metrics, [str(output)])
+    function(study, table, [str(output)])
     return plt.gcf()
 
 
@@ -176,7 +182,7 @@ def texts(figure: plt.Figure) -> list[tuple[Text, np.ndarray]]:
 def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
     drawn = draw(figure, study, tmp_path / "figure.png")
     width, height = drawn.get_size_inches() * 72
-    many = figure in ("confusion", "matrix", "norms")  # have a panel for each method
+    many = figure in ("classes", "confusion", "matrix", "norms")  # have a panel for each method
     assert width in [pytest.approx(inches * 72) for inches in ((3.3, 6.9) if many else (3.3,))]
     seen = texts(drawn)
     assert seen
@@ -296,6 +302,93 @@ def test_lines_are_the_means_of_the_table_by_each_methods_own_classifier(digits_
         assert line.get_xdata().tolist() == [4, 6, 8, 10]
         assert line.get_ydata() == pytest.approx(rows.groupby("task")["value"].mean().to_numpy())
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["kd (3)", "wa (3)"]
+
+
+def class_accuracies(study: RunTable) -> dict[tuple, tuple[int, float]]:
+    """(order, method, task, classifier, class) -> its images and accuracy, from the predictions."""
+    found = {}
+    for run in study.runs():
+        names = read_json(Path(study.root, f"order-{run.order}", "order.json"))["names"]
+        for t, file in enumerate(run.files("predictions.npz")):
+            with np.load(file) as arrays:
+                label = arrays["label"]
+                for classifier in {"trained", "aligned", "nme"} & set(arrays):
+                    right = arrays[classifier] == label
+                    for c in np.unique(label):
+                        key = run.order, run.method, t, classifier, names[c]
+                        of_class = label == c
+                        found[key] = int(of_class.sum()), 100 * float(right[of_class].mean())
+    return found
+
+
+def test_classes_csv_has_what_a_loop_over_the_predictions_counts(tmp_path):
+    study = invent(tmp_path, [(4, 3)], 10, ["kd", "wa", "icarl"])
+    table = pd.read_csv(tmp_path / "classes.csv", dtype={"order": str})
+    assert tuple(table.columns) == CLASS_COLUMNS
+    key = ["order", "method", "task", "classifier", "class"]
+    rows = {tuple(row[:5]): tuple(row[5:]) for row in table[[*key, "images", "accuracy"]].values}
+    expected = class_accuracies(study)
+    assert rows.keys() == expected.keys() and len(rows) == len(table)
+    for name, (images, accuracy) in expected.items():
+        assert rows[name] == (images, pytest.approx(accuracy))
+    own = table[table["own"]].groupby("method")["classifier"].unique()
+    assert {m: set(c) for m, c in own.items()} == {
+        "kd": {"trained"},
+        "wa": {"trained", "aligned"},  # trained after task 0, which nothing aligns
+        "icarl": {"nme"},
+    }
+    assert list(dict.fromkeys(table["classes"])) == [4, 7, 10]
+
+
+def test_a_class_without_test_images_has_no_row_and_an_empty_cell(tmp_path):
+    study = invent(tmp_path, [(4, 3)], 10, ["kd"], orders=("a",))
+    names = read_json(tmp_path / "order-a/order.json")["names"]
+    for file in tmp_path.rglob("metrics.json"):
+        metrics = read_json(file)
+        for counts in metrics["classes"].values():
+            counts[1] = 0
+        write_json(file, metrics)
+    tables = ["--output", tmp_path / "metrics.csv", "--classes", tmp_path / "classes.csv"]
+    made = program("wa.analysis.aggregate", "--study", study.to_json(), *tables)
+    assert made.returncode == 0, made.stdout
+    assert names[1] not in pd.read_csv(tmp_path / "classes.csv")["class"].unique()
+    shown = draw("classes", study, tmp_path / "figure.svg").axes[0].images[0].get_array()
+    assert np.isnan(shown[1].astype(float).filled(np.nan)).all()
+    assert not np.isnan(shown[0].astype(float).filled(np.nan)).any()
+
+
+@pytest.mark.parametrize("orders", [("a",), ("a", "b")])
+def test_the_figure_of_classes_shows_the_mean_over_runs_by_each_methods_own_classifier(
+    tmp_path, orders
+):
+    """With one order, classes stand as they were learned. With two, as in the data set."""
+    study = invent(tmp_path, [(4, 3)], 10, ["kd", "icarl"], orders=orders)
+    drawn = draw("classes", study, tmp_path / "figure.svg")
+    names = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    learned = read_json(tmp_path / "order-a/order.json")["names"]
+    assert names == (learned if len(orders) == 1 else [f"class {c}" for c in range(10)])
+    accuracies = class_accuracies(study)
+    own = {"kd": "trained", "icarl": "nme"}
+    for panel in drawn.axes[:2]:
+        shown, method = panel.images[0].get_array(), panel.get_title()
+        for (row, name), task in itertools.product(enumerate(names), range(3)):
+            keys = [(order, method, task, own[method], name) for order in orders]
+            values = [accuracies[key][1] for key in keys if key in accuracies]
+            if values:
+                assert shown[row, task] == pytest.approx(np.mean(values))
+            else:
+                assert np.ma.is_masked(shown[row, task]) or np.isnan(shown[row, task])
+
+
+@pytest.mark.parametrize("classes, named", [(12, 12), (100, 50)])
+def test_the_figure_of_classes_names_the_classes(tmp_path, classes, named):
+    """All of 12 long names, and at least every second one of 100."""
+    names = [f"class with a rather long name {c}" for c in range(classes)]
+    study = invent(tmp_path, [(classes // 2, 3)], classes, ["kd", "wa"], ("a",), names=names)
+    drawn = draw("classes", study, tmp_path / "figure.png")
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert len(labels) >= named and all(label.startswith("class w…") for label in labels)
+    assert drawn.get_figheight() <= 10
 
 
 def test_confusion_counts_each_class_by_its_name(digits_like, tmp_path):

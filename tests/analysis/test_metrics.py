@@ -1,5 +1,7 @@
 """Metrics against cases worked out by hand, and against continuum's Logger where it has them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,17 @@ from wa.analysis.evaluate import confidence
 from wa.analysis.metrics import (
     accuracy,
     calibration,
+    count_by_class,
     expected_calibration_error,
     metrics_over_tasks,
     own_classifier,
+    read_evaluation,
+    read_metrics,
     run_metrics,
     task_metrics,
     top_k,
 )
+from wa.errors import UserError
 from wa.methods.nearest_mean import class_means, similarities
 
 # Three tasks of 2, 1 and 1 classes. R, worked out by hand below.
@@ -63,6 +69,41 @@ def test_task_metrics_add_what_only_some_classifiers_have():
     more = task_metrics(top, label, [2], np.array([0.5, 1.0]), [1.5, 2.5], 0.7)
     added = {"ece": 25.0, "row_norm_0": 1.5, "row_norm_1": 2.5, "gamma": 0.7}
     assert more == plain | added
+
+
+def test_images_are_counted_class_by_class():
+    label = np.array([0, 0, 0, 2, 2])  # class 1 has no test images
+    predicted = {"trained": np.array([0, 1, 0, 0, 2]), "nme": np.array([2, 2, 2, 2, 2])}
+    assert count_by_class(predicted, label, 4) == {
+        "images": [3, 0, 2, 0],
+        "trained": [2, 0, 1, 0],
+        "nme": [0, 0, 2, 0],
+    }
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [],
+        {"trained": [1]},
+        {"images": [2], "trained": [1, 1]},
+        {"images": [2.0], "trained": [1]},
+        {"images": [2], "trained": [-1]},
+        {"images": 2, "trained": 1},
+        {"images": [[2]], "trained": [[1]]},
+    ],
+)
+def test_damaged_counts_are_one_clear_line(tmp_path, counts):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"trained": {"accuracy": 50.0}, "classes": counts}))
+    with pytest.raises(UserError, match="`classes` must be lists of numbers of images"):
+        read_metrics(path)
+
+
+def test_metrics_of_earlier_versions_have_no_counts(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"header": {}, "trained": {"accuracy": 50.0}}))
+    assert read_evaluation(path) == ({"trained": {"accuracy": 50.0}}, {}, [])
 
 
 def test_task_metrics_by_hand():

@@ -1,12 +1,16 @@
 """wa compare against a calculation by hand, and on the models of a finished study."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import program
 
-from wa.commands.compare import Predictions, changes, report, summary
+import wa
+from wa.commands.compare import Predictions, changes, confusions, draw, report, summary
+from wa.files import read_arrays, sha256
 
 RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
 
@@ -27,12 +31,41 @@ def test_classes_before_and_after_the_largest_fall_first():
         ("cow", None, 50, 0),
         ("dog", 50, 100, 50),
     ]
-    lines = list(report(found, {"agreement": 50.0, "nothing": None}))
+    confused = confusions(LABEL, NEW, {"cat", "dog"})
+    lines = list(report(found, {"agreement": 50.0, "nothing": None}, confused))
     assert [line.split() for line in lines[1:4]] == [
         ["cat", "2", "100.0", "50.0", "-50.0"],
         ["cow", "2", "-", "50.0", "new"],
         ["dog", "2", "50.0", "100.0", "+50.0"],
     ]
+    assert lines[-1].split() == ["cow", "cat", "1", "50.0"]
+
+
+def test_confusions_between_old_and_new_classes_the_worst_first():
+    """Confusions of two old classes, or of two new ones, do not count."""
+    label = np.array(["cat"] * 4 + ["dog"] * 2 + ["cow"] * 2 + ["hen"], dtype=object)
+    new = said("cow", "cow", "dog", "cat", "hen", "cat", "cat", "hen", "cow")
+    assert [tuple(pair) for pair in confusions(label, new, {"cat", "dog"})] == [
+        ("cat", "cow", 2, 50),
+        ("cow", "cat", 1, 50),
+        ("dog", "hen", 1, 50),
+    ]
+    assert confusions(label, new, set(label)) == []
+
+
+def test_a_class_that_only_the_old_version_knows_falls_to_0():
+    found = changes(LABEL, NEW, OLD, {"cat", "dog", "cow"})
+    assert [(c.name, c.old, c.new) for c in found if c.name == "cow"] == [("cow", 50, 0)]
+
+
+@pytest.mark.parametrize("known", [{"cat", "dog"}, {"cat", "dog", "cow"}])
+def test_the_figure_has_the_confusions_if_there_are_any(tmp_path, known):
+    drawn = tmp_path / "compare.svg"
+    confused = confusions(LABEL, NEW, known)
+    draw(changes(LABEL, OLD, NEW, known), confused, str(drawn))
+    text = drawn.read_text(encoding="utf-8")
+    assert "<!-- cow -->" in text and "<!-- accuracy (%) -->" in text
+    assert ("<!-- cow → cat -->" in text) == bool(confused)
 
 
 def test_old_and_new_classes_agreement_and_calibration():
@@ -62,13 +95,29 @@ def test_two_versions_of_a_study(finished, tmp_path):
     assert facts["calibration error, new version"] == pytest.approx(metrics[1]["ece"], abs=0.01)
     assert len(found["classes"]) == 10 and (tmp_path / "c.svg").stat().st_size > 1000
     assert sum(each["old"] is None for each in found["classes"]) == 2
+    assert found["new"]["version"] == sha256(models[1])
+    assert_confusions_are_those_of_evaluation(found["confusions"], models[1].parent)
+
+
+def assert_confusions_are_those_of_evaluation(confusions: list[dict], task: Path) -> None:
+    """The pairs are those of predictions.npz, in which positions 8 and 9 are the new classes."""
+    arrays = read_arrays(task / "predictions.npz")
+    names = wa.load(task / "model.safetensors").classes
+    expected = Counter(
+        (names[true], names[predicted])
+        for true, predicted in zip(arrays["label"], arrays["aligned"], strict=True)
+        if (true < 8) != (predicted < 8)
+    )
+    counts = {(pair["true"], pair["predicted"]): pair["images"] for pair in confusions}
+    assert sum(counts.values()) == pytest.approx(sum(expected.values()), abs=2)  # rounding
+    assert [pair["images"] for pair in confusions] == sorted(counts.values(), reverse=True)
 
 
 def test_a_fall_beyond_the_limit_ends_with_1(finished):
     models = [finished / RUN / f"task-{t}/model.safetensors" for t in (1, 2)]
     run = program("wa", "compare", *models, "--max-drop", "-200")
     assert run.returncode == 1
-    assert "error: 10 classes fell by more than -200 points: " in run.stdout
+    assert "error: 8 classes fell by more than -200 points: " in run.stdout
     assert program("wa", "compare", *models, "--max-drop", "100").returncode == 0
 
 

@@ -145,15 +145,17 @@ def test_predict_names_what_is_no_image_and_predicts_the_others(checkpoint, imag
     torn = tmp_path / "torn.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(torn)
     torn.write_bytes(torn.read_bytes()[:1000])
+    empty = tmp_path / "empty"
+    empty.mkdir()
     run = command(
-        "predict", checkpoint, tmp_path / "absent.png", tmp_path / "text.png", torn, tmp_path, image
+        "predict", checkpoint, tmp_path / "absent.png", tmp_path / "text.png", torn, empty, image
     )
     assert run.returncode == 1
     for name, why in (
         ("absent.png", "No such file"),
         ("text.png", "not an image"),
         ("torn.png", "truncated"),
-        ("", "Is a directory"),
+        ("empty", "Is a directory"),
     ):
         (line,) = [
             line

@@ -36,7 +36,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from wa.analysis import evaluate
-from wa.analysis.aggregate import read_metrics
+from wa.analysis.metrics import read_metrics
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.data.packed import read_dataset
 from wa.data.scenario import read_order
@@ -128,6 +128,7 @@ REPORT = {
     "row_norms": {"trained": [1.0] * CLASSES, "aligned": [1.0] * CLASSES},
 }
 METRICS = {"trained": {"accuracy": 90.0, "row_norm_0": 1.0}, "nme": {"accuracy": 80.0}}
+METRICS |= {"classes": {"images": [5, 5], "trained": [4, 5], "nme": [4, 4]}}
 CONFIG = {
     "experiment": "tiny",
     "dataset": "digits",

@@ -17,7 +17,7 @@ import argparse
 import numpy as np
 
 from wa import identity
-from wa.analysis.metrics import task_metrics, top_k
+from wa.analysis.metrics import CLASSES, count_by_class, task_metrics, top_k
 from wa.checkpoint import classifier, read_checkpoint
 from wa.data.memory import Memory
 from wa.errors import UserError, program
@@ -92,7 +92,7 @@ def write_results(
     predicted = {name: best[:, 0].astype(np.int32) for name, best in top.items()}
     probabilities = {f"{name}_confidence": values for name, values in confidences.items()}
     write_arrays(args.predictions, label=label, **predicted, **probabilities)
-    metrics = {}
+    metrics = {CLASSES: count_by_class(predicted, label, sum(task_sizes))}
     for name, best in top.items():
         metrics[name] = task_metrics(
             best,

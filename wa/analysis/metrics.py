@@ -7,6 +7,7 @@ test images of task j's classes.
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +16,59 @@ from wa.files import read_json
 
 TaskMetrics = dict[str, dict[str, float]]  # classifier -> metric -> value, after one task
 
+CLASSES = "classes"  # the entry of metrics.json that counts images class by class
+IMAGES = "images"  # its entry for the test images. Its other entries are classifiers.
 
-def read_metrics(path: str | Path) -> TaskMetrics:
-    """Read a task's metrics.json: classifier -> metric -> value.
 
-    Raises UserError unless every classifier has an accuracy and one classifier is `trained`.
+class Evaluation(NamedTuple):
+    """What metrics.json says of one task."""
+
+    metrics: TaskMetrics
+    right: dict[str, list[int]]  # classifier -> images of each class that it classifies right
+    images: list[int]  # the test images of each class, in the order of learning
+
+
+def are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+
+
+def read_evaluation(path: str | Path) -> Evaluation:
+    """Read a task's metrics.json. Earlier versions did not count class by class.
+
+    Raises UserError if it lacks the classifier `trained`, or if its counts are damaged.
     """
     metrics = read_json(path)
     metrics.pop("header", None)
+    counts = metrics.pop(CLASSES, {IMAGES: []})
     if "trained" not in metrics:
         raise UserError(f"{path} cannot be used: it lacks the classifier `trained`")
-    return metrics
+    lists = list(counts.values()) if isinstance(counts, dict) and IMAGES in counts else [None]
+    if not all(are_counts(each) and len(each) == len(lists[0]) for each in lists):
+        raise UserError(
+            f"{path} cannot be used: `{CLASSES}` must be lists of numbers of images, all of the"
+            " same length"
+        )
+    images = counts.pop(IMAGES)
+    return Evaluation(metrics, counts, images)
+
+
+def read_metrics(path: str | Path) -> TaskMetrics:
+    """Read a task's metrics.json: classifier -> metric -> value. See read_evaluation."""
+    return read_evaluation(path).metrics
+
+
+def count_by_class(
+    predicted: dict[str, np.ndarray], label: np.ndarray, classes: int
+) -> dict[str, list[int]]:
+    """The test images of each class, and how many of them each classifier classifies right.
+
+        count_by_class({"trained": np.array([0, 1])}, np.array([0, 0]), 2)
+        # {"images": [2, 0], "trained": [1, 0]}
+
+    predicted: classifier -> integers (n,). label: integers (n,).
+    """
+    counted = {IMAGES: label} | {name: label[first == label] for name, first in predicted.items()}
+    return {name: np.bincount(of, minlength=classes).tolist() for name, of in counted.items()}
 
 
 def own_classifier(offered: Collection[str], named: str | None = None) -> str:

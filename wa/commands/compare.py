@@ -3,10 +3,11 @@
     wa compare OLD/model.safetensors NEW/model.safetensors --max-drop 5
 
 Each version predicts among the classes that it knows. So the old version is judged on its own
-classes, and the new one on all of its classes.
+classes, and the new one on all classes.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +24,13 @@ HELP = """Compare two versions of a model on the packed test images.
 
 The table has the accuracy of each class before and after, with the largest fall first. Below it
 stand old and new classes together, how often the two versions agree on images of old classes, and
-the calibration of both. With --max-drop the exit status is 1 if a class fell by more points.
+the calibration of both. Then come the worst confusions of the new version between an old and a new
+class. With --max-drop the exit status is 1 if an old class fell by more points. Classes that only
+the new version knows cannot fall. A class that only the old version knows falls to 0.
 """
 
 SHOWN = 20  # classes in the table; the JSON has all
+SHOWN_CONFUSIONS = 8  # likewise
 BATCH = 256
 
 
@@ -53,12 +57,12 @@ class Predictions(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A class before and after, in percent. `old` is None for a class that is new."""
+    """A class before and after: its accuracy in percent. `old` is None for a class that is new."""
 
     name: str
     images: int
     old: float | None
-    new: float
+    new: float  # 0 for a class that the new version does not know
 
     @property
     def points(self) -> float:
@@ -66,12 +70,18 @@ class Change(NamedTuple):
         return 0.0 if self.old is None else self.new - self.old
 
 
+class Confusion(NamedTuple):
+    """Images of one class that the new version takes for another. One is old, and one is new."""
+
+    true: str
+    predicted: str
+    images: int
+    percent: float  # of the images of the true class
+
+
 def predict(model, images: np.ndarray) -> Predictions:
     """model: a Classifier. images: uint8 (n, H, W, C), as packed."""
-    import torch
     from tqdm import tqdm
-
-    from wa.data.augment import center
 
     if images.shape[1:] != model.image_shape:
         raise UserError(
@@ -79,11 +89,7 @@ def predict(model, images: np.ndarray) -> Predictions:
         )
     classes, confidence = [], []
     for start in tqdm(range(0, len(images), BATCH), "predicting", leave=False, disable=None):
-        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2)
-        if model.input_size != model.image_shape[:2]:
-            pixels = center(pixels, model.input_size[0])
-        with torch.no_grad():
-            best = model.measured(model.normalize(pixels)).max(dim=1)
+        best = model.measured_images(np.array(images[start : start + BATCH])).max(dim=1)
         classes.append(best.indices.numpy())
         confidence.append(best.values.numpy())
     names = np.array(model.classes, dtype=object)[np.concatenate(classes)]
@@ -103,6 +109,22 @@ def changes(label: np.ndarray, old: Predictions, new: Predictions, known: set[st
         after = 100 * float((new.names == name)[of_class].mean())
         found.append(Change(name, int(of_class.sum()), before, after))
     return sorted(found, key=lambda change: change.points)
+
+
+def confusions(label: np.ndarray, new: Predictions, known: set[str]) -> list[Confusion]:
+    """Images of old classes that the new version takes for new ones, and the reverse.
+
+    The pair with the most images comes first. label: names (n,). known: the classes of the old
+    version.
+    """
+    pairs = Counter(zip(label.tolist(), new.names.tolist(), strict=True))
+    images = Counter(label.tolist())
+    found = [
+        Confusion(true, predicted, count, 100 * count / images[true])
+        for (true, predicted), count in pairs.items()
+        if (true in known) != (predicted in known)
+    ]
+    return sorted(found, key=lambda pair: (-pair.images, -pair.percent, pair.true, pair.predicted))
 
 
 def summary(label: np.ndarray, old: Predictions, new: Predictions, known: set[str]) -> dict:
@@ -129,8 +151,8 @@ def summary(label: np.ndarray, old: Predictions, new: Predictions, known: set[st
     }
 
 
-def report(found: list[Change], facts: dict) -> Iterator[str]:
-    """The lines of the table and the summary."""
+def report(found: list[Change], facts: dict, confused: list[Confusion]) -> Iterator[str]:
+    """The lines of the table, the summary, and the worst confusions."""
     width = max(len(change.name) for change in found[:SHOWN])
     yield f"{'class':{width}}  {'images':>6}  {'old %':>6}  {'new %':>6}  {'change':>6}"
     for change in found[:SHOWN]:
@@ -142,10 +164,22 @@ def report(found: list[Change], facts: dict) -> Iterator[str]:
     yield ""
     for name, value in facts.items():
         yield f"{name:32} {'-' if value is None else f'{value:.1f} %'}"
+    worst = confused[:SHOWN_CONFUSIONS]
+    if worst:
+        yield ""
+        yield "worst confusions between old and new classes, new version"
+        true = max(len("true class"), *(len(pair.true) for pair in worst))
+        other = max(len("predicted"), *(len(pair.predicted) for pair in worst))
+        yield f"{'true class':{true}}  {'predicted':{other}}  {'images':>6}  {'% of class':>10}"
+        for pair in worst:
+            yield (
+                f"{pair.true:{true}}  {pair.predicted:{other}}"
+                f"  {pair.images:6}  {pair.percent:10.1f}"
+            )
 
 
 def test_images(folders: list[Path], header: dict, path: str, classes: list[str]) -> tuple:
-    """The packed test images, and their names, of the classes that the new version knows.
+    """The packed test images, and their names, of these classes.
 
     folders: one, or one for each task by name. Test images that were deleted are left out.
     """
@@ -168,30 +202,49 @@ def test_images(folders: list[Path], header: dict, path: str, classes: list[str]
     return np.concatenate(images), np.concatenate(names)
 
 
-def draw(found: list[Change], output: str) -> None:
-    """The classes that fell or rose most: their accuracy before and after."""
+def draw(found: list[Change], confused: list[Confusion], output: str) -> None:
+    """The classes that fell or rose most, before and after. Below, the worst confusions."""
     from wa.analysis.figures.drawing import Line2D, grid, legend, save
 
     known = [change for change in found if change.old is not None]
     half = SHOWN // 2
     shown = known if len(known) <= SHOWN else [*known[:half], *known[-half:]]
     shown += [change for change in found if change.old is None][:half]
-    figure, [[panel]] = grid(1, 1, 0.5 + 0.13 * len(shown))
-    for y, change in enumerate(shown):
-        if change.old is not None:
-            color = "C3" if change.points < 0 else "C2"
-            panel.plot([change.old, change.new], [y, y], color=color)
-            panel.plot(change.old, y, "o", color="0.4", mfc="w", mew=1)
-        panel.plot(change.new, y, "o", color="0.1")
-    panel.set(xlabel="accuracy (%)", xlim=(-2, 102), yticks=range(len(shown)))
-    panel.set_yticklabels([change.name for change in shown])
-    panel.set_ylim(len(shown) - 0.5, -0.5)
+    worst = confused[:SHOWN_CONFUSIONS]
+    heights = [0.5 + 0.13 * len(rows) for rows in (shown, worst) if rows]
+    figure, panels = grid(len(heights), 1, sum(heights) / len(heights), height_ratios=heights)
+    draw_changes(panels[0][0], shown)
+    if worst:
+        draw_confusions(panels[1][0], worst)
     handles = [
         Line2D([], [], color="0.4", marker="o", mfc="w", mew=1, ls="", label="old version"),
         Line2D([], [], color="0.1", marker="o", ls="", label="new version"),
     ]
     legend(figure, handles)
     save(figure, [output])
+
+
+def name_rows(panel, names: list[str]) -> None:
+    """Put the names on the y axis, the first one at the top."""
+    panel.set_yticks(range(len(names)), names)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+
+
+def draw_changes(panel, shown: list[Change]) -> None:
+    for y, change in enumerate(shown):
+        if change.old is not None:
+            color = "C3" if change.points < 0 else "C2"
+            panel.plot([change.old, change.new], [y, y], color=color)
+            panel.plot(change.old, y, "o", color="0.4", mfc="w", mew=1)
+        panel.plot(change.new, y, "o", color="0.1")
+    panel.set(xlabel="accuracy (%)", xlim=(-2, 102))
+    name_rows(panel, [change.name for change in shown])
+
+
+def draw_confusions(panel, worst: list[Confusion]) -> None:
+    panel.barh(range(len(worst)), [pair.percent for pair in worst], height=0.6, color="C3")
+    panel.set(xlabel="taken for another class (% of the class), new version")
+    name_rows(panel, [f"{pair.true} → {pair.predicted}" for pair in worst])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -204,24 +257,30 @@ def main(args: argparse.Namespace) -> None:
         if place is None:
             raise UserError(f"{args.new} lies in no study. Name the packed data: --data FOLDER")
         folders = layout.data_folders(place.shared, new.header["dataset"], parts_of(new.header))
-    images, label = test_images(folders, new.header, args.new, new.classes)
     known = set(old.classes)
+    images, label = test_images(folders, new.header, args.new, [*known.union(new.classes)])
     if not known & set(label):
         raise UserError("the two versions have no class in common")
     said = predict(old, images), predict(new, images)
     found, facts = changes(label, *said, known), summary(label, *said, known)
-    print(*report(found, facts), sep="\n")
+    confused = confusions(label, said[1], known)
+    print(*report(found, facts, confused), sep="\n")
     if args.json:
-        versions = {
-            name: {"path": path, "content_sha256": model.header.get("content_sha256")}
-            for name, path, model in (("old", args.old, old), ("new", args.new, new))
-        }
-        classes = [change._asdict() | {"change": change.points} for change in found]
-        write_json(args.json, versions | {"summary": facts, "classes": classes})
+        write_json(
+            args.json,
+            {
+                "old": {"path": args.old, "version": old.version},
+                "new": {"path": args.new, "version": new.version},
+                "summary": facts,
+                "classes": [change._asdict() | {"change": change.points} for change in found],
+                "confusions": [pair._asdict() for pair in confused],
+            },
+        )
     if args.figure:
-        draw(found, args.figure)
+        draw(found, confused, args.figure)
     if args.max_drop is not None:
-        fell = [change for change in found if -change.points > args.max_drop]
+        old_classes = [change for change in found if change.old is not None]
+        fell = [change for change in old_classes if -change.points > args.max_drop]
         if fell:
             names = ", ".join(f"{change.name} ({change.points:+.1f})" for change in fell[:5])
             raise UserError(

@@ -38,7 +38,7 @@ its table again:
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 
-OF_STUDY = ("config.yaml", layout.TABLE, "results.md")
+OF_STUDY = ("config.yaml", layout.TABLE, layout.CLASS_TABLE, "results.md")
 OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK)
 SUMS = "SHA256SUMS"
 EVIDENCE = "evidence.json"

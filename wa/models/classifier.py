@@ -3,6 +3,7 @@
 In Python, wa.load(path) gives one. `wa predict` and `wa export` use it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from wa.data.augment import center, normalize
 from wa.data.images import read_image
 from wa.data.packed import IMAGES
 from wa.errors import UserError
-from wa.files import check, is_count
+from wa.files import check, is_count, sha256
 from wa.methods.nearest_mean import CLASSIFIERS
 from wa.models.model import build_model
+
+BATCH = 64  # images that go through the network together
 
 CACHE = {
     "cache_size": (
@@ -53,6 +56,7 @@ class Classifier(nn.Module):
 
         model = Classifier("model.safetensors")
         scores = model(model.preprocess("seven.png")[None])   # float32 (1, classes)
+        model.predict(["seven.png", "two.png"])   # [[(name, probability), ...], [...]]
 
     Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns scores (B, classes), by
     the method's own classifier. They are the logits of a linear classifier. For the nearest mean of
@@ -64,17 +68,22 @@ class Classifier(nn.Module):
     image_shape: (H, W, C) of the training images.
     input_size: (H, W) that the network takes. It is smaller after training on resized crops.
     header: everything that the checkpoint's header says.
+    version: the SHA-256 of the checkpoint file, as sha256sum prints it.
+
+    Several threads may use one model at the same time, because predicting changes nothing in it.
 
     Raises UserError if the checkpoint is damaged or does not fit this program.
     """
 
     def __init__(self, path: str | Path):
         super().__init__()
+        path = Path(path).resolve()  # a link may name another file a moment later
         tensors, self.header = read_checkpoint(path)
         self.model = build_model(tensors, self.header, path)
         check(
             {"cache_size": None, "classifier": "linear"} | self.header, IMAGES | CACHE | OWN, path
         )
+        self.version = sha256(path)
         self.own = self.header.get("classifier", "linear")
         self.register_buffer("means", means_in(tensors, self.header, path), persistent=False)
         self.classes = self.header["classes"]
@@ -116,37 +125,72 @@ class Classifier(nn.Module):
         """Pixels, uint8 (B, C, H, W), to float32, by the training images' mean and deviation."""
         return normalize(pixels, self.mean, self.std)
 
-    def preprocess(self, image) -> Tensor:
-        """An image, preprocessed as in evaluation: float32 (C, H, W).
+    def read(self, image) -> np.ndarray:
+        """An image of the training images' size and colours: uint8 (H, W, C), by image_shape.
 
         image: a path, the bytes of a file, an open binary file, a uint8 array or a PIL image.
 
         An image becomes grey or RGB, as the training images were. One of another size is resized
         to theirs as a whole. If the training images were cut to squares, it is cut in the same way.
-        After training on resized crops, the centre is taken. See wa.data.images.read_image for
-        orientation, palettes and transparency. Raises UserError if it is not an image.
+        See wa.data.images.read_image for orientation, palettes and transparency. Raises UserError
+        if it is not an image.
         """
         height, width, channels = self.image_shape
-        pixels = torch.from_numpy(
-            read_image(image, channels, (width, height), self.header.get("cache_size")).copy()
-        )
-        pixels = pixels.permute(2, 0, 1)[None].to(self.mean.device)
+        return read_image(image, channels, (width, height), self.header.get("cache_size"))
+
+    def inputs(self, images: np.ndarray) -> Tensor:
+        """Images as `read` returns them, uint8 (B, H, W, C), as the network takes them.
+
+        Returns float32 (B, C, H, W), normalised. After training on resized crops, the centre is
+        taken.
+        """
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.mean.device)
         if self.input_size != self.image_shape[:2]:
             pixels = center(pixels, self.input_size[0])
-        return self.normalize(pixels)[0]
+        return self.normalize(pixels)
+
+    def preprocess(self, image) -> Tensor:
+        """An image, preprocessed as in evaluation: float32 (C, H, W).
+
+        image: as for `read`. Raises UserError if it is not an image.
+        """
+        return self.inputs(np.stack([self.read(image)]))[0]
 
     @torch.no_grad()
+    def measured_images(self, images: np.ndarray) -> Tensor:
+        """As `measured`, of images as `read` returns them: uint8 (B, H, W, C)."""
+        return self.measured(self.inputs(images))
+
+    def best(self, measured: Tensor, k: int = 5) -> list[tuple[str, float]]:
+        """The k best classes of one image, best first. measured: (classes,).
+
+        Returns fewer than k if the model has fewer classes.
+        """
+        best = measured.topk(min(k, len(self.classes)))
+        names = [self.classes[c] for c in best.indices.tolist()]
+        return list(zip(names, best.values.tolist(), strict=True))
+
     def top(self, image, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes of an image, best first, each with its probability.
 
         The nearest mean of exemplars has no probabilities. Then it is the similarity, -1 to 1.
-        image: as for preprocess. Returns fewer than k if the model has fewer classes.
+        image: as for `read`. Returns fewer than k if the model has fewer classes.
         """
-        best = self.measured(self.preprocess(image)[None])[0].topk(min(k, len(self.classes)))
-        return [
-            (self.classes[c], p)
-            for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        return self.predict([image], k)[0]
+
+    def predict(self, images: Sequence, k: int = 5) -> list[list[tuple[str, float]]]:
+        """What `top` returns, for each of many images. They go through the network in batches.
+
+            model.predict(["a.png", "b.jpg"], k=1)   # [[("cat", 0.98)], [("dog", 0.71)]]
+
+        images: a list whose elements are as for `read`, of any sizes. Raises UserError if one of
+        them is not an image.
+        """
+        found = []
+        for start in range(0, len(images), BATCH):
+            pixels = np.stack([self.read(image) for image in images[start : start + BATCH]])
+            found += [self.best(measured, k) for measured in self.measured_images(pixels)]
+        return found
 
 
 class Served(nn.Module):

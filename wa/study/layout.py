@@ -38,6 +38,7 @@ METRICS = "metrics.json"
 ORDER = "order.json"
 DATASET = "dataset.json"
 TABLE = "metrics.csv"
+CLASS_TABLE = "classes.csv"  # the same for each class
 
 SPLITS = ("train", "test")
 ARRAYS = tuple(f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels"))

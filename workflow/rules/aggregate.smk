@@ -7,9 +7,11 @@ rule aggregate:
             f"{OUT}/metrics.csv",
             AGGREGATED,
             lambda _: [f"{task.path}/{layout.METRICS}" for run in RUNS for task in run],
+            f"{OUT}/classes.csv",
         ),
     output:
-        f"{OUT}/metrics.csv",
+        metrics=f"{OUT}/metrics.csv",
+        classes=f"{OUT}/classes.csv",
     log:
         f"{OUT}/aggregate.log",
     localrule: True
@@ -22,9 +24,10 @@ rule aggregate:
         study=run_table,
         made_from=AGGREGATED,
     message:
-        "aggregate {output}"
+        "aggregate {output.metrics}"
     shell:
-        "{resources.python} -m wa.analysis.aggregate --study {params.study:q} --output {output:q}"
+        "{resources.python} -m wa.analysis.aggregate --study {params.study:q}"
+        " --output {output.metrics:q} --classes {output.classes:q}"
         " > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"
 

@@ -61,8 +61,8 @@ sys.path.remove(str(CHECKOUT))
 NOTES = ".snakemake" if Path(".snakemake").exists() else "."
 if not os.access(NOTES, os.W_OK):
     raise WorkflowError(
-        f"{Path.cwd()} cannot be written, but Snakemake keeps its notes there. To draw the figures of such results"
-        " elsewhere, copy what they need: wa evidence --help"
+        f"{Path.cwd()} cannot be written, but Snakemake keeps its notes there. To draw the figures"
+        " of such results elsewhere, copy what they need: wa evidence --help"
     )
 
 
@@ -253,7 +253,7 @@ def force(output, why):
 
 
 def packed_elsewhere(part):
-    """Whether another module of the same workflow has the rule that packs a part of this study's data.
+    """Whether another module of the same workflow has the rule that packs this part of the data.
 
     Different options for one folder stay two rules, and Snakemake refuses them.
     """
@@ -332,10 +332,11 @@ def note(output):
     return lambda wildcards: str(file.with_name(f".{file.stem}")).format(**wildcards)
 
 
-def drawn(output, made, files):
+def drawn(output, made, files, *beside):
     """Input function of a table or a figure: files(wildcards).
 
     The table or figure is made anew if it was made from something else.
+    beside: other tables that the same job writes.
     """
 
     def inputs(wildcards):
@@ -344,8 +345,9 @@ def drawn(output, made, files):
             kept.exists() and kept.read_text(encoding="utf-8") == made(wildcards)
         ):
             workflow.dag.forcefiles.add(file)
-        if Path(file).exists() and was_changed(file):
-            force(file, "it was edited after the study wrote it")
+        for table in (file, *beside):
+            if Path(table).exists() and was_changed(table):
+                force(table, "it was edited after the study wrote it")
         return files(wildcards)
 
     return inputs
@@ -419,7 +421,7 @@ def aligning_code(wildcards):
 
 
 def packed_arrays(wildcards):
-    """Input function: the packed images and labels of a benchmark. Those of tasks by name may be deleted."""
+    """Input function: the packed arrays of a benchmark. Those of tasks by name may be deleted."""
     return [] if STUDY.named else [f"{STUDY.parts[0].folder}/{array}" for array in layout.ARRAYS]
 
 
@@ -442,7 +444,7 @@ def previous_ranking(wildcards):
 
 
 def previous_memory(wildcards):
-    """Input function: the memory of images that a task by name reads, or that its own memory goes on from."""
+    """Input function: the memory of images of the task before, of tasks by name."""
     task = task_of(wildcards)
     if not STUDY.named or not task.previous or not STUDY.memory(task).needs_ranking:
         return []

@@ -1,5 +1,5 @@
-# Each part of the data is packed by itself: a benchmark as a whole, and tasks by name one by one. The
-# images of tasks by name may be deleted, so they are no outputs.
+# Each part of the data is packed by itself: a benchmark as a whole, and tasks by name one by one.
+# The images of tasks by name may be deleted, so they are no outputs.
 for part in STUDY.parts:
     if packed_elsewhere(part):
         continue

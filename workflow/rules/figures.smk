@@ -5,13 +5,16 @@ from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
 TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
 
-# What a figure reads apart from metrics.csv, by the `reads` of its entry.
+# What a figure reads apart from the tables, by the `reads` of its entry.
 FILES = {
     "metrics": lambda _: [],
+    "classes": lambda _: [],
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
     "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, SHOWN),
 }
+
+tables = {"metrics": rules.aggregate.output.metrics, "classes": rules.aggregate.output.classes}
 
 DRAWN = []  # the files of all figures and tables
 
@@ -27,7 +30,7 @@ for name, entry in FIGURES.items():
         name:
             name
         input:
-            metrics=rules.aggregate.output if entry.reads == "metrics" else [],
+            metrics=tables.get(entry.reads, []),
             files=drawn(f"{OUT}/figures/{name}{suffix}.svg", made, FILES[entry.reads]),
         output:
             # The png and the pdf are for slides and papers.
@@ -70,7 +73,7 @@ for name, function in TABLES.items():
         name:
             name
         input:
-            metrics=drawn(f"{file}.md", made, lambda _: rules.aggregate.output),
+            metrics=drawn(f"{file}.md", made, lambda _: rules.aggregate.output.metrics),
         output:
             f"{file}.md",
             f"{file}.tex",

@@ -79,7 +79,7 @@ rule herd:
         " --output {output:q} --code {params.code} > {log:q} 2>&1"
 
 
-# Only for tasks by name. A benchmark keeps its packed images, and reads old ones there by the ranking.
+# Only for tasks by name. A benchmark keeps its packed images, and reads old ones by the ranking.
 rule keep:
     input:
         data=kept(packed_facts),
@@ -100,9 +100,9 @@ rule keep:
     message:
         "keep {wildcards}"
     shell:
-        "{resources.python} -m wa.data.exemplars --data $(dirname {input.data:q}) --ranking {input.ranking:q}"
-        " --previous {input.previous:q} --memory {params.memory} --output {output:q} --code {params.code}"
-        " > {log:q} 2>&1"
+        "{resources.python} -m wa.data.exemplars --data $(dirname {input.data:q})"
+        " --ranking {input.ranking:q} --previous {input.previous:q} --memory {params.memory}"
+        " --output {output:q} --code {params.code} > {log:q} 2>&1"
 
 
 rule align:

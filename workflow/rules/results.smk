@@ -10,7 +10,7 @@ COMPARED = made_from(
 # `snakemake results_table`.
 rule results_table:
     input:
-        metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output),
+        metrics=drawn(f"{OUT}/results.md", COMPARED, lambda _: rules.aggregate.output.metrics),
     output:
         f"{OUT}/results.md",
     log:

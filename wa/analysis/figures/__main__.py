@@ -26,7 +26,9 @@ def main() -> None:
     )
     parser.add_argument("figure", choices=MODULES, metavar="figure", help=", ".join(MODULES))
     add_study_option(parser)
-    parser.add_argument("--metrics", nargs="?", help="metrics.csv, if the figure reads it")
+    parser.add_argument(
+        "--metrics", nargs="?", help="metrics.csv or classes.csv, if the figure reads it"
+    )
     parser.add_argument(
         "--output", nargs="+", required=True, help="files to write, whose suffixes set the formats"
     )

@@ -2,7 +2,8 @@
 
 A new figure is three things:
 
-1. a function `NAME(study, metrics, outputs)` in a module of this folder,
+1. a function `NAME(study, table, outputs)` in a module of this folder. The table is metrics.csv, or
+   classes.csv if the figure reads that,
 2. an entry NAME here,
 3. its caption, workflow/report/NAME.rst.
 
@@ -18,7 +19,7 @@ class Figure(NamedTuple):
     module: str  # the module of this folder that holds the function
     category: str  # where the report lists it
     title: str  # its name in the report
-    reads: str = "metrics"  # or "predictions", "history", "benchmark"
+    reads: str = "metrics"  # or "classes", "predictions", "history", "benchmark"
     per_protocol: bool = False  # one figure for each protocol, or one for all
 
 
@@ -30,6 +31,7 @@ FIGURES = {
     "paired": Figure("paired", "Accuracy", "paired differences"),
     "mean_ranks": Figure("paired", "Accuracy", "mean ranks over all runs"),
     "matrix": Figure("panels", "Accuracy", "accuracy matrix, task by task", per_protocol=True),
+    "classes": Figure("panels", "Accuracy", "accuracy by class", "classes", per_protocol=True),
     "forgetting": Figure("lines", "Forgetting", "forgetting"),
     "old_new": Figure("lines", "Forgetting", "old and new classes"),
     "norms": Figure("panels", BIAS, "norms of the rows, as trained and aligned", per_protocol=True),

@@ -25,6 +25,7 @@ from wa.study.layout import RunTable
 
 WIDTH = 3.3  # inches: a column of a paper
 PAGE = 6.9  # inches: both columns, for figures of many panels
+LINE = 8.1  # points: the distance of two names on an axis
 BANDS = 4  # methods: the bands of more would hide each other
 MARKERS = "os^Dv<>ph*"
 TEXT = dict.fromkeys(
@@ -171,6 +172,16 @@ def shortened(name: str, length: int = 16) -> str:
     """A name without its middle, if it is longer than `length` characters."""
     half = length // 2
     return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def name_rows(panel: plt.Axes, names: list[str]) -> None:
+    """Name the rows of a panel, or as many of them as there is room for."""
+    panel.set_yticks([0], [max(map(shortened, names), key=len)])
+    panel.figure.canvas.draw()  # places the panel, beside the longest name
+    height = panel.get_window_extent().height * 72 / panel.figure.dpi
+    step = math.ceil(len(names) * LINE / height)
+    rows = range(0, len(names), step)
+    panel.set_yticks(rows, [shortened(names[row]) for row in rows])
 
 
 def integers(axis: matplotlib.axis.Axis, most: int = 6) -> None:

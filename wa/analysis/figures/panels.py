@@ -1,8 +1,10 @@
-"""Figures of one protocol from metrics.csv, with a panel for each method."""
+"""Figures of one protocol from metrics.csv or classes.csv, with a panel for each method."""
 
 import numpy as np
 
+from wa.analysis.class_order import names_to_show, read_class_order
 from wa.analysis.figures.drawing import (
+    LINE,
     Line2D,
     Styles,
     colorbar,
@@ -10,6 +12,7 @@ from wa.analysis.figures.drawing import (
     from_zero,
     integers,
     legend,
+    name_rows,
     nothing,
     save,
     wrapped,
@@ -49,6 +52,36 @@ def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
         panel.grid(False)
         integers(panel.xaxis), integers(panel.yaxis)
     colorbar(figure, image, panels, "accuracy (%)", spare)
+    save(figure, outputs)
+
+
+TALLEST = 8.5  # inches: all rows of panels together, so that a page holds them
+
+
+def classes(study: RunTable, table: str, outputs: list[str]) -> None:
+    """The accuracy on each class after each task. table: classes.csv."""
+    rows = read(table, study, ("class", "images", "accuracy"))
+    rows = rows[rows["own"]]
+    if rows.empty:
+        return nothing("no task of this protocol has been evaluated", outputs)
+    methods = [m for m in study.methods if (rows["method"] == m).any()]
+    orders = rows["order"].unique()
+    names = names_to_show([read_class_order(study, order) for order in orders])
+    lines = -(-len(methods) // 4)  # of panels, if they need the width of the page
+    height = min(max(1.65, 0.9 + len(names) * LINE / 72), TALLEST / lines)
+    wide = len(names) > 10  # so many names need large panels
+    figure, panels, spare = flow(len(methods), height, "after task", "class", wide)
+    for panel, method in zip(panels, methods, strict=True):
+        of_method = rows[rows["method"] == method].astype({"class": str})
+        mean = of_method.pivot_table(index="class", columns="task", values="accuracy")
+        mean = mean.reindex(index=names, columns=range(rows["task"].max() + 1))
+        image = panel.imshow(mean, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        panel.set_title(wrapped(method))
+        panel.grid(False)
+        integers(panel.xaxis)
+    name_rows(panels[0], names)
+    colorbar(figure, image, panels, "accuracy (%)", spare)
+    name_rows(panels[0], names)  # again, for a bar below takes room from the panels
     save(figure, outputs)
 
 

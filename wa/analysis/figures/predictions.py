@@ -4,33 +4,30 @@ Each method is shown with its own classifier.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
+from wa.analysis.class_order import names_to_show, read_class_order
 from wa.analysis.figures.drawing import (
     Styles,
     colorbar,
     flow,
     grid,
     legend,
+    name_rows,
     nothing,
     save,
-    shortened,
     wrapped,
 )
 from wa.analysis.figures.table import UNFINISHED
 from wa.analysis.metrics import calibration as reliability
 from wa.analysis.metrics import expected_calibration_error, own_classifier
-from wa.data.packed import IMAGES
-from wa.files import read_arrays, read_json
-from wa.study.layout import ORDER, PREDICTIONS, RunTable
+from wa.files import read_arrays
+from wa.study.layout import PREDICTIONS, RunTable
 
 NAMED = ["aligned", "trained", "nme"]  # the classifiers that predictions.npz may hold
-LINE = 8.1  # points: the distance of two names on an axis
 LEAST = 0.01  # the share of images that a bin of the calibration needs to be drawn
 
 
@@ -56,19 +53,6 @@ def finished(study: RunTable) -> Iterator[Predictions]:
         yield Predictions(run.method, run.order, arrays["label"], arrays[own], confidence)
 
 
-def read_classes(study: RunTable, order: str) -> tuple[np.ndarray, list[str]]:
-    """The class and its name at each position of a class order: integers (classes,), names.
-
-    Raises UserError if order.json is damaged, FileNotFoundError if it does not exist.
-    """
-    if study.named:
-        return np.arange(study.n_classes), [name for names in study.named for name in names]
-    file = Path(study.root, f"order-{order}", ORDER)
-    rules = {"names": IMAGES["classes"]}
-    found = read_json(file, rules)
-    return np.array(found["order"]), found["names"]
-
-
 def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     """Which class is predicted as which.
 
@@ -80,13 +64,11 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     if not everything:
         return nothing(UNFINISHED, outputs)
     n = study.n_classes
-    orders = {name: read_classes(study, name) for name in {p.order for p in everything}}
+    orders = {name: read_class_order(study, name) for name in {p.order for p in everything}}
     place = {
-        name: order if len(orders) > 1 else np.arange(n) for name, (order, _) in orders.items()
+        name: order.classes if len(orders) > 1 else np.arange(n) for name, order in orders.items()
     }
-    order, names = next(iter(orders.values()))
-    if len(orders) > 1:
-        names = [names[position] for position in np.argsort(order)]
+    names = names_to_show(list(orders.values()))
     counts: dict[str, np.ndarray] = {}
     for p in everything:
         row, column = place[p.order][p.label], place[p.order][p.predicted]
@@ -105,16 +87,6 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     colorbar(figure, image, panels, "images of the true class (%)", spare)
     name_rows(panels[0], names)  # again, for a bar below takes room from the panels
     save(figure, outputs)
-
-
-def name_rows(panel: Axes, names: list[str]) -> None:
-    """Name the rows of a panel, or as many of them as there is room for."""
-    panel.set_yticks([0], [max(map(shortened, names), key=len)])
-    panel.figure.canvas.draw()  # places the panel, beside the longest name
-    height = panel.get_window_extent().height * 72 / panel.figure.dpi
-    step = int(np.ceil(len(names) * LINE / height))
-    rows = range(0, len(names), step)
-    panel.set_yticks(rows, [shortened(names[row]) for row in rows])
 
 
 def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:

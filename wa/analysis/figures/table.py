@@ -1,4 +1,7 @@
-"""Read metrics.csv for figures and tables. The columns are those of wa.analysis.aggregate."""
+"""Read metrics.csv and classes.csv for figures and tables.
+
+wa.analysis.aggregate says what their columns are.
+"""
 
 import math
 
@@ -36,8 +39,10 @@ def protocol_name(base: int, increment: int | str) -> str:
     return f"base {base}, increment {increment}"
 
 
-def read(path: str, study: RunTable) -> pd.DataFrame:
+def read(path: str, study: RunTable, values: tuple[str, ...] = ("metric", "value")) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study, with a column `protocol`.
+
+    values: the columns after `own`. Those of classes.csv are class, images and accuracy.
 
     Methods and protocols are ordered as the study orders them. `own` marks, for each method, the
     rows of the classifier that stands for it. Raises UserError if the table is damaged, or was
@@ -49,8 +54,9 @@ def read(path: str, study: RunTable) -> pd.DataFrame:
             " draw an edited table, copy it to another folder."
         )
     # A large study has millions of rows, so repeated text is kept once.
-    types = dict.fromkeys(["order", "method", "classifier", "metric"], "category") | {"own": bool}
-    columns = [*RUN, "task", "classes", "classifier", "own", "metric", "value"]
+    columns = [*RUN, "task", "classes", "classifier", "own", *values]
+    texts = {"order", "method", "classifier", "metric", "class"}.intersection(columns)
+    types = dict.fromkeys(texts, "category") | {"own": bool}
     try:
         table = pd.read_csv(path, usecols=columns, dtype=types, keep_default_na=False)
     except ValueError as error:
