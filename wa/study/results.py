@@ -128,19 +128,18 @@ class Results:
 
     def ordered(self, order: str) -> Verdict:
         """The verdict on order.json."""
-        parts = self.study.parts
-        if not all(part.file.exists() for part in parts):
+        part = self.study.parts[0]
+        if not part.file.exists():
             return None
         try:
             have = read_json(f"{self.study.root}/order-{order}/{layout.ORDER}")
         except (OSError, UserError):
             return None
-        classes = [name for part in parts for name in read_dataset(part.file)["classes"]]
+        classes = read_dataset(part.file)["classes"]
         numbers = self.study.orders[order]
         names = [classes[c] for c in numbers]
         own = difference(have, {"order": numbers, "names": names})
-        before = [self.prepared(part) for part in parts]
-        return own or (None if any(verdict != "" for verdict in before) else "")
+        return own or ("" if self.prepared(part) == "" else None)
 
     def data(self, parts: list[Part]) -> tuple[object, object]:
         """The class names and the hashes of the packed arrays, or UNKNOWN for both."""

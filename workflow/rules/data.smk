@@ -43,7 +43,7 @@ rule order:
         dataset=tracked(
             lambda wildcards: RESULTS.ordered(wildcards.order),
             f"{ROOT}/order-{{order}}/order.json",
-            lambda _: [str(part.file) for part in STUDY.parts],
+            lambda _: str(STUDY.parts[0].file),
         ),
     output:
         f"{ROOT}/order-{{order}}/order.json",
