@@ -163,7 +163,7 @@ def removed_protocols():
     """The protocols that have figures and are no longer in the config. Their figures stay."""
     found = set()
     for file in Path(OUT, "figures").glob("*-base-*-inc-*.svg"):
-        found.add("base-" + file.stem.rpartition("-base-")[2])
+        found.add(f"base-{file.stem.rpartition('-base-')[2]}")
     return sorted(found - set(PROTOCOLS))
 
 
