@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
 from fork_server import start
+from PIL import Image
 
 # As Snakemake sets it. The suite uses several cores by running several tests at once.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -119,3 +121,20 @@ def random_checkpoint(path: Path, seed: int = 0, backbone: str = "resnet8", size
     header |= {"image_shape": [size, size, channels], "mean": [0.5] * 3, "std": [0.25] * 3}
     write_checkpoint(path, model.tensors(), header)
     return path
+
+
+def add_images(folder: Path, names: list[str], count: int = 12, tests: int = 5) -> None:
+    """Add classes to a folder of images of 16 x 16 pixels. Each has a pattern of its own.
+
+    count, tests: of each class. The images of `fox` are grey.
+    """
+    for name in names:
+        rng = np.random.RandomState(sum(map(ord, name)))
+        pattern = rng.randint(0, 256, (4, 4, 3)).repeat(4, 0).repeat(4, 1)
+        for split, number in (("train", count), ("test", tests)):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for i in range(number):
+                noisy = np.clip(pattern + rng.normal(0, 40, pattern.shape), 0, 255)
+                image = Image.fromarray(noisy.astype(np.uint8))
+                (image.convert("L") if name == "fox" else image).save(place / f"{i}.png")

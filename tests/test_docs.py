@@ -263,7 +263,10 @@ def test_links_and_images_are_there_and_are_in_the_repository():
     known |= {parent for name in known for parent in name.parents}
     for document in [
         *DOCUMENTS,
-        *(ROOT / f"docs/{name}.md" for name in ("config", "measurements", "faults", "serving")),
+        *(
+            ROOT / f"docs/{name}.md"
+            for name in ("config", "measurements", "faults", "serving", "growing")
+        ),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):

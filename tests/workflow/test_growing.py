@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import program, scheduled, snakemake
+from helpers import add_images, program, scheduled, snakemake
 from PIL import Image
 
 from wa.checkpoint import read_header
@@ -18,20 +18,6 @@ from wa.study.study import Study
 
 FIRST, SECOND, THIRD = ["cat", "horse of wood", "küh"], ["duck", "goose"], ["fox"]
 RUN = Path("results/shop/order-named/seed-0/base-3")
-
-
-def add_images(folder: Path, names: list[str], count: int = 12) -> None:
-    """Images of 16 x 16 pixels: each class has a pattern of its own. The last class is grey."""
-    for name in names:
-        rng = np.random.RandomState(sum(map(ord, name)))
-        pattern = rng.randint(0, 256, (4, 4, 3)).repeat(4, 0).repeat(4, 1)
-        for split, number in (("train", count), ("test", 5)):
-            place = folder / "shop" / split / name
-            place.mkdir(parents=True)
-            for i in range(number):
-                noisy = np.clip(pattern + rng.normal(0, 30, pattern.shape), 0, 255)
-                image = Image.fromarray(noisy.astype(np.uint8))
-                (image.convert("L") if name == "fox" else image).save(place / f"{i}.png")
 
 
 def config_of(*tasks: list[str]) -> dict:
@@ -78,9 +64,9 @@ def files(folder: Path, pattern: str) -> dict[Path, bytes]:
 def learned(tmp_path_factory) -> Path:
     """A shop whose first two tasks are learned. The images of the first were deleted between."""
     folder = tmp_path_factory.mktemp("shop")
-    add_images(folder, FIRST)
+    add_images(folder / "shop", FIRST)
     run(folder, FIRST)
-    add_images(folder, SECOND)
+    add_images(folder / "shop", SECOND)
     shutil.copytree(folder, folder.with_name("kept"))
     delete_images(folder, 0, FIRST)
     run(folder, FIRST, SECOND)
@@ -105,7 +91,7 @@ def test_the_same_bits_with_and_without_the_old_images(learned):
 
 def test_a_new_line_trains_once_for_each_method_and_touches_nothing_old(shop):
     before = files(shop, "results/shop/order-named/**/*")
-    add_images(shop, THIRD)
+    add_images(shop / "shop", THIRD)
     jobs = scheduled(shop, config_of(FIRST, SECOND, THIRD), "metrics")
     assert jobs == {
         "prepare_2": 1,
@@ -177,7 +163,7 @@ def test_what_cannot_go_on_is_refused_before_anything_runs(shop, name):
 
 
 def test_a_test_folder_without_the_new_class_is_refused(shop):
-    add_images(shop, THIRD)
+    add_images(shop / "shop", THIRD)
     shutil.rmtree(shop / "shop/test/fox")
     with pytest.raises(UserError, match=r"tasks.2: .*only one of them has \['fox'\]"):
         Study(config_of(FIRST, SECOND, THIRD))
@@ -212,7 +198,7 @@ def test_images_added_to_a_learned_class_are_noted_and_not_used(shop):
 
 def test_nothing_is_learned_yet_so_a_line_may_change(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    add_images(tmp_path, [*FIRST, *SECOND], 3)
+    add_images(tmp_path / "shop", [*FIRST, *SECOND], 3)
     options = ["--dataset", "shop", "--path", "shop", "--output", "results/shop/data/task-0"]
     packed = program("wa.data.datasets", *options, "--classes", '["cat", "duck"]')
     assert packed.returncode == 0, packed.stdout
@@ -221,7 +207,7 @@ def test_nothing_is_learned_yet_so_a_line_may_change(tmp_path, monkeypatch):
 
 
 def test_images_of_another_size_are_refused_when_they_are_packed(shop):
-    add_images(shop, THIRD)
+    add_images(shop / "shop", THIRD)
     for file in (shop / "shop").glob("*/fox/*"):
         Image.open(file).resize((20, 16)).save(file)
     result = snakemake(shop, "metrics", config=config_of(FIRST, SECOND, THIRD))
@@ -230,7 +216,7 @@ def test_images_of_another_size_are_refused_when_they_are_packed(shop):
 
 @pytest.mark.slow
 def test_classes_can_be_forgotten_and_their_test_images_deleted(shop):
-    add_images(shop, THIRD)
+    add_images(shop / "shop", THIRD)
     missing = program("wa", "forget", "results/shop", "emu")
     assert missing.returncode == 1 and "'emu' is in no memory" in missing.stdout
     done = program("wa", "forget", "results/shop", "küh", "duck")
@@ -256,7 +242,7 @@ def test_classes_can_be_forgotten_and_their_test_images_deleted(shop):
 
 @pytest.mark.slow
 def test_a_run_of_all_images_reads_every_task(tmp_path):
-    add_images(tmp_path, [*FIRST, *SECOND])
+    add_images(tmp_path / "shop", [*FIRST, *SECOND])
     config = config_of(FIRST, SECOND)
     config["methods"] = {"joint": {"memory": "all", "start": "scratch"}}
     result = snakemake(tmp_path, config=config)  # figures too

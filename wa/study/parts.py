@@ -65,7 +65,8 @@ class Part(NamedTuple):
         folders of some classes may be gone.
         """
         packed = read_dataset(self.file).get("files")
-        if not packed or not is_folder(self.path):
+        # Earlier versions had one fingerprint for all classes. Such data are packed again anyway.
+        if not isinstance(packed, dict) or not is_folder(self.path):
             return ""
         wanted = list(self.classes)
         if self.task is not None:
