@@ -59,6 +59,15 @@ def array_hash(array: str) -> str:
     return array.replace(".npy", "_sha256")
 
 
+def protocol_name(base: int, increment: int | str) -> str:
+    """A protocol in words: `base 50, increment 10`, or `base 4, then 1, 2, 3`."""
+    if increment == NAMED:
+        return "tasks by name"
+    if "-" in str(increment):
+        return f"base {base}, then {', '.join(increment.split('-'))}"
+    return f"base {base}, increment {increment}"
+
+
 class Run(NamedTuple):
     """A run: its place in the product, and where its tasks lie."""
 

@@ -520,8 +520,8 @@ def about(wildcards):
     protocols = [PROTOCOLS[wildcards.protocol]] if wildcards else STUDY.protocols
     parts = [
         f"Study {c['experiment']}: {c['dataset']}, {c['training']['backbone']}",
-        *(f"base {base}, increment {inc}" for base, inc in protocols),
-        f"class orders {', '.join(STUDY.orders)}",
+        *(layout.protocol_name(*protocol) for protocol in protocols),
+        f"class orders {', '.join(STUDY.orders)}" if not STUDY.named else "as they came",
         f"seeds {', '.join(map(str, c['seeds']))}",
         f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
     ]

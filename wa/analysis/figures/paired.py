@@ -3,9 +3,9 @@
 import pandas as pd
 
 from wa.analysis.figures.drawing import Line2D, Styles, grid, integers, legend, nothing, save
-from wa.analysis.figures.table import FINAL, UNFINISHED, at_the_end, protocol_name, read_own
+from wa.analysis.figures.table import FINAL, UNFINISHED, at_the_end, read_own
 from wa.analysis.statistics import FEWEST, by_run, differences, ranks
-from wa.study.layout import RunTable
+from wa.study.layout import RunTable, protocol_name
 
 SHOWN = ("average_incremental_accuracy", "last_accuracy")
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wa.errors import UserError
 from wa.files import was_changed
-from wa.study.layout import NAMED, RunTable
+from wa.study.layout import RunTable, protocol_name
 
 PROTOCOL = ["base", "increment"]
 RUN = ["order", "seed", *PROTOCOL, "method"]
@@ -28,15 +28,6 @@ FINAL = {
     "forgetting": "forgetting",
     "backward_transfer": "backward transfer",
 }
-
-
-def protocol_name(base: int, increment: int | str) -> str:
-    """A protocol in words: `base 50, increment 10`, or `base 4, then 1, 2, 3`."""
-    if increment == NAMED:
-        return "tasks by name"
-    if "-" in str(increment):
-        return f"base {base}, then {', '.join(increment.split('-'))}"
-    return f"base {base}, increment {increment}"
 
 
 def read(path: str, study: RunTable, values: tuple[str, ...] = ("metric", "value")) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from wa.analysis.figures.drawing import (
     save,
 )
 from wa.analysis.figures.lines import draw
-from wa.analysis.figures.table import protocol_name
-from wa.study.layout import BENCHMARK, HISTORY, RunTable
+from wa.study.layout import BENCHMARK, HISTORY, RunTable, protocol_name
 
 # Columns of wa.training.history -> their label.
 CURVES = {
