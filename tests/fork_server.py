@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 @functools.cache
 def server() -> subprocess.Popen:
+    """The server of this test process. It starts with the first request."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, __file__], env=environment, text=True, **pipes)
@@ -37,15 +38,15 @@ def start(
 ) -> subprocess.CompletedProcess:
     """Run `python -m module options` to its end in a folder. stdout has stderr too."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as said:
-        words = {"module": module, "options": options, "environment": environment}
-        request = words | {"folder": str(folder), "output": said.name}
+        request = {"module": module, "options": options, "environment": environment}
+        request |= {"folder": str(folder), "output": said.name}
         print(json.dumps(request), file=server().stdin, flush=True)
         status = int(server().stdout.readline())
         return subprocess.CompletedProcess([module, *options], status, said.read())
 
 
 def become(module: str, options: list[str], environment: dict, folder: str, output: str) -> None:
-    """Run the module in this process."""
+    """Run the module in this process. What it says goes to the file `output`."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -58,6 +59,7 @@ def become(module: str, options: list[str], environment: dict, folder: str, outp
 
 
 def serve() -> None:
+    """Answer each request, a line of JSON, with the exit status of the program."""
     import snakemake.cli  # noqa: F401
     import torch  # noqa: F401
 
