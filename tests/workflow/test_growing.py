@@ -94,7 +94,7 @@ def test_a_new_line_trains_once_for_each_method_and_touches_nothing_old(shop):
     add_images(shop / "shop", THIRD)
     jobs = scheduled(shop, config_of(FIRST, SECOND, THIRD), "metrics")
     assert jobs == {
-        "prepare_2": 1,
+        "prepare": 1,
         "train": 2,
         "align": 2,
         "herd": 2,

@@ -190,6 +190,7 @@ SELECTIONS = {method["selection"] for method in STUDY.config["methods"].values()
 
 
 wildcard_constraints:
+    part=r"\d+",
     order="[^/]+",
     protocol="|".join(PROTOCOLS),
     task=layout.TASK,
@@ -250,6 +251,14 @@ def force(output, why):
     elif len(FORCED) == 5:
         logger.info("... and more.")
     FORCED.add(output)
+
+
+# The packed data: one folder, or one for each task by name.
+PART = f"{ROOT}/{layout.DATA}/task-{{part}}" if STUDY.named else STUDY.parts[0].folder
+
+
+def part_of(wildcards):
+    return STUDY.parts[int(wildcards.part) if STUDY.named else 0]
 
 
 def packed_elsewhere(part):

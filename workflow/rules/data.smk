@@ -1,41 +1,35 @@
-# Each part of the data is packed by itself: a benchmark as a whole, and tasks by name one by one.
-# The images of tasks by name may be deleted, so they are no outputs.
-for part in STUDY.parts:
-    if packed_elsewhere(part):
-        continue
-    declared = [f"{part.folder}/{array}" for array in layout.ARRAYS]
+# A benchmark is packed as a whole, and tasks by name one by one. The images of tasks by name may be
+# deleted, so they are no outputs.
+if STUDY.named or not packed_elsewhere(STUDY.parts[0]):
 
-    rule:
-        name:
-            "prepare" if part.task is None else f"prepare_{part.task}"
+    rule prepare:
         input:
             tracked(
-                lambda _, part=part: RESULTS.prepared(part),
-                str(part.file),
-                lambda _, part=part: str(STUDY.parts[0].file) if part.task else [],
+                lambda wildcards: RESULTS.prepared(part_of(wildcards)),
+                f"{PART}/dataset.json",
+                lambda wildcards: str(STUDY.parts[0].file) if part_of(wildcards).task else [],
             ),
         output:
-            declared if part.task is None else [],
-            dataset=str(part.file),
+            [] if STUDY.named else [f"{PART}/{array}" for array in layout.ARRAYS],
+            dataset=f"{PART}/dataset.json",
         log:
-            f"{part.folder}/prepare.log",
+            f"{PART}/prepare.log",
         conda:
             ENVIRONMENT
         threads: 64  # as many as there are
         resources:
             python=PYTHON,
-            path=as_it_is(part.path),  # no param: where the raw data lie changes nothing
+            path=as_it_is(STUDY.config["path"]),  # no param: where the raw data lie changes nothing
         params:
-            dataset=part.dataset,
-            options=as_it_is(part.options()),
+            dataset=STUDY.config["dataset"],
+            options=lambda wildcards: part_of(wildcards).options(),
             code=RESULTS.packing_code(),
         message:
             "prepare {output.dataset}"
         shell:
             "{resources.python} -m wa.data.datasets --dataset {params.dataset}"
             " --path={resources.path:q} --output $(dirname {output.dataset:q})"
-            " --processes {threads} {params.options}"
-            " --code {params.code} > {log:q} 2>&1"
+            " --processes {threads} {params.options} --code {params.code} > {log:q} 2>&1"
 
 
 rule order:
