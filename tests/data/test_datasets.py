@@ -17,7 +17,7 @@ from PIL import Image
 
 from wa.data import datasets
 from wa.data.datasets import mean_and_std, survey
-from wa.data.folders import fingerprint, listing
+from wa.data.folders import fingerprints, listing
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.study.study import Study
@@ -429,28 +429,31 @@ def test_a_folder_that_moved_or_is_gone_changes_nothing(insects, tmp_path):
     Study(config | {"path": str(moved)}, str(tmp_path))
     Study(config, str(tmp_path))  # gone
     facts = json.loads((tmp_path / "data/insects/dataset.json").read_text())
-    assert facts["files"] == fingerprint(*listing("insects", moved))
+    assert facts["files"] == fingerprints(*listing("insects", moved))
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change, found",
     [
-        lambda raw: (raw / "train/ant/9.png").write_bytes(b"x"),
-        lambda raw: (raw / "test/bee/1.png").unlink(),
-        lambda raw: (raw / "train/fly/0.png").write_bytes(b"another image"),
-        lambda raw: (raw / "train/fly/0.png").rename(raw / "train/fly/00.png"),
-        lambda raw: [(raw / split / "fly").rename(raw / split / "gnat") for split in SPLITS],
-        lambda raw: (raw / "test").rename(raw / "other"),
+        (lambda raw: (raw / "train/ant/9.png").write_bytes(b"x"), " of ant"),
+        (lambda raw: (raw / "test/bee/1.png").unlink(), " of bee"),
+        (lambda raw: (raw / "train/fly/0.png").write_bytes(b"another image"), " of fly"),
+        (lambda raw: (raw / "train/fly/0.png").rename(raw / "train/fly/00.png"), " of fly"),
+        (
+            lambda raw: [(raw / split / "fly").rename(raw / split / "gnat") for split in SPLITS],
+            " of gnat, fly",
+        ),
+        (lambda raw: (raw / "test").rename(raw / "other"), ""),
     ],
 )
-def test_another_folder_of_the_same_name_is_refused(insects, tmp_path, change):
+def test_another_folder_of_the_same_name_is_refused(insects, tmp_path, change, found):
     config, raw = insects
     change(raw)
     with pytest.raises(UserError) as error:
         Study(config, str(tmp_path))
     assert str(error.value) == (
-        f"config: path: {raw} holds other images than {tmp_path}/data/insects was packed from."
-        " Give the dataset another name, set `path` to the folder that was packed, or delete"
+        f"config: path: {raw} holds other images{found} than {tmp_path}/data/insects was packed"
+        " from. Give the dataset another name, set `path` to the folder that was packed, or delete"
         f" {tmp_path}/data/insects to pack anew."
     )
 

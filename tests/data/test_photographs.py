@@ -127,7 +127,8 @@ def test_the_default_size_and_its_number_are_one_cache(tmp_path):
     config = small_study() | {"dataset": "imagenet100", "path": path}
     config["methods"]["wa"]["memory"], config["training"]["batch_size"] = 200, 2
     implied, said = (Study(config | size, str(tmp_path)) for size in ({}, {"cache_size": 256}))
-    assert implied.data == said.data == f"{tmp_path}/data/imagenet100-256"
+    assert implied.parts == said.parts
+    assert implied.parts[0].folder == f"{tmp_path}/data/imagenet100-256"
     assert implied.packing() == said.packing()
 
 

@@ -59,30 +59,33 @@ class Part(NamedTuple):
             raise UserError(f"config: tasks.{self.task}: {error}") from None
 
     def changes(self) -> str:
-        """How the folder of raw images differs from what was packed, in words.
+        """What the folder of raw images holds, if it is not what was packed: in words, or "".
 
-        "" if it does not. The folder may have moved, and it may be gone. Of a task by name, the
-        folders of some classes may be gone.
+        The folder may have moved, and it may be gone. Of a task by name, the folders of some
+        classes may be gone.
         """
-        packed = read_dataset(self.file).get("files")
-        # Earlier versions had one fingerprint for all classes. Such data are packed again anyway.
-        if not isinstance(packed, dict) or not is_folder(self.path):
+        if not is_folder(self.path):
             return ""
-        wanted = list(self.classes)
-        if self.task is not None:
-            folders = splits(self.path)
-            wanted = [name for name in packed if all((f / name).is_dir() for f in folders)]
-            if not wanted:
-                return ""
+        packed = read_dataset(self.file).get("files", "")
+        if packed is None:  # it was no folder of images
+            return "other images"
+        if not isinstance(packed, dict):  # of an earlier version, so it is packed again anyway
+            return ""
         try:
-            found = fingerprints(*listing(self.dataset, self.path, wanted), len(packed))
+            wanted = self.classes
+            if self.task is not None:
+                folders = splits(self.path)
+                wanted = [name for name in packed if all((f / name).is_dir() for f in folders)]
+                if not wanted:
+                    return ""
+            found = fingerprints(*listing(self.dataset, self.path, list(wanted)), len(packed))
         except UserError:
-            return "of other classes"
+            return "other images"
         differing = [name for name in found if found[name] != packed.get(name)]
         if self.task is None:
             differing += [name for name in packed if name not in found]
         some = ", ".join(differing[:5]) + ", ..." * (len(differing) > 5)
-        return f"of {some}" if differing else ""
+        return f"other images of {some}" if differing else ""
 
 
 def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> int:

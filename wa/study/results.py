@@ -114,7 +114,7 @@ class Results:
             ):
                 return f"{array.name} is not the array that was packed"
         if part.task is not None and (changes := part.changes()):
-            return f"the images {changes} are others"
+            return f"{part.path} holds {changes}"
         return difference(dataset, self.packing(part))
 
     def packing(self, part: Part) -> dict:

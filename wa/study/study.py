@@ -230,14 +230,14 @@ class Study:
             changes = part.changes()
             if changes and part.task is None:
                 raise UserError(
-                    f"config: path: {part.path} holds other images ({changes}) than {part.folder}"
-                    " was packed from. Give the dataset another name, set `path` to the folder that"
+                    f"config: path: {part.path} holds {changes} than {part.folder} was packed"
+                    " from. Give the dataset another name, set `path` to the folder that"
                     f" was packed, or delete {part.folder} to pack anew."
                 )
             if changes and self.is_learned(part):
                 notes.append(
-                    f"{part.path} holds other images {changes} than task {part.task} was learned"
-                    " from. They are not used."
+                    f"{part.path} holds {changes} than task {part.task} was learned from. They are"
+                    " not used."
                 )
         return notes
 
@@ -271,7 +271,7 @@ class Study:
             return [(len(self.named[0]), layout.NAMED)]
         protocols = []
         for number, p in enumerate(self.config["protocols"]):
-            if ("sizes" in p) == ("base" in p or "increment" in p) or len(p) > 2 or len(p) == 0:
+            if set(p) not in ({"sizes"}, {"base", "increment"}):
                 raise UserError(
                     f"config: protocols.{number}: a protocol is {{base: 50, increment: 10}} or"
                     " {sizes: [50, 20, 30]}"
