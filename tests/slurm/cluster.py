@@ -86,10 +86,9 @@ def up() -> None:
     down()
     (STATE / "ctld").mkdir(parents=True)
     (ETC / "slurm.conf").write_text(config())
-    gres = [
-        f"NodeName={node} Name=gpu File={DEVICES[0].parent}/wa-gpu[0-{GPUS_PER_NODE - 1}]\n"
-        for node in NODES
-    ]
+    files = f"{DEVICES[0].parent}/wa-gpu[0-{GPUS_PER_NODE - 1}]"
+    # Without CUDA_VISIBLE_DEVICES. Trainings insist on the GPUs that it names.
+    gres = [f"NodeName={node} Name=gpu File={files} Flags=no_gpu_env\n" for node in NODES]
     (ETC / "gres.conf").write_text(MARK + "".join(gres))
     for device in DEVICES:  # a GPU must be a character device, such as a copy of /dev/null
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))

@@ -139,7 +139,7 @@ ERRORS = {
     "memory": ({"methods": {"wa": {"memory": "5/class"}}}, "wa needs task 0 .*4/class, is 5/class"),
     "all": (
         {"methods": {"new": {"memory": "all"}}},
-        "memory of new needs all images of task 0",
+        "methods.new.memory: all needs the images of every task, but those of task 0",
     ),
     "orders": ({"orders": [1]}, "orders: `tasks` lists the classes in their order"),
     "protocols": ({"protocols": [{"base": 3, "increment": 2}]}, "protocols: `tasks` lists"),

@@ -283,6 +283,7 @@ def main(args: argparse.Namespace) -> None:
         fell = [change for change in old_classes if -change.points > args.max_drop]
         if fell:
             names = ", ".join(f"{change.name} ({change.points:+.1f})" for change in fell[:5])
+            names += f" and {len(fell) - 5} more" if len(fell) > 5 else ""
             raise UserError(
                 f"{len(fell)} classes fell by more than {args.max_drop:g} points: {names}"
             )

@@ -36,6 +36,8 @@ def still_there(study: Path, classes: list[str]) -> Iterator[str]:
 
 def main(args: argparse.Namespace) -> None:
     """Raises UserError if there is no memory, or if no memory knows a class."""
+    if not args.study.is_dir():
+        raise UserError(f"{args.study} does not exist")
     memories = sorted(args.study.glob(f"**/{layout.MEMORY}"))
     if not memories:
         raise UserError(

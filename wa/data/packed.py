@@ -100,7 +100,6 @@ def read_dataset(path: str | Path) -> dict:
 
     rules = {
         "train_counts": (are_counts, "the number of images of each class"),
-        "test_counts": (are_counts, "the number of images of each class"),
         "mean": (lambda v: len(v) == channels, "one number for each channel"),
         "std": (lambda v: len(v) == channels, "one number for each channel"),
     }
@@ -116,7 +115,9 @@ def read_parts(paths: Sequence[str | Path]) -> dict:
     each file. Raises UserError if one is damaged, or if they do not fit together.
     """
     parts = [read_dataset(path) for path in paths]
+    counts = {"test_counts": (lambda v: are_numbers(v, -1), "the number of images of each class")}
     for path, part in zip(paths, parts, strict=True):
+        check(part, counts, path)
         if part["image_shape"] != parts[0]["image_shape"]:
             raise UserError(
                 f"{path} is of images of {part['image_shape']} (height, width, channels), but"

@@ -262,8 +262,11 @@ class Results:
         if memory.is_all and waiting:
             for task in run[: len(waiting[-1].sizes)]:
                 if self.study.is_gone(task):
-                    raise self.lost(
-                        task, f"the memory of {task.method} needs all images of task", ""
+                    number = len(task.sizes) - 1
+                    raise UserError(
+                        f"config: methods.{task.method}.memory: all needs the images of every task,"
+                        f" but those of task {number} were deleted"
+                        f" ({self.study.parts[number].folder}). Take {task.method} out of `methods`"
                     )
         if not memory.needs_ranking:
             return
