@@ -273,6 +273,7 @@ def test_a_figure_that_cannot_be_drawn_says_why(tmp_path):
         "forgetting": "nothing can be forgotten",
         "gamma": "nothing to align",
         "old_new": "no old classes",
+        "worst_pairs": "no old classes",
     }.items():
         drawn = draw(figure, one, tmp_path / "figure.svg")
         assert why in drawn.texts[0].get_text() and not drawn.axes
@@ -421,6 +422,33 @@ def test_confusion_of_one_order_stands_as_it_was_learned(tmp_path):
         right = 100 * np.bincount(arrays["label"][arrays["label"] == arrays["nme"]], minlength=10)
     shown = {axes.get_title(): axes.images[0].get_array() for axes in drawn.axes[:2]}
     np.testing.assert_allclose(np.diag(shown["icarl"]), right / 5)  # by its own classifier
+
+
+@pytest.mark.parametrize("orders", [("a",), ("a", "b")])
+def test_the_worst_pairs_are_those_of_a_loop_over_the_predictions(tmp_path, orders):
+    study = invent(tmp_path, [(4, 3)], 10, ["kd", "icarl"], orders=orders)
+    drawn = draw("worst_pairs", study, tmp_path / "figure.svg")
+    panel, own = drawn.axes[0], {"kd": "trained", "icarl": "nme"}
+    shares: dict[tuple, dict[str, float]] = {}
+    for method in own:
+        hits, images = {}, {}
+        for run in (run for run in study.runs() if run.method == method):
+            names = read_json(Path(study.root, f"order-{run.order}", "order.json"))["names"]
+            with np.load(run.path / "task-2/predictions.npz") as arrays:
+                label, predicted = arrays["label"], arrays[own[method]]
+            for a, b in itertools.product(range(10), repeat=2):
+                if (a >= 7) != (b >= 7):  # the last task brought positions 7 to 9
+                    pair = f"{names[a]} → {names[b]}"
+                    hits[pair] = hits.get(pair, 0) + int((predicted[label == a] == b).sum())
+                    images[pair] = images.get(pair, 0) + int((label == a).sum())
+        for pair in hits:
+            shares.setdefault(pair, {})[method] = 100 * hits[pair] / images[pair]
+    labels = [text.get_text() for text in panel.get_yticklabels()]
+    means = [sum(shares[label].values()) / 2 for label in labels]
+    every = sorted((sum(share.values()) / 2 for share in shares.values()), reverse=True)
+    assert means == pytest.approx(every[:10]) and len(labels) == 10
+    for line, method in zip(panel.lines, own, strict=True):
+        assert line.get_xdata().tolist() == pytest.approx([shares[name][method] for name in labels])
 
 
 def test_a_method_without_probabilities_has_no_calibration(tmp_path):

@@ -38,6 +38,9 @@ FIGURES = {
     "gamma": Figure("lines", BIAS, "gamma over tasks"),
     "new_share": Figure("lines", BIAS, "how often new classes are predicted"),
     "confusion": Figure("predictions", BIAS, "confusion", "predictions", per_protocol=True),
+    "worst_pairs": Figure(
+        "predictions", BIAS, "old and new classes confused", "predictions", per_protocol=True
+    ),
     "calibration": Figure("predictions", BIAS, "calibration", "predictions", per_protocol=True),
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
     "cost": Figure("training", "Training", "time and memory", "benchmark"),

@@ -19,6 +19,7 @@ from wa.analysis.figures.drawing import (
     name_rows,
     nothing,
     save,
+    shortened,
     wrapped,
 )
 from wa.analysis.figures.table import UNFINISHED
@@ -28,6 +29,7 @@ from wa.files import read_arrays
 from wa.study.layout import PREDICTIONS, RunTable
 
 NAMED = ["aligned", "trained", "nme"]  # the classifiers that predictions.npz may hold
+PAIRS = 10  # of classes that are confused most
 LEAST = 0.01  # the share of images that a bin of the calibration needs to be drawn
 
 
@@ -53,6 +55,32 @@ def finished(study: RunTable) -> Iterator[Predictions]:
         yield Predictions(run.method, run.order, arrays["label"], arrays[own], confidence)
 
 
+def shown_classes(
+    study: RunTable, everything: list[Predictions]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The class names in the order in which figures show them, see names_to_show.
+
+    Also, for each class order, the place there of the class at each position: integers (classes,).
+    """
+    orders = {p.order: read_class_order(study, p.order) for p in everything}
+    several = len(orders) > 1
+    place = {
+        name: order.classes if several else np.arange(study.n_classes)
+        for name, order in orders.items()
+    }
+    return names_to_show(list(orders.values())), place
+
+
+def count_pairs(p: Predictions, place: np.ndarray) -> np.ndarray:
+    """The images of each true class (row) that are predicted as each class (column).
+
+    place: of the class at each position, integers (classes,). Returns integers (classes, classes).
+    """
+    n = len(place)
+    pairs = place[p.label] * n + place[p.predicted]
+    return np.bincount(pairs, minlength=n * n).reshape(n, n)
+
+
 def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     """Which class is predicted as which.
 
@@ -64,16 +92,10 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     if not everything:
         return nothing(UNFINISHED, outputs)
     n = study.n_classes
-    orders = {name: read_class_order(study, name) for name in {p.order for p in everything}}
-    place = {
-        name: order.classes if len(orders) > 1 else np.arange(n) for name, order in orders.items()
-    }
-    names = names_to_show(list(orders.values()))
+    names, place = shown_classes(study, everything)
     counts: dict[str, np.ndarray] = {}
     for p in everything:
-        row, column = place[p.order][p.label], place[p.order][p.predicted]
-        pairs = np.bincount(row * n + column, minlength=n * n).reshape(n, n)
-        counts[p.method] = counts.get(p.method, 0) + pairs
+        counts[p.method] = counts.get(p.method, 0) + count_pairs(p, place[p.order])
     wide = n > 10  # so many names need large panels
     height = 2.4 if wide and len(counts) < 4 else 1.9
     figure, panels, spare = flow(len(counts), height, "predicted class", "true class", wide)
@@ -86,6 +108,52 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     name_rows(panels[0], names)
     colorbar(figure, image, panels, "images of the true class (%)", spare)
     name_rows(panels[0], names)  # again, for a bar below takes room from the panels
+    save(figure, outputs)
+
+
+def confused_shares(study: RunTable, place: dict[str, np.ndarray], everything: list) -> dict:
+    """method -> the share of each true class (row) that is taken for each class (column), percent.
+
+    Pairs of two old classes, or of two new ones, are 0. Each run is counted by its own new classes.
+    """
+    n, new_classes = study.n_classes, study.sizes(study.protocols[0])[-1]
+    hits: dict[str, np.ndarray] = {}
+    images: dict[str, np.ndarray] = {}
+    for p in everything:
+        is_new = np.zeros(n, bool)
+        is_new[place[p.order][n - new_classes :]] = True
+        mixed = is_new[:, None] != is_new[None, :]
+        pairs = count_pairs(p, place[p.order])
+        hits[p.method] = hits.get(p.method, 0) + pairs * mixed
+        images[p.method] = images.get(p.method, 0) + pairs.sum(axis=1, keepdims=True) * mixed
+    return {method: 100 * hits[method] / np.maximum(images[method], 1) for method in hits}
+
+
+def worst_pairs(study: RunTable, metrics: None, outputs: list[str]) -> None:
+    """The pairs of an old and a new class that are confused most, on average over the methods."""
+    if len(study.sizes(study.protocols[0])) == 1:
+        return nothing("there is one task, so there are no old classes", outputs)
+    everything = list(finished(study))
+    if not everything:
+        return nothing(UNFINISHED, outputs)
+    names, place = shown_classes(study, everything)
+    shares = confused_shares(study, place, everything)
+    mean = np.mean(list(shares.values()), axis=0)
+    worst = [
+        pair for pair in np.argsort(-mean, axis=None, kind="stable")[:PAIRS] if mean.flat[pair]
+    ]
+    if not worst:
+        return nothing("no old class is taken for a new one, nor a new one for an old one", outputs)
+    styles = Styles(study)
+    figure, [[panel]] = grid(1, 1, 0.5 + 0.15 * len(worst))
+    for method, share in shares.items():
+        panel.plot(share.flat[worst], range(len(worst)), **styles.of(method) | {"ls": ""})
+    pairs = [divmod(int(pair), len(names)) for pair in worst]
+    labels = [f"{shortened(names[a], 12)} → {shortened(names[b], 12)}" for a, b in pairs]
+    panel.set_yticks(range(len(worst)), labels)
+    panel.set_ylim(len(worst) - 0.5, -0.5)
+    panel.set(xlabel="images of the true class (%)", xlim=(-2, 102))
+    legend(figure, [styles.handle(m, m) for m in study.methods if m in shares])
     save(figure, outputs)
 
 
