@@ -129,7 +129,7 @@ def test_the_default_size_and_its_number_are_one_cache(tmp_path):
     implied, said = (Study(config | size, str(tmp_path)) for size in ({}, {"cache_size": 256}))
     assert implied.parts == said.parts
     assert implied.parts[0].folder == f"{tmp_path}/data/imagenet100-256"
-    assert implied.packing() == said.packing()
+    assert implied.parts[0].options() == said.parts[0].options()
 
 
 def test_only_folders_of_images_have_a_cache_size(tmp_path):

@@ -89,6 +89,6 @@ def test_a_study_with_odd_names_runs_to_its_end(odd):
 def test_the_options_of_a_packing_can_be_read(odd):
     folder, config = odd
     config["path"] = str(folder / "-{pets}")
-    assert Study(config, str(folder)).packing() == (
+    assert Study(config, str(folder)).parts[0].options() == (
         """'--classes=["{cat}", "-n", "--cache-size", "a b'"'"'c"]'"""
     )
