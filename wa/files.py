@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -142,17 +143,22 @@ def read_json(path: str | Path, rules: Rules | None = None) -> dict:
     return value
 
 
+def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape, whether the order is Fortran's, and the type. The array follows in the stream."""
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    return read_header[np.lib.format.read_magic(stream)](stream)
+
+
 def array_from(data: bytes) -> np.ndarray:
     """The array of an npy file, read-only.
 
     np.load would allocate what the header asks for, before it looks for the data.
     """
     stream = BytesIO(data)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    shape, fortran_order, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    shape, fortran_order, dtype = read_npy_header(stream)
     return np.frombuffer(data, dtype, offset=stream.tell()).reshape(
         shape, order="F" if fortran_order else "C"
     )
@@ -209,12 +215,7 @@ def map_array(path: str | Path, name: str) -> np.ndarray:
             if member.compress_type:
                 raise ValueError("its arrays are compressed")
             with file.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                read_header = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }
-                shape, fortran_order, dtype = read_header[version](stream)
+                shape, fortran_order, dtype = read_npy_header(stream)
                 start = stream.tell()
         if dtype.hasobject or fortran_order:
             raise ValueError("its arrays are of another kind")

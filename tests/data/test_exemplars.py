@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from wa.data.batches import Images
-from wa.data.exemplars import gather, kept
+from wa.data.exemplars import forget, gather, kept, read_memory, write_memory
 from wa.data.memory import Memory
+from wa.files import content_sha256
 
 RANKING = {
     "ranking": np.array([3, 0, 2, 1, 5, 4, 8, 6, 7]),  # the images of three classes, best first
@@ -47,3 +48,13 @@ def test_images_of_several_arrays_are_those_of_one():
     some = images.part(index > 3)
     assert len(some) == 5 and some.label.tolist() == [1, 2, 0, 1, 2]
     assert some.batch(torch.arange(5)).flatten().tolist() == [4, 5, 6, 7, 8]
+
+
+def test_a_memory_of_which_every_class_was_forgotten_is_empty(tmp_path):
+    file = tmp_path / "memory.npz"
+    arrays = gather(*kept(RANKING, Memory.parse("1/class")), 0, PIXELS, None)
+    header = {"content_sha256": content_sha256(arrays), "classes": ["ant", "bee", "fly"]}
+    write_memory(file, header, arrays)
+    assert forget(file, ["bee"]) == 1 and read_memory(file)["label"].tolist() == [0, 2]
+    assert forget(file, ["ant", "fly"]) == 2
+    assert read_memory(file)["images"].shape == (0, 1, 1, 1)

@@ -95,7 +95,7 @@ def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> 
     checkpoint: the list of tasks only grows.
     """
     learned = 0
-    for file in sorted(Path(root, "order-named").glob(f"**/{layout.TRAINED}")):
+    for file in sorted(Path(root, f"order-{layout.NAMED}").glob(f"**/{layout.TRAINED}")):
         header = read_header(file)
         start = 0
         for number, size in enumerate(header["task_sizes"]):
