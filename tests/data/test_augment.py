@@ -330,17 +330,17 @@ def test_the_number_of_kernels_does_not_depend_on_the_number_of_images(count: in
 
 
 class Noted(TorchDispatchMode):
-    """The names of torch's operations, and the precision of each matrix product."""
+    """The names of torch's operations, and whether each matrix product may use tf32."""
 
     def __init__(self):
         super().__init__()
         self.names: list[str] = []
-        self.precisions: list[str] = []
+        self.tf32: list[bool] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.names.append(function.name())
         if function.name() in ("aten::mm", "aten::bmm"):
-            self.precisions.append(torch.backends.cuda.matmul.fp32_precision)
+            self.tf32.append(torch.backends.cuda.matmul.allow_tf32)
         return function(*args, **kwargs or {})
 
 
@@ -366,10 +366,9 @@ def test_a_gpu_erases_what_a_cpu_erases() -> None:
 
 @pytest.fixture
 def tf32() -> Iterator[None]:
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = True
     yield
-    torch.backends.cuda.matmul.fp32_precision = before
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def test_tf32_does_not_round_the_weights_of_crops(tf32: None) -> None:
@@ -377,8 +376,8 @@ def test_tf32_does_not_round_the_weights_of_crops(tf32: None) -> None:
     box = aug.ResizedCrop(8).box(uniform(KEY, index, 22).double(), 16, 16)
     with Noted() as noted:
         aug.resize_densely(images, box, 8)
-    assert noted.precisions == ["ieee", "ieee"]
-    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    assert noted.tf32 == [False, False]
+    assert torch.backends.cuda.matmul.allow_tf32
 
 
 def test_no_augmentation_at_all(images: torch.Tensor) -> None:

@@ -283,12 +283,10 @@ def test_a_cpu_that_tells_nothing_gets_float32(tmp_path, monkeypatch):
 
 
 def test_tf32_is_off_unless_asked(options, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     trainer_of(options)
-    assert (
-        torch.backends.cuda.matmul.fp32_precision
-        == torch.backends.cudnn.conv.fp32_precision
-        == "ieee"
-    )
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
     with pytest.raises(UserError, match="tf32 is for GPUs only"):
         trainer_of([*options, "--precision", "tf32"])
     assert precision.choose("tf32", torch.device("cuda")) == "tf32"

@@ -515,12 +515,12 @@ def _exact_products() -> Iterator[None]:
 
     tf32 would round the weights to 11 bits, and so change pixels.
     """
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.fp32_precision = before
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def resize_densely(images: Tensor, box: Tensor, size: int) -> Tensor:

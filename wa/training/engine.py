@@ -187,9 +187,9 @@ class Trainer:
         self.augment = Augment(settings.augmentation)
         check_images(settings.augmentation, *task.dataset["image_shape"])
         self.precision = processes.precision(settings.precision)
-        float32 = "tf32" if self.precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = float32
-        torch.backends.cudnn.conv.fp32_precision = float32  # the default would be tf32
+        # Not fp32_precision: torch.export cannot read these two once that is set.
+        torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"  # the default is True
         self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self.autocast = torch.autocast(
             self.device.type, self.dtype, enabled=self.dtype is not torch.float32
