@@ -29,6 +29,7 @@ FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
 BENCHMARK = "train.benchmark.tsv"
+FORGOTTEN = "forgotten.json"  # beside the orders: the classes that `wa forget` removed
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 # In the folder of each task of a run.

@@ -88,6 +88,19 @@ class Part(NamedTuple):
         return f"other images of {some}" if differing else ""
 
 
+def difference(task: int, learned: list[str], said: list[str] | None) -> str:
+    """How the classes of a task in the config differ from those that it was trained on, in words."""
+    if said is None:
+        return f"task {task} was trained on {', '.join(learned)}, but the config lacks this task"
+    gone = [name for name in learned if name not in said]
+    new = [name for name in said if name not in learned]
+    if not gone and not new:
+        return f"task {task} was trained on the same classes in the order {', '.join(learned)}"
+    parts = [f"the config lacks {', '.join(gone)}"] * bool(gone)
+    parts += [f"the config adds {', '.join(new)}"] * bool(new)
+    return f"task {task} was trained on other classes: {' and '.join(parts)}"
+
+
 def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> int:
     """The number of tasks that a study of tasks by name has learned.
 
@@ -103,11 +116,10 @@ def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> 
             start += size
             said = tasks[number] if number < len(tasks) else None
             if names != said:
-                now = f"says {', '.join(said)}" if said else "does not have this task"
                 raise UserError(
-                    f"config: tasks.{number}: task {number} was trained on {', '.join(names)}"
-                    f" ({file}), but the config {now}. The list of tasks only grows. Put the line"
-                    " back as it was, or give the study another name (`experiment`)"
+                    f"config: tasks.{number}: {difference(number, names, said)} ({file}). The list"
+                    " of tasks only grows. Put the line back as it was, or give the study another"
+                    " name (`experiment`)"
                 )
         if header.get("cache_size") != cache_size:
             raise UserError(

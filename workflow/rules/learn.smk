@@ -97,11 +97,13 @@ rule keep:
     params:
         memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
         code=RESULTS.keeping_code(),
+        forgotten=f"{ROOT}/{layout.FORGOTTEN}",
     message:
         "keep {wildcards}"
     shell:
         "{resources.python} -m wa.data.exemplars --data $(dirname {input.data:q})"
         " --ranking {input.ranking:q} --previous {input.previous:q} --memory {params.memory}"
+        " --forgotten {params.forgotten:q}"
         " --output {output:q} --code {params.code} > {log:q} 2>&1"
 
 
