@@ -15,9 +15,10 @@ memory.npz holds, ordered by index:
     index     integers (m,), the number of each image in the data of all tasks
     label     integers (m,), its class, in the order of learning
 
-`wa forget` removes classes from it, and from each memory that is made later: forgotten.json of the
-study lists them. The header then names them in `removed`. It keeps the `content_sha256` of the whole
-memory, so that nothing is learned again, and has the hash of what is left in `left_sha256`.
+`wa forget` removes classes from it, and lists them in forgotten.json of the study, so that memories
+made later leave them out too. The header then names them in `removed`. It keeps the
+`content_sha256` of the whole memory, so that nothing is learned again. `left_sha256` is the hash of
+what is left.
 """
 
 import argparse

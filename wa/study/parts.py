@@ -89,7 +89,7 @@ class Part(NamedTuple):
 
 
 def difference(task: int, learned: list[str], said: list[str] | None) -> str:
-    """How the classes of a task in the config differ from those that it was trained on, in words."""
+    """How the classes of a task in the config differ from those that it learned, in words."""
     if said is None:
         return f"task {task} was trained on {', '.join(learned)}, but the config lacks this task"
     gone = [name for name in learned if name not in said]
