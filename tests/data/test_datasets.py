@@ -370,11 +370,12 @@ def test_what_is_ignored_is_named_and_broken_links_too(tmp_path):
     (ant / "Thumbs.db").write_bytes(b"of Windows")
     (ant / "notes.txt").touch()
     (ant / "more").mkdir()
+    os.mkfifo(ant / "pipe.png")  # whoever opened it would wait for ever
     Image.open(ant / "0.png").save(ant / "5.gif")
     shutil.copy(ant / "0.png", data / "train/stray.png")
     run = pack("insects", data, tmp_path / "packed")
     assert run.returncode == 0, run.stdout
-    assert f"{ant}: 2 files or folders are ignored: more/, notes.txt\n" in run.stdout
+    assert f"{ant}: 3 files or folders are ignored: more/, notes.txt, pipe.png\n" in run.stdout
     stray = f"{data}/train: 1 images are ignored, because they are in no class's folder: stray.png"
     assert stray in run.stdout
     assert "Thumbs" not in run.stdout and "._0" not in run.stdout

@@ -62,8 +62,9 @@ def class_folders(split: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """The paths of the images that lie in a folder itself."""
-    paths = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    """The paths of the images that lie in a folder itself. Links are followed later."""
+    files = [entry for entry in os.scandir(folder) if entry.is_file() or entry.is_symlink()]
+    paths = [entry.path for entry in files if not entry.name.startswith(".")]
     return sorted(path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES)
 
 
