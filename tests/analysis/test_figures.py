@@ -260,7 +260,7 @@ def test_the_figure_of_gamma_shows_what_aligning_gains(tmp_path):
 
 def test_every_figure_has_a_caption_and_every_sentence_is_used():
     captions = {file.stem: file.read_text() for file in (ROOT / "workflow/report").glob("*.rst")}
-    assert set(captions) == {*FIGURES, *TABLES, "config", "workflow"}
+    assert set(captions) == {*FIGURES, *TABLES, "sweep", "config", "workflow"}
     used = set(re.findall(r"snakemake\.config\.sentences\.(\w+)", "".join(captions.values())))
     assert used == set(SENTENCES)
     for name in (*FIGURES, *TABLES):

@@ -119,6 +119,7 @@ class RunTable:
     reference: str = ""  # the method that statistics compare the others with; "": the first one
     bases: dict[str, str] = field(default_factory=dict)  # method -> what follows base-B in its name
     classifiers: dict[str, str] = field(default_factory=dict)  # method -> its own classifier
+    sweeps: dict[str, list[str]] = field(default_factory=dict)  # method -> what its sweep made
 
     def runs(self) -> Iterator[Run]:
         for order, seed, (base, increment), method in product(
