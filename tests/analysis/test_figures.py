@@ -21,6 +21,7 @@ from wa.analysis.figures.comparison import interval
 from wa.analysis.figures.drawing import Styles
 from wa.analysis.metrics import (
     CLASSES,
+    best_of_own_task,
     count_by_class,
     expected_calibration_error,
     task_metrics,
@@ -120,11 +121,17 @@ def invent(
                     classifier: guess,
                     f"{classifier}_confidence": rng.uniform(0.3, 1, len(label)).astype(np.float32),
                 }
-                metrics[classifier] = task_metrics(guess[:, None], label, run.sizes[: t + 1])
+                told = best_of_own_task(np.eye(seen)[guess], label, run.sizes[: t + 1])
+                metrics[classifier] = task_metrics(
+                    guess[:, None], label, run.sizes[: t + 1], told=told
+                )
                 metrics[classifier] |= {f"row_norm_{c}": rng.uniform(1, 2) for c in range(seen)}
             if run.method == "icarl":
                 arrays["nme"] = np.random.default_rng(t).permutation(label)
-                metrics["nme"] = task_metrics(arrays["nme"][:, None], label, run.sizes[: t + 1])
+                told = best_of_own_task(np.eye(seen)[arrays["nme"]], label, run.sizes[: t + 1])
+                metrics["nme"] = task_metrics(
+                    arrays["nme"][:, None], label, run.sizes[: t + 1], told=told
+                )
             guesses = {name: arrays[name] for name in metrics}
             metrics[CLASSES] = count_by_class(guesses, label, seen)
             metrics["trained"] |= {"gamma": 0.7} if t else {}

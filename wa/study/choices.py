@@ -235,8 +235,8 @@ SWEEP = {
         "Values to choose from, on the validation images. For each method that it names, either a "
         "grid, with a list of values for each setting, or a list of choices. Each choice becomes a "
         "method of its own, such as `wa-distillation-0.5`. The figure and the table `sweep` "
-        "compare them. `best.yaml` in the folder of the study is the config that runs the best ones "
-        "on the test images. It needs `validation`.",
+        "compare them. `best.yaml` in the folder of the study is the config that runs the best "
+        "ones on the test images. It needs `validation`.",
         "{wa: {distillation: [0.5, 1], training: {lr: [0.05, 0.1]}}}",
         schema={
             "type": "object",
