@@ -197,6 +197,9 @@ def test_the_average_if_the_task_is_told():
     tasks = [{"trained": {"accuracy": 50.0, "task_aware_accuracy": a}} for a in (100, 70)]
     found = metrics_over_tasks(tasks, "trained", finished=True)
     assert found["average_incremental_task_aware_accuracy"] == 85
+    del tasks[0]["trained"]["task_aware_accuracy"]  # of an earlier version
+    found = metrics_over_tasks(tasks, "trained", finished=True)
+    assert "average_incremental_task_aware_accuracy" not in found
 
 
 def test_new_classes_are_predicted_more_often_than_they_occur():

@@ -52,6 +52,11 @@ def test_a_value_more_leaves_the_other_names_as_they_were(swept, tmp_path):
     assert set(before) < set(names(swept, tmp_path))
 
 
+def test_whole_numbers_have_one_name(swept, tmp_path):
+    swept["sweep"] = {"wa": {"distillation": [1.0, 0.5]}}
+    assert names(swept, tmp_path)[1:3] == ["wa-distillation-1", "wa-distillation-0.5"]
+
+
 BAD = [
     ({"wb": {"memory": [20]}}, "sweep.wb: 'wb' is not one of the methods: finetune, wa, joint"),
     ({"wa": {"distilation": [1]}}, "sweep.wa: distilation is not a setting. Known: memory,"),

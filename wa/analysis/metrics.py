@@ -262,8 +262,9 @@ def metrics_over_tasks(
     r = np.array([[value.get(column, np.nan) for column in columns] for value in values])
     result = run_metrics(a, r)
     for name in ("top5_accuracy", "task_aware_accuracy"):
-        found = [value.get(name, np.nan) for value in values]
-        result[f"average_incremental_{name}"] = float(np.mean(found))
+        found = [value[name] for value in values if name in value]
+        if len(found) == len(values):  # not if an earlier version evaluated a task
+            result[f"average_incremental_{name}"] = float(np.mean(found))
     if finished:
         result["last_accuracy"] = float(a[-1])
     return result

@@ -65,7 +65,13 @@ def word(setting: Setting, value: object) -> str:
     if isinstance(value, bool):
         return name if value else f"no-{name}"
     values = value if isinstance(value, list) else [value]
-    return re.sub("[^A-Za-z0-9_.-]+", "-", "-".join(map(str, [name, *values])))
+    return re.sub("[^A-Za-z0-9_.-]+", "-", "-".join([name, *map(spelled, values)]))
+
+
+def spelled(value: object) -> str:
+    """A value as text. 1 and 1.0 are alike, so that either way of writing gives one name."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value)
 
 
 def with_values(method: dict, point: dict[Setting, object]) -> dict:
