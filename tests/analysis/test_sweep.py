@@ -85,7 +85,7 @@ def test_the_program_writes_the_figure_the_table_and_the_config(tmp_path):
     done = run(tmp_path, invented(tmp_path), "--best", tmp_path / "best.yaml")
     assert done.returncode == 0, done.stdout
     text = (tmp_path / "best.yaml").read_text()
-    assert "#   wa: memory-30 (75.0 %, 2 runs)" in text
+    assert "#   wa: memory-30 (75.0 %, mean of 2 runs)" in text
     assert f"#   snakemake --cores 2 --configfile {tmp_path}/best.yaml" in text
     assert yaml.safe_load(text)["methods"]["wa"]["memory"] == 30
     lines = (tmp_path / "sweep.md").read_text().splitlines()

@@ -79,7 +79,7 @@ def draw(study: RunTable, points: list[Point], outputs: list[str]) -> None:
         panel.set_yticks(range(len(of_sweep)), [point.values for point in of_sweep])
         panel.set_ylim(len(of_sweep) - 0.5, -0.5)
         panel.set_title(sweep, loc="left")
-    panels[-1][0].set_xlabel(f"{FINAL[BY]} accuracy on the validation images (%)")
+    panels[-1][0].set_xlabel(f"{FINAL[BY]}, validation images (%)")
     save(figure, outputs)
 
 
@@ -139,7 +139,8 @@ def write_best(study: RunTable, points: list[Point], config: dict, output: str) 
         " the validation images:",
     ]
     for sweep, point in best.items():
-        lines.append(f"  {sweep}: {point.values} ({point.runs[BY].mean():.1f} %, {runs} runs)")
+        over = f"mean of {runs} run{'s' * (runs > 1)}"
+        lines.append(f"  {sweep}: {point.values} ({point.runs[BY].mean():.1f} %, {over})")
     lines.append("To run it on the test images:")
     lines.append(f"  snakemake --cores 2 --configfile {output}")
     text = dump(best_config(config, {sweep: point.name for sweep, point in best.items()}))
