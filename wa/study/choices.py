@@ -291,6 +291,16 @@ RUN = {
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
         reruns=False,
     ),
+    "tensorboard": Key(
+        False,
+        "Whether each training writes the columns of `history.csv` as event files of TensorBoard "
+        "too, epoch by epoch, into its folder `tensorboard/`. See them with `tensorboard --logdir "
+        "results/<experiment>`. It needs the package tensorboard. Trainings that are finished have "
+        "no such files.",
+        "true",
+        schema={"type": "boolean"},
+        reruns=False,
+    ),
     "reference": Key(
         None,
         "The method that the table `differences` and the figure `paired` compare the others with. "

@@ -31,6 +31,7 @@ ALIGNMENT = "alignment.json"
 BENCHMARK = "train.benchmark.tsv"
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
+EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
 # In the folder of each task of a run.
 PREDICTIONS = "predictions.npz"
 METRICS = "metrics.json"
