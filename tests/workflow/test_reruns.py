@@ -349,11 +349,7 @@ SAME = {
         '    "none": {"training": {}, "method": {}},\n'
         '    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
     ),
-    "what the screen shows": (
-        "wa/training/live.py",
-        "self.due = now + 1\n",
-        "self.due = now + 5\n",
-    ),
+    "what the screen shows": ("wa/training/live.py", "= now + 1\n", "= now + 5\n"),
     "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
 }
 
