@@ -14,6 +14,7 @@ from wa.checkpoint import read_header
 from wa.data.datasets import survey
 from wa.data.folders import fingerprints, is_folder, listing, splits
 from wa.data.packed import read_dataset
+from wa.data.validation import held_back
 from wa.errors import UserError
 from wa.study import layout
 
@@ -27,6 +28,7 @@ class Part(NamedTuple):
     path: str  # of the raw data
     classes: tuple[str, ...]  # in this order. Empty: all of the raw data
     cache_size: int | None
+    validation: float = 0  # the share of the training images that takes the place of the test ones
 
     @property
     def file(self) -> Path:
@@ -45,18 +47,34 @@ class Part(NamedTuple):
             options += [f"--classes={json.dumps(self.classes)}"]
         if self.task:
             options += [f"--like={Path(self.folder).with_name('task-0')}/{layout.DATASET}"]
+        if self.validation:
+            options += [f"--validation={self.validation}"]
         return shlex.join(options)
 
     def survey(self) -> list[int]:
-        """The number of training images of each class. Raises UserError if a class has none."""
+        """The number of images of each class to train on. Raises UserError if a class has none."""
         if self.file.exists():
             return read_dataset(self.file)["train_counts"]
         try:
-            return survey(self.dataset, self.path, list(self.classes))
+            counts = survey(self.dataset, self.path, list(self.classes))
+            return self.without_validation(counts) if self.validation else counts
         except UserError as error:
             if self.task is None:
                 raise
             raise UserError(f"config: tasks.{self.task}: {error}") from None
+
+    def without_validation(self, counts: list[int]) -> list[int]:
+        """The training images of each class that are not for validation. Raises UserError."""
+        left = []
+        for number, images in enumerate(counts):
+            try:
+                left.append(images - held_back(images, self.validation))
+            except UserError as error:
+                raise UserError(
+                    f"config: validation: class number {number} of {self.dataset}: {error}."
+                    " Add images, or leave the class out"
+                ) from None
+        return left
 
     def changes(self) -> str:
         """What the folder of raw images holds, if it is not what was packed: in words, or "".
