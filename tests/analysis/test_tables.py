@@ -10,9 +10,21 @@ import pandas as pd
 import pytest
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.figures.tables import differences_to_reference, final
+from wa.analysis.figures.look import Look
+from wa.analysis.figures.tables import (
+    differences_to_reference,
+    final,
+    write,
+)
 from wa.study.layout import RunTable
 
+PLAIN = Look()
+CHOICES = {
+    "kd_1": {"memory": 20, "distillation": 0.5, "alignment": "none", "training": {"epochs": 20}},
+    "wa": {"memory": 20, "distillation": 0.5, "alignment": "weight", "training": {"epochs": 20}},
+    "alike": {"memory": 20, "distillation": 0.5, "alignment": "none", "training": {"epochs": 30}},
+    "replay": {"memory": 20, "distillation": 0.0, "alignment": "none", "training": {"epochs": 20}},
+}
 METHODS = {"kd_1": -3.0, "wa": 0.0, "alike": -0.01, "replay": -8.0}
 
 
@@ -31,10 +43,11 @@ def study(folder: Path, orders: int) -> RunTable:
     return table
 
 
-def written(function, table: RunTable, folder: Path) -> dict[str, str]:
+def written(function, table: RunTable, folder: Path, look: Look = PLAIN) -> dict[str, str]:
     """The table by suffix."""
     files = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "html", "tex")}
-    function(table, str(folder / "metrics.csv"), list(map(str, files.values())))
+    made = function(table, str(folder / "metrics.csv"), look, CHOICES)
+    write(made, list(map(str, files.values())))
     return {kind: file.read_text() for kind, file in files.items()}
 
 

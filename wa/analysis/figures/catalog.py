@@ -2,14 +2,17 @@
 
 A new figure is three things:
 
-1. a function `NAME(study, table, outputs)` in a module of this folder. The table is metrics.csv, or
-   classes.csv if the figure reads that,
+1. a function `NAME(study, table, styles)` in a module of this folder, which returns the figure. The
+   table is the path of metrics.csv, or of classes.csv if the figure reads that. styles: see
+   drawing.py,
 2. an entry NAME here,
 3. its caption, workflow/report/NAME.rst.
 
 Nothing heavy is imported here, for the Snakefile reads this module.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 
@@ -46,8 +49,20 @@ FIGURES = {
     "cost": Figure("training", "Training", "time and memory", "benchmark"),
 }
 
-# The tables: the name of their files, and the function in tables.py that writes them.
-TABLES = {"final": "final", "differences": "differences_to_reference"}
+# The tables: the name of their files, and the function in tables.py that makes them.
+TABLES = {
+    "final": "final",
+    "tasks": "after_each_task",
+    "ablation": "ablation",
+    "differences": "differences_to_reference",
+}
+
+
+def function_of(name: str) -> Callable:
+    """The function that draws a figure or makes a table."""
+    module = FIGURES[name].module if name in FIGURES else "tables"
+    return getattr(import_module(f"wa.analysis.figures.{module}"), TABLES.get(name, name))
+
 
 # Sentences that several captions share; a caption names one as snakemake.config.sentences.NAME.
 SENTENCES = {

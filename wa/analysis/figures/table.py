@@ -30,6 +30,10 @@ FINAL = {
 }
 
 
+# The two of them that are compared in figures and in the table of differences.
+COMPARED = ("average_incremental_accuracy", "last_accuracy")
+
+
 def read(path: str, study: RunTable, values: tuple[str, ...] = ("metric", "value")) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study, with a column `protocol`.
 

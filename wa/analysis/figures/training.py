@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wa.analysis.figures.drawing import (
+    Figure,
     Styles,
     count_runs,
     from_zero,
@@ -11,7 +12,6 @@ from wa.analysis.figures.drawing import (
     integers,
     legend,
     nothing,
-    save,
 )
 from wa.analysis.figures.lines import draw
 from wa.study.layout import BENCHMARK, HISTORY, RunTable, protocol_name
@@ -24,7 +24,7 @@ CURVES = {
 }
 
 
-def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def curves(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """The loss and the accuracies, epoch by epoch, the mean of the runs."""
     parts = []
     for run in study.runs():
@@ -33,9 +33,9 @@ def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
             history = pd.read_csv(file, usecols=lambda name: name in ("epoch", *CURVES))
             parts.append(history.assign(x=task + history["epoch"] / len(history), **key))
     if not parts:
-        return nothing("no task of this protocol has been trained", outputs)
+        return nothing("no task of this protocol has been trained")
     table = pd.concat(parts).assign(protocol=protocol_name(*study.protocols[0]))
-    styles, counts = Styles(study), count_runs(table)
+    counts = count_runs(table)
     measured = [name for name in CURVES if name in table and table[name].notna().any()]
     names = [method for method in study.methods if method in counts]
     figure, panels = grid(len(measured), 1, 1.3, sharex=True)
@@ -47,9 +47,9 @@ def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
         integers(panel.xaxis)
     panels[-1, 0].set_xlabel("task")
     from_zero(panels[0, 0])
-    handles = [styles.handle(name, f"{name} ({counts[name]})", marker=False) for name in names]
+    handles = [styles.handle(name, f" ({counts[name]})", marker=False) for name in names]
     legend(figure, handles, "method (runs)")
-    save(figure, outputs)
+    return figure
 
 
 def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
@@ -65,7 +65,7 @@ def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
         panel.plot(x, y, drawstyle="steps-pre", lw=0.8, **style)
 
 
-def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def cost(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """The time and the peak memory of the host of each training, as Snakemake measured them."""
     rows = []
     for run in study.runs():
@@ -74,7 +74,7 @@ def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
             row = pd.read_csv(file, sep="\t").iloc[0]
             rows.append((*key, task, row["s"] / 60, row["max_rss"] / 1024))
     if not rows:
-        return nothing("no training was measured", outputs)
+        return nothing("no training was measured")
     names = ["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"]
     table = pd.DataFrame(rows, columns=names)
     protocols = [protocol_name(*p) for p in study.protocols]
@@ -83,4 +83,4 @@ def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
         "time (minutes)": table.rename(columns={"minutes": "y"}),
         "host memory, peak (GiB)": table.rename(columns={"gigabytes": "y"}),
     }
-    draw(study, columns, outputs, xlabel="task", from_zero=True)
+    return draw(study, columns, styles, xlabel="task", from_zero=True)
