@@ -177,10 +177,12 @@ def differing(choices: dict[str, dict]) -> dict[str, dict]:
 
 
 def flattened(choices: dict) -> dict:
-    """The choices of a method, with those of `training` and `base` beside the others."""
-    found = {name: value for name, value in choices.items() if name not in ("training", "base")}
-    found |= flattened(choices.get("training", {}))
-    return found | {f"base.{name}": value for name, value in choices.get("base", {}).items()}
+    """The choices of a method. Those of `training`, and of its `base`, stand beside the others."""
+    training = choices.get("training", {})
+    base = training.get("base", {})
+    found = {name: value for name, value in choices.items() if name != "training"}
+    found |= {name: value for name, value in training.items() if name != "base"}
+    return found | {f"base.{name}": value for name, value in base.items()}
 
 
 def spelled(value: object) -> str:
