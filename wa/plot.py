@@ -10,6 +10,7 @@ Each figure of a study has a function here: `accuracy`, `comparison`, `paired`, 
 arguments as `figure`, without the first.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def plan(folder: Path) -> Study:
             " its figures were never drawn, run `snakemake` first"
         )
     config = read_config(file)
-    config["experiment"] = folder.resolve().name
+    folder = Path(os.path.abspath(folder))  # a link stays, and `.` gets a name
+    config["experiment"] = folder.name
     return Study(config, str(folder.parent))
 
 
