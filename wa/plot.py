@@ -23,7 +23,7 @@ from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
 
-TABLES = {"metrics": layout.TABLE, "classes": layout.CLASS_TABLE}
+TABLES = {"metrics": layout.TABLE, "classes": layout.CLASS_TABLE, "cost": layout.COST_TABLE}
 
 
 def figure(

@@ -17,10 +17,14 @@ FILES = {
     "classes": lambda _: [],
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
-    "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, SHOWN),
+    "cost": lambda _: [],
 }
 
-tables = {"metrics": rules.aggregate.output.metrics, "classes": rules.aggregate.output.classes}
+tables = {
+    "metrics": rules.aggregate.output.metrics,
+    "classes": rules.aggregate.output.classes,
+    "cost": rules.add_up_costs.output[0],
+}
 
 # What every figure is made with: the code, apart from the function that draws it.
 WRITE = RESULTS.code.digest("wa.analysis.figures.drawing", function="write")
@@ -73,11 +77,11 @@ for name, entry in FIGURES.items():
 
 
 # Each table is a rule too: Markdown to read, csv for programs, HTML for the report, tex for papers.
-for name, function in TABLES.items():
+for name, entry in TABLES.items():
     choices = json.dumps(CHOICES) if name == "ablation" else "{}"
     made = made_from(
         "wa.analysis.figures.tables",
-        function,
+        entry.function,
         written=RESULTS.code.digest("wa.analysis.figures.tables", function="write"),
         look=LABELS,
         choices=choices,
@@ -89,7 +93,7 @@ for name, function in TABLES.items():
         name:
             name
         input:
-            metrics=drawn(f"{file}.md", made, lambda _: rules.aggregate.output.metrics),
+            metrics=drawn(f"{file}.md", made, lambda _, reads=entry.reads: tables[reads]),
         output:
             f"{file}.md",
             f"{file}.tex",

@@ -36,7 +36,9 @@ def draw(
     have = set(everything["protocol"])
     protocols = [name for name in everything["protocol"].cat.categories if name in have]
     height = 1.9 if len(columns) == 1 else 1.5
-    figure, panels = grid(len(protocols), len(columns), height, sharey=bool(axes.get("ylabel")))
+    page = len(columns) > 2
+    sharey = bool(axes.get("ylabel"))
+    figure, panels = grid(len(protocols), len(columns), height, page, sharey=sharey)
     for row, protocol in zip(panels, protocols, strict=True):
         for panel, (title, frame) in zip(row, columns.items(), strict=True):
             frame = frame[frame["protocol"] == protocol]

@@ -60,7 +60,7 @@ TALLEST = 8.5  # inches: all rows of panels together, so that a page holds them
 
 def classes(study: RunTable, table: str, styles: Styles) -> Figure:
     """The accuracy on each class after each task. table: classes.csv."""
-    rows = read(table, study, ("class", "images", "accuracy"))
+    rows = read(table, study, ("classifier", "own", "class", "images", "accuracy"))
     rows = rows[rows["own"]]
     if rows.empty:
         return nothing("no task of this protocol has been evaluated")

@@ -1,10 +1,11 @@
 """Tables of results, as csv, Markdown, HTML and LaTeX.
 
-Each function makes one table. It takes the runs, the path of metrics.csv, the look, and the choices
+Each function makes one table. It takes the runs, the path of metrics.csv or cost.csv, the look, and the choices
 of each method, which only `ablation` needs. It returns a Table, or the reason why there is none.
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,6 +18,7 @@ from wa.analysis.figures.table import (
     RUN,
     at_the_end,
     mean_and_deviation,
+    read_costs,
     read_own,
 )
 from wa.analysis.statistics import Difference, by_run, differences
@@ -57,7 +59,8 @@ class Column(NamedTuple):
 
     title: str
     rows: pd.DataFrame
-    highest: bool = True  # the highest is the best
+    best: str | None = "highest"  # or "lowest". None: no value is the best.
+    spell: Callable = mean_and_deviation  # mean, deviation -> the text of a cell
 
 
 def final(study: RunTable, metrics: str, look: Look, choices: dict) -> Table | str:
@@ -110,13 +113,52 @@ def ablation(study: RunTable, metrics: str, look: Look, choices: dict) -> Table 
     return found
 
 
+# Metrics of wa.analysis.cost: the title of their column, its unit, and what a run's value is: that
+# after the last task, or the sum or the largest of all tasks.
+COSTS = {
+    "parameters": ("parameters (M)", 1e6, "last"),
+    "flops": ("forward pass (GFLOP)", 1e9, "last"),
+    "model_mb": ("model (MB)", 1, "last"),
+    "memory_mb": ("exemplars (MB)", 1, "last"),
+    "seconds": ("training (min)", 60, "sum"),
+    "host_gib": ("host memory (GiB)", 1, "max"),
+    "gpu_gib": ("GPU memory (GiB)", 1, "max"),
+    "kilojoules": ("energy (kJ)", 1, "sum"),
+}
+
+
+def costs(study: RunTable, costs: str, look: Look, choices: dict) -> Table | str:
+    """What a run of each method costs. costs: cost.csv. Runs that are not finished are left out."""
+    table = read_costs(costs, study)
+    ends = {protocol_name(*each): len(study.sizes(each)) - 1 for each in study.protocols}
+    of_run = [*RUN, "protocol"]
+    last = table.groupby(of_run, observed=True)["task"].transform("max")
+    table = table[last == table["protocol"].astype(str).map(ends)].sort_values("task")
+    columns = []
+    for metric, (title, unit, of_tasks) in COSTS.items():
+        rows = table[table["metric"] == metric]
+        if len(rows):
+            values = rows.groupby(of_run, observed=True)["value"].agg(of_tasks) / unit
+            columns.append(Column(title, values.reset_index(), None, three_digits))
+    return summary(study, columns, look)
+
+
+def three_digits(mean: float, deviation: float) -> str:
+    """A cell of the table of costs: "0.0781", or "3.52 ± 0.11"."""
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.3g} ± {deviation:.2g}" if deviation > 0 else f"{mean:.3g}"
+
+
 def final_columns(last: pd.DataFrame, names: list[str]) -> list[Column]:
     """A column for each metric that is there. last: what at_the_end returns."""
     found = []
     for name in names:
         rows = last[last["metric"] == name]
         if len(rows):
-            found.append(Column(FINAL[name], rows, name not in LOWEST_IS_BEST))
+            found.append(
+                Column(FINAL[name], rows, "lowest" if name in LOWEST_IS_BEST else "highest")
+            )
     return found
 
 
@@ -144,7 +186,7 @@ def summary(study: RunTable, columns: list[Column], look: Look) -> Table | str:
         numbers[f"{column.title} (mean)"] = found["mean"].round(4).to_numpy()
         numbers[f"{column.title} (std)"] = found["std"].round(4).to_numpy()
         pairs = zip(found["mean"], found["std"], strict=True)
-        words[column.title] = [mean_and_deviation(*pair) for pair in pairs]
+        words[column.title] = [column.spell(*pair) for pair in pairs]
         by_row = marked(column)
         marks[column.title] = [by_row.get(key, "") for key in counts.index]
     return Table(numbers, words, marks, {"protocol", "method"})
@@ -152,7 +194,9 @@ def summary(study: RunTable, columns: list[Column], look: Look) -> Table | str:
 
 def marked(column: Column) -> dict[tuple[str, str], str]:
     """(protocol, method) -> the mark of the best method, and of those not significantly worse."""
-    sign, found = 1 if column.highest else -1, {}
+    sign, found = {"highest": 1, "lowest": -1}.get(column.best), {}
+    if sign is None:
+        return found
     for protocol, rows in column.rows.groupby("protocol", observed=True):
         values = by_run(rows, ["order", "seed"])
         best = (sign * values.mean()).idxmax()

@@ -14,7 +14,8 @@ from wa.analysis.figures.drawing import (
     nothing,
 )
 from wa.analysis.figures.lines import draw
-from wa.study.layout import BENCHMARK, HISTORY, RunTable, protocol_name
+from wa.analysis.figures.table import RUN, read_costs
+from wa.study.layout import HISTORY, RunTable, protocol_name
 
 # Columns of wa.training.history -> their label.
 CURVES = {
@@ -65,22 +66,28 @@ def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
         panel.plot(x, y, drawstyle="steps-pre", lw=0.8, **style)
 
 
-def cost(study: RunTable, metrics: None, styles: Styles) -> Figure:
-    """The time and the peak memory of the host of each training, as Snakemake measured them."""
-    rows = []
-    for run in study.runs():
-        key = (protocol_name(run.base, run.increment), run.order, run.seed, run.method)
-        for task, file in enumerate(run.learned_files(BENCHMARK)):
-            row = pd.read_csv(file, sep="\t").iloc[0]
-            rows.append((*key, task, row["s"] / 60, row["max_rss"] / 1024))
-    if not rows:
+# Metrics of wa.analysis.cost -> the title of their panel. What was not measured has none.
+COSTS = {
+    "seconds": "time (s)",
+    "host_gib": "host memory (GiB)",
+    "gpu_gib": "GPU memory (GiB)",
+    "kilojoules": "energy (kJ)",
+    "stored_mb": "model and exemplars (MB)",
+}
+
+
+def cost(study: RunTable, costs: str, styles: Styles) -> Figure:
+    """What each training takes, and what is stored after it. costs: cost.csv."""
+    table = read_costs(costs, study)
+    stored = table[table["metric"].isin(["model_mb", "memory_mb"])]
+    keys = [*RUN, "protocol", "task"]
+    stored = stored.groupby(keys, observed=True)["value"].sum().reset_index()
+    table = pd.concat([table, stored.assign(metric="stored_mb")])
+    columns = {}
+    for metric, title in COSTS.items():
+        rows = table[table["metric"] == metric]
+        if len(rows):
+            columns[title] = rows.rename(columns={"task": "x", "value": "y"})
+    if not columns:
         return nothing("no training was measured")
-    names = ["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"]
-    table = pd.DataFrame(rows, columns=names)
-    protocols = [protocol_name(*p) for p in study.protocols]
-    table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
-    columns = {
-        "time (minutes)": table.rename(columns={"minutes": "y"}),
-        "host memory, peak (GiB)": table.rename(columns={"gigabytes": "y"}),
-    }
     return draw(study, columns, styles, xlabel="task", from_zero=True)
