@@ -30,6 +30,7 @@ WITHOUT_EFFECT = {
     "wa.code": "this digest",
     "wa.identity": "what results say about themselves",
     "wa.study.layout": "names of files and folders",
+    "wa.study.choices": "names and defaults: each job gets the values as options",
     "wa.study.settings": "names and defaults: each result has the values in its header",
     "wa.training.options": "how a training gets those values",
     "wa.training.live": "what the screen shows",

@@ -1,6 +1,5 @@
 """Figures of invented results: every figure of studies of several shapes, legible, and right."""
 
-import importlib
 import itertools
 import re
 import shutil
@@ -16,9 +15,10 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from wa.analysis.aggregate import CLASS_COLUMNS, COLUMNS
-from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
-from wa.analysis.figures.comparison import interval
-from wa.analysis.figures.drawing import Styles
+from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES, function_of
+from wa.analysis.figures.comparison import error_bar
+from wa.analysis.figures.drawing import Styles, write
+from wa.analysis.figures.look import Look
 from wa.analysis.metrics import (
     CLASSES,
     best_of_own_task,
@@ -30,6 +30,7 @@ from wa.errors import UserError
 from wa.files import read_json, write_arrays, write_json
 from wa.study.layout import RunTable
 
+PLAIN = Look()
 STUDIES = {
     "three methods, twenty tasks": {
         "protocols": [(10, 10)],
@@ -159,15 +160,14 @@ def study(request, tmp_path_factory) -> RunTable:
     return invent(tmp_path_factory.mktemp("study"), **STUDIES[request.param])
 
 
-def draw(figure: str, study: RunTable, output: Path) -> plt.Figure:
-    """Draw by the figure's function; returns what was drawn."""
+def draw(figure: str, study: RunTable, output: Path, look: Look = PLAIN) -> plt.Figure:
+    """Draw by the figure's function, and write it; returns what was drawn."""
     plt.close("all")
     entry = FIGURES[figure]
     if entry.per_protocol:
         study = replace(study, protocols=study.protocols[:1])
     table = f"{study.root}/{entry.reads}.csv" if entry.reads in ("metrics", "classes") else None
-    function = getattr(importlib.import_module(f"wa.analysis.figures.{entry.module}"), figure)
-    function(study, table, [str(output)])
+    write(function_of(figure), study, table, look, [str(output)])
     return plt.gcf()
 
 
@@ -305,7 +305,7 @@ def test_lines_are_the_means_of_the_table_by_each_methods_own_classifier(digits_
         line = next(
             x
             for x in drawn.axes[0].lines
-            if to_hex(x.get_color()) == to_hex(Styles(digits_like).colors[method])
+            if to_hex(x.get_color()) == to_hex(Styles(digits_like, PLAIN).colors[method])
         )
         assert line.get_xdata().tolist() == [4, 6, 8, 10]
         assert line.get_ydata() == pytest.approx(rows.groupby("task")["value"].mean().to_numpy())
@@ -541,22 +541,22 @@ def test_a_table_that_was_edited_is_not_drawn(digits_like, tmp_path):
 
 
 def test_the_interval_is_students(digits_like):
-    low, high = interval(np.array([1.0, 2.0, 3.0]))
+    low, high = error_bar(np.array([1.0, 2.0, 3.0]))
     assert (low + high) / 2 == pytest.approx(2)
     assert high - 2 == pytest.approx(4.302653 / np.sqrt(3))  # t of 2 degrees of freedom
-    assert np.isnan(interval(np.array([1.0, 2.0]))).all()
+    assert np.isnan(error_bar(np.array([1.0, 2.0]))).all()
 
 
 def test_a_method_looks_the_same_in_every_figure_and_no_two_look_alike(tmp_path):
     methods = [f"m{i}" for i in range(25)]
     study = RunTable("results", "many", ["1993"], [0], [(4, 2)], methods, 10)
-    styles = Styles(study)
+    styles = Styles(study, PLAIN)
     assert (
         len({(styles.colors[m], styles.markers[m], styles.dashes[m]) for m in study.methods}) == 25
     )
     assert len({to_hex(styles.colors[f"m{i}"]) for i in range(10)}) == 10
     drawn = invent(tmp_path, **STUDIES["three methods, twenty tasks"])
-    colors = {to_hex(c) for c in Styles(drawn).colors.values()}
+    colors = {to_hex(c) for c in Styles(drawn, PLAIN).colors.values()}
     for figure in (
         "accuracy",
         "forgetting",

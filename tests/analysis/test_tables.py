@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,23 @@ import pandas as pd
 import pytest
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.figures.tables import differences_to_reference, final
+from wa.analysis.figures.look import Look
+from wa.analysis.figures.tables import (
+    ablation,
+    after_each_task,
+    differences_to_reference,
+    final,
+    write,
+)
 from wa.study.layout import RunTable
 
+PLAIN = Look()
+CHOICES = {
+    "kd_1": {"memory": 20, "distillation": 0.5, "alignment": "none", "training": {"epochs": 20}},
+    "wa": {"memory": 20, "distillation": 0.5, "alignment": "weight", "training": {"epochs": 20}},
+    "alike": {"memory": 20, "distillation": 0.5, "alignment": "none", "training": {"epochs": 30}},
+    "replay": {"memory": 20, "distillation": 0.0, "alignment": "none", "training": {"epochs": 20}},
+}
 METHODS = {"kd_1": -3.0, "wa": 0.0, "alike": -0.01, "replay": -8.0}
 
 
@@ -31,10 +46,11 @@ def study(folder: Path, orders: int) -> RunTable:
     return table
 
 
-def written(function, table: RunTable, folder: Path) -> dict[str, str]:
+def written(function, table: RunTable, folder: Path, look: Look = PLAIN) -> dict[str, str]:
     """The table by suffix."""
     files = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "html", "tex")}
-    function(table, str(folder / "metrics.csv"), list(map(str, files.values())))
+    made = function(table, str(folder / "metrics.csv"), look, CHOICES)
+    write(made, list(map(str, files.values())))
     return {kind: file.read_text() for kind, file in files.items()}
 
 
@@ -88,6 +104,67 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(tmp_path):
     assert few.count("too few runs") == 2 * 2 * 3
 
 
+def test_the_accuracies_after_each_task(tmp_path):
+    table = study(tmp_path, orders=5)
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    first, second = (flat[flat["metric"] == "last_accuracy"].copy() for _ in range(2))
+    first["task"], first["classes"] = 0, 10
+    both = pd.concat([first, second]).assign(metric="accuracy")
+    both.loc[both["task"] == 9, "value"] -= 5
+    pd.concat([flat, both]).to_csv(tmp_path / "metrics.csv", index=False)
+    header, _, *rows = written(after_each_task, table, tmp_path)["md"].splitlines()
+    assert header == "| protocol | method | runs | 10 classes | 100 classes | average |"
+    cells = row("\n".join(rows), "wa").strip("| ").split(" | ")
+    last = second[second["method"] == "wa"]["value"]
+    assert cells[:3] == ["base 10, increment 10", "wa", "10"]
+    assert cells[3:5] == [f"{last.mean() - less:.1f} ± {last.std():.1f}" for less in (0, 5)]
+    without = written(after_each_task, table, tmp_path, Look(first_task="without"))["md"]
+    assert "10 classes" not in without.replace("100 classes", "") and "100 classes" in without
+
+
+def test_the_ablation_has_the_choices_that_differ(tmp_path):
+    table = study(tmp_path, orders=5)
+    text = written(ablation, table, tmp_path, Look(labels={"wa": "WA & ours"}))
+    header, _, *rows = text["md"].splitlines()
+    assert header.startswith("| protocol | method | distillation | alignment | epochs | runs | av")
+    assert header.endswith("| last | average, difference to kd_1 |")
+    assert rows[1].startswith("| base 10, increment 10 | WA & ours | 0.5 | weight | 20 | 10 |")
+    assert rows[3].startswith("| base 10, increment 10 | replay | – | – | 20 | 10 |")
+    read = pd.read_csv(tmp_path / "table.csv").set_index("method")
+    values = read["average (mean)"]
+    difference = read["average, difference to kd_1"]
+    assert difference["replay"] == pytest.approx(values["replay"] - values["kd_1"], abs=1e-3)
+    assert np.isnan(difference["kd_1"]) and rows[0].endswith("|  |")
+    assert r"WA \& ours" in text["tex"] and "WA &amp; ours" in text["html"]
+
+
+def test_the_first_task_counts_or_not(tmp_path):
+    table = study(tmp_path, orders=2)
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    more = flat[flat["metric"] == "average_incremental_accuracy"].copy()
+    more["metric"] += "_without_first"
+    pd.concat([flat, more]).to_csv(tmp_path / "metrics.csv", index=False)
+    for first_task, names in (
+        ("both", ["average", "average without first"]),
+        ("with", ["average"]),
+        ("without", ["average without first"]),
+    ):
+        look = Look(first_task=first_task)
+        header = written(final, table, tmp_path, look)["md"].splitlines()[0]
+        assert f"| runs | {' | '.join(names)} | last |" in header
+        compared = written(differences_to_reference, table, tmp_path, look)["md"]
+        assert ("average without first" in compared) == (first_task == "without")
+
+
+def test_tasks_by_name_are_named_so(tmp_path):
+    table = study(tmp_path, orders=2)
+    flat = pd.read_csv(tmp_path / "metrics.csv").assign(increment="named")
+    flat.to_csv(tmp_path / "metrics.csv", index=False)
+    named = replace(table, protocols=[(10, "named")], named=[["a"] * 10] * 10)
+    for function in (final, differences_to_reference):
+        assert "| tasks by name |" in written(function, named, tmp_path)["md"]
+
+
 def has_tex() -> bool:
     """Whether TeX and booktabs are installed."""
     if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
@@ -96,7 +173,7 @@ def has_tex() -> bool:
 
 
 @pytest.mark.skipif(not has_tex(), reason="there is no TeX with booktabs here")
-@pytest.mark.parametrize("function", [final, differences_to_reference])
+@pytest.mark.parametrize("function", [final, after_each_task, ablation, differences_to_reference])
 def test_tex_reads_it(function, tmp_path):
     text = written(function, study(tmp_path, orders=5), tmp_path)["tex"]
     page = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + text

@@ -9,7 +9,9 @@ import pytest
 from helpers import program
 
 import wa
-from wa.commands.compare import Predictions, changes, confusions, draw, report, summary
+from wa.analysis.figures.drawing import theme
+from wa.analysis.figures.look import Look
+from wa.commands.compare import Predictions, changes, confusions, draw, drawing, report, summary
 from wa.files import read_arrays, sha256
 
 RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
@@ -66,6 +68,21 @@ def test_the_figure_has_the_confusions_if_there_are_any(tmp_path, known):
     text = drawn.read_text(encoding="utf-8")
     assert "<!-- cow -->" in text and "<!-- accuracy (%) -->" in text
     assert ("<!-- cow → cat -->" in text) == bool(confused)
+
+
+def test_no_text_of_the_figure_is_cut_off():
+    long = [f"a class with a rather long name {c}" for c in range(3)]
+    label = np.array(long * 2, dtype=object)
+    old, new = said(*long, *long), said(*long[1:], long[0], *long)
+    known = set(long[:2])
+    with theme(Look()):
+        figure = drawing(changes(label, old, new, known), confusions(label, new, known))
+        figure.canvas.draw()
+        width, height = figure.get_size_inches() * figure.dpi
+        for panel in figure.axes:
+            for text in (panel.xaxis.label, *panel.get_yticklabels()):
+                left, bottom, right, top = text.get_window_extent().extents
+                assert left >= 0 and bottom >= 0 and right <= width and top <= height, text
 
 
 def test_old_and_new_classes_agreement_and_calibration():

@@ -404,6 +404,16 @@ def test_where_it_runs_changes_nothing(work):
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
 
 
+def test_another_look_only_draws_again(work):
+    figures = {"gamma": 1, "accuracy": 1, "config": 1}
+    work.config["figures"] = {"colors": {"wa": "#000000"}, "font_size": 8}
+    assert work.planned() == figures
+    work.config["figures"] = {"labels": {"wa": "WA (ours)"}}
+    assert work.planned() == figures | {"final": 1}
+    work.config["figures"] = {"draw": ["accuracy"], "formats": ["pdf"]}
+    assert work.planned() == {"config": 1}  # the files are there
+
+
 @pytest.mark.slow
 def test_a_moved_folder_and_a_renamed_checkout_change_nothing(work, tmp_path):
     deeper = tmp_path / "a/b"

@@ -26,14 +26,14 @@ class Difference(NamedTuple):
     p_holm: float  # corrected for the number of methods
 
 
-def interval(differences: np.ndarray) -> tuple[float, float]:
+def interval(values: np.ndarray | pd.Series) -> tuple[float, float]:
     """The 95 % confidence interval of the mean (Student's t) of values (n,); nan for n < 2."""
-    if len(differences) < 2:
+    if len(values) < 2:
         return np.nan, np.nan
-    mean, error = differences.mean(), stats.sem(differences)
+    mean, error = values.mean(), stats.sem(values)
     if error == 0:
         return mean, mean
-    low, high = stats.t.interval(0.95, len(differences) - 1, mean, error)
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
     return float(low), float(high)
 
 

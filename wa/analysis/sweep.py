@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from wa.analysis.figures.drawing import Styles, grid, nothing, save
+from wa.analysis.figures import drawing
+from wa.analysis.figures.drawing import Styles, grid, nothing
+from wa.analysis.figures.look import Look
 from wa.analysis.figures.table import FINAL, at_the_end, mean_and_deviation, read_own
-from wa.analysis.figures.tables import BEST, texts, write
+from wa.analysis.figures.tables import BEST, Table, write
 from wa.errors import UserError, program
 from wa.files import writing
 from wa.study.config_file import dump
@@ -62,11 +65,11 @@ def best_of(points: list[Point]) -> dict[str, Point]:
     return best
 
 
-def draw(study: RunTable, points: list[Point], outputs: list[str]) -> None:
+def draw(points: list[Point], styles: Styles) -> Figure:
     """The accuracy of each point: its mean, filled if it is the best, and its runs as lines."""
     if not points:
-        return nothing("no run of a sweep is finished", outputs)
-    styles, best = Styles(study), best_of(points)
+        return nothing("no run of a sweep is finished")
+    best = best_of(points)
     most = max(sum(point.sweep == sweep for point in points) for sweep in best)
     figure, panels = grid(len(best), 1, 0.5 + 0.16 * most, sharex=True)
     for [panel], sweep in zip(panels, best, strict=True):
@@ -80,13 +83,13 @@ def draw(study: RunTable, points: list[Point], outputs: list[str]) -> None:
         panel.set_ylim(len(of_sweep) - 0.5, -0.5)
         panel.set_title(sweep, loc="left")
     panels[-1][0].set_xlabel(f"{FINAL[BY]}, validation images (%)")
-    save(figure, outputs)
+    return figure
 
 
-def tabulate(points: list[Point], outputs: list[str]) -> None:
+def tabulate(points: list[Point]) -> Table | str:
     """A row for each point. The best of each sweep is bold in HTML and LaTeX."""
     if not points:
-        return write("no run of a sweep is finished", outputs)
+        return "no run of a sweep is finished"
     best = best_of(points)
     numbers, cells, chosen = [], [], []
     for point in points:
@@ -98,11 +101,10 @@ def tabulate(points: list[Point], outputs: list[str]) -> None:
         words = {FINAL[metric]: mean_and_deviation(*pair) for metric, pair in values.items()}
         cells.append(key | words | {"best": "best" if is_best else ""})
         chosen.append(is_best)
-    index = ["method", "values", "runs"]
-    frame = pd.DataFrame(cells).astype(str).set_index(index)
-    marks = pd.DataFrame("", index=frame.index, columns=frame.columns)
-    marks.iloc[chosen, :] = BEST
-    write(texts(pd.DataFrame(numbers).set_index(index).round(4), frame, marks), outputs)
+    words = pd.DataFrame(cells).astype(str)
+    marks = pd.DataFrame("", index=words.index, columns=words.columns)
+    marks.iloc[chosen, 3:] = BEST  # behind the method, its values and the runs
+    return Table(pd.DataFrame(numbers).round(4), words, marks, {"method", "values", "best"})
 
 
 def best_config(config: dict, best: dict[str, str]) -> dict:
@@ -152,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the methods of each sweep.")
     add_study_option(parser)
     parser.add_argument("--metrics", required=True, help="metrics.csv of the study")
+    parser.add_argument("--look", type=Look.from_json, default=Look(), metavar="JSON")
     parser.add_argument("--config", type=json.loads, help="the config as written, as JSON")
     parser.add_argument(
         "--best", nargs="?", help="to write: the config of the best (default: none)"
@@ -159,8 +162,9 @@ def main() -> None:
     parser.add_argument("--output", nargs="+", required=True, help="the figures and tables")
     args = parser.parse_args()
     points = read_points(args.study, args.metrics)
-    draw(args.study, points, [f for f in args.output if Path(f).suffix in FIGURES])
-    tabulate(points, [f for f in args.output if Path(f).suffix not in FIGURES])
+    figures = [file for file in args.output if Path(file).suffix in FIGURES]
+    drawing.write(lambda _, __, styles: draw(points, styles), args.study, None, args.look, figures)
+    write(tabulate(points), [file for file in args.output if file not in figures])
     if args.best:
         write_best(args.study, points, args.config, args.best)
 

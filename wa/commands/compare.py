@@ -7,6 +7,7 @@ classes, and the new one on all classes.
 """
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,7 +205,17 @@ def test_images(folders: list[Path], header: dict, path: str, classes: list[str]
 
 def draw(found: list[Change], confused: list[Confusion], output: str) -> None:
     """The classes that fell or rose most, before and after. Below, the worst confusions."""
-    from wa.analysis.figures.drawing import Line2D, grid, legend, save
+    os.environ["MPLBACKEND"] = "agg"  # opens no window
+    from wa.analysis.figures.drawing import save, theme
+    from wa.analysis.figures.look import Look
+
+    with theme(Look()):
+        save(drawing(found, confused), [output])
+
+
+def drawing(found: list[Change], confused: list[Confusion]):
+    """The figure."""
+    from wa.analysis.figures.drawing import Line2D, grid, legend
 
     known = [change for change in found if change.old is not None]
     half = SHOWN // 2
@@ -221,7 +232,7 @@ def draw(found: list[Change], confused: list[Confusion], output: str) -> None:
         Line2D([], [], color="0.1", marker="o", ls="", label="new version"),
     ]
     legend(figure, handles)
-    save(figure, [output])
+    return figure
 
 
 def name_rows(panel, names: list[str]) -> None:
@@ -231,6 +242,8 @@ def name_rows(panel, names: list[str]) -> None:
 
 
 def draw_changes(panel, shown: list[Change]) -> None:
+    from wa.analysis.figures.drawing import shortened
+
     for y, change in enumerate(shown):
         if change.old is not None:
             color = "C3" if change.points < 0 else "C2"
@@ -238,13 +251,15 @@ def draw_changes(panel, shown: list[Change]) -> None:
             panel.plot(change.old, y, "o", color="0.4", mfc="w", mew=1)
         panel.plot(change.new, y, "o", color="0.1")
     panel.set(xlabel="accuracy (%)", xlim=(-2, 102))
-    name_rows(panel, [change.name for change in shown])
+    name_rows(panel, [shortened(change.name) for change in shown])
 
 
 def draw_confusions(panel, worst: list[Confusion]) -> None:
+    from wa.analysis.figures.drawing import pair_name
+
     panel.barh(range(len(worst)), [pair.percent for pair in worst], height=0.6, color="C3")
-    panel.set(xlabel="taken for another class (% of the class), new version")
-    name_rows(panel, [f"{pair.true} → {pair.predicted}" for pair in worst])
+    panel.set(xlabel="images of the true class (%)")
+    name_rows(panel, [pair_name(pair.true, pair.predicted) for pair in worst])
 
 
 def main(args: argparse.Namespace) -> None:

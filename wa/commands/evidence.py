@@ -9,7 +9,6 @@ long.
 """
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
 from wa.training.history import training_seconds
+from wa.training.meter import read_spent
 
 HELP = """Copy the evidence of a study: the small files that its tables and figures are drawn from.
 
@@ -38,8 +38,8 @@ its table again:
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 
-OF_STUDY = ("config.yaml", layout.TABLE, layout.CLASS_TABLE, "results.md")
-OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK)
+OF_STUDY = ("config.yaml", layout.TABLE, layout.CLASS_TABLE, layout.COST_TABLE, "results.md")
+OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK, layout.METER)
 SUMS = "SHA256SUMS"
 EVIDENCE = "evidence.json"
 
@@ -87,14 +87,6 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def peak_memory(benchmark: Path) -> float:
-    """The most memory of a training, in MB, as Snakemake measured it."""
-    with open(benchmark, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    values = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("-", "NA")]
-    return max(values, default=0.0)
-
-
 def summary(study: Study) -> dict:
     """What was run: the commit, the engines, the hours of training, the most memory."""
     trainings = [Path(folder) for folder in sorted({t.learned for t in study.tasks.values()})]
@@ -105,7 +97,7 @@ def summary(study: Study) -> dict:
         for engine in [header.get("engine"), *header.get("earlier_engines", [])]:
             if engine and engine not in engines:
                 engines.append(engine)
-    benchmarks = [folder / layout.BENCHMARK for folder in done]
+    peaks = [read_spent(folder).host_mib for folder in done]
     return {
         "commit": commit(),
         "version": __version__,
@@ -113,7 +105,7 @@ def summary(study: Study) -> dict:
         "trainings": len(done),
         "trainings_of_the_study": len(trainings),
         "hours": round(sum(training_seconds(f / layout.HISTORY) for f in done) / 3600, 2),
-        "peak_memory_mb": max((peak_memory(b) for b in benchmarks if b.exists()), default=None),
+        "peak_memory_mb": max((peak for peak in peaks if peak is not None), default=None),
         "engines": engines,
     }
 

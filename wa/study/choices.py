@@ -327,7 +327,74 @@ RUN = {
     ),
 }
 
+LOOK = {
+    "draw": Key(
+        [],
+        "The figures to draw, by the names of their files. By default all of them.",
+        "[accuracy, comparison, paired]",
+        choices="wa.analysis.figures.catalog.FIGURES",
+    ),
+    "labels": Key(
+        {},
+        "What figures and tables call a method, if not by its name.",
+        "{wa: WA (ours), joint: upper bound}",
+        schema={
+            "type": "object",
+            "additionalProperties": {
+                "description": "A label. It does not begin with a space or with _.",
+                "type": "string",
+                "pattern": r"^[^_\s].{0,99}$",
+            },
+        },
+    ),
+    "colors": Key(
+        {},
+        "The colours of methods, as red, green and blue in hexadecimal. The other methods keep "
+        "the colours of their places.",
+        '{wa: "#d55e00"}',
+        schema={
+            "type": "object",
+            "additionalProperties": {
+                "description": 'A colour in quotes, such as "#d55e00".',
+                "type": "string",
+                "pattern": "^#[0-9a-fA-F]{6}$",
+            },
+        },
+    ),
+    "columns": Key(
+        1,
+        "The width of a figure: one column of a paper (3.3 inches), or both (6.9 inches). Figures "
+        "of many panels always take both.",
+        "2",
+        schema={"type": "integer", "minimum": 1, "maximum": 2},
+    ),
+    "font_size": Key(
+        7,
+        "The size of all text in figures, in points. Figures become higher with it.",
+        "8",
+        schema={"type": "number", "minimum": 4, "maximum": 24},
+    ),
+    "formats": Key(
+        ["png", "pdf"],
+        "The formats of figures beside svg, which the report shows.",
+        "[pdf]",
+        choices=("png", "pdf", "tiff"),
+    ),
+    "first_task": Key(
+        "both",
+        "Whether tables count the first task. `both`: they show the average incremental accuracy "
+        "with it and without it. `with` and `without`: only one of the two. `without` also leaves "
+        "the first task out of the table of all tasks.",
+        "without",
+        choices=("both", "with", "without"),
+    ),
+}
+
 # Sections, whose keys are above and in wa/study/settings.py.
+LOOK_MEANING = (
+    "How figures and tables look. A change draws them again, and trains nothing. `show` says which "
+    "methods they have, and in which order."
+)
 METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
 TRAINING_MEANING = "How to train: the settings of every training of the study."
 BASE_MEANING = (

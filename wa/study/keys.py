@@ -19,7 +19,7 @@ class Key:
     choices: the names that are possible, or the dotted name of the table that holds them
     (`wa.methods.loss.CLASSIFICATION`). The table is imported only when its names are needed,
     because some tables import torch. schema: the type and range, as JSON Schema. With both, a value
-    is one of the names or fits the schema.
+    is one of the names or fits the schema. If the default is a list, a value is a list of names.
     """
 
     default: object
@@ -41,6 +41,8 @@ class Key:
         values = self.schema
         if self.choices:
             values = {"enum": self.names()}
+            if isinstance(self.default, list):
+                values = {"type": "array", "uniqueItems": True, "items": values}
             if self.schema:
                 values = {"anyOf": [values, self.schema]}
         result = {"description": self.meaning} | values

@@ -30,6 +30,7 @@ HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
 BENCHMARK = "train.benchmark.tsv"
 FORGOTTEN = "forgotten.json"  # beside the orders: the classes that `wa forget` removed
+METER = "train.meter.json"  # memory of GPUs and energy, where the machine tells them
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
@@ -41,6 +42,7 @@ ORDER = "order.json"
 DATASET = "dataset.json"
 TABLE = "metrics.csv"
 CLASS_TABLE = "classes.csv"  # the same for each class
+COST_TABLE = "cost.csv"
 
 SPLITS = ("train", "test")
 ARRAYS = tuple(f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels"))

@@ -71,6 +71,8 @@ def schema() -> dict:
     properties |= {"methods": methods, "training": training}
     properties |= {name: key.json_schema() for name, key in choices.SWEEP.items()}
     properties |= {name: key.json_schema() for name, key in choices.RUN.items()}
+    look = {name: key.json_schema() for name, key in choices.LOOK.items()}
+    properties["figures"] = section(choices.LOOK_MEANING, look, default={})
     required = [name for name, key in top.items() if key.default is REQUIRED]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -194,6 +196,10 @@ def page() -> str:
                     f" reruns nothing: {', '.join(choices.RERUNS_NOTHING)}."
                 ),
                 *(describe(name, key) for name, key in choices.RUN.items()),
+                "## Figures and tables",
+                wrapped(choices.LOOK_MEANING),
+                "```yaml\nfigures:\n  labels: {wa: WA (ours)}\n  font_size: 8\n```",
+                *(describe(f"figures.{name}", key) for name, key in choices.LOOK.items()),
             ]
         )
         + "\n"

@@ -164,6 +164,13 @@ class Study:
                 f"config: show: {unknown[0]!r} is not a method of this config. Its methods are"
                 f" {', '.join(config['methods'])}."
             )
+        for key in ("labels", "colors"):
+            unknown = [name for name in config["figures"][key] if name not in config["methods"]]
+            if unknown:
+                raise UserError(
+                    f"config: figures.{key}: {unknown[0]!r} is not a method of this config. Its"
+                    f" methods are {', '.join(config['methods'])}."
+                )
         return config["show"] or list(config["methods"])
 
     def check_named(self) -> None:

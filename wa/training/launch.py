@@ -17,6 +17,7 @@ from typing import NoReturn
 from wa.errors import UserError, program
 from wa.locks import lock
 from wa.study import layout
+from wa.training import meter
 from wa.training.gpu_lease import lease
 from wa.training.gpus import gpus
 from wa.training.options import is_done, parse, wanted
@@ -39,8 +40,8 @@ def finish(output: Path) -> None:
     shutil.rmtree(output / layout.RESUME, ignore_errors=True)
 
 
-def use_gpus(count: int, runs_per_gpu: int) -> None:
-    """Lease GPUs for the rest of this process, and of every process that it starts.
+def use_gpus(count: int, runs_per_gpu: int) -> list[str]:
+    """Lease GPUs for the rest of this process, and of every process that it starts: their names.
 
     The lease is the standard input, because every way of starting a process passes that on. So the
     workers of torchrun hold the lease too. If torchrun is killed, nobody gets their GPUs before
@@ -51,6 +52,7 @@ def use_gpus(count: int, runs_per_gpu: int) -> None:
     os.set_inheritable(0, True)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     os.environ["WA_RUNS_PER_GPU"] = str(runs_per_gpu)
+    return names
 
 
 def torchrun(arguments: list[str]) -> None:
@@ -148,8 +150,11 @@ def main() -> None:
     if args.nodes > 1 and not args.in_step:
         run_on_nodes(args)
     os.environ["OMP_NUM_THREADS"] = str(max(1, args.threads // args.processes))
+    leased = []
     if args.device != "cpu" and gpus():
-        use_gpus(args.processes, args.runs_per_gpu)
+        leased = use_gpus(args.processes, args.runs_per_gpu)
+    if not args.in_step:
+        meter.start(options.output, leased)
     train = ["-m", "wa.training.train", "--device", args.device, *args.options]
     if args.nodes * args.processes > 1:
         torchrun([*rendezvous(args.nodes), f"--nproc-per-node={args.processes}", *train])

@@ -32,6 +32,43 @@ rule aggregate:
         " && printf %s {params.made_from} > {resources.note:q}"
 
 
+COSTS = made_from("wa.analysis.cost", methods=None)
+
+
+# What trainings cost, and what they store. It reads what they leave, so nothing is trained for it.
+rule add_up_costs:
+    input:
+        costs=drawn(
+            f"{OUT}/{layout.COST_TABLE}",
+            COSTS,
+            lambda _: [
+                file
+                for name in (layout.TRAINED, layout.MODEL, layout.BENCHMARK)
+                for file in beside_checkpoints(name, RUNS)
+            ],
+        ),
+        data=[str(part.file) for part in STUDY.parts if part.file.exists() or not DRAFT],
+    output:
+        f"{OUT}/{layout.COST_TABLE}",
+    log:
+        f"{OUT}/cost.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        python=PYTHON,
+        note=note(f"{OUT}/{layout.COST_TABLE}"),
+    params:
+        study=run_table,
+        made_from=COSTS,
+    message:
+        "add_up_costs {output}"
+    shell:
+        "{resources.python} -m wa.analysis.cost --study {params.study:q} --data {input.data:q}"
+        " --output {output:q} > {log:q} 2>&1"
+        " && printf %s {params.made_from} > {resources.note:q}"
+
+
 # Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again
 # and fails, Snakemake deletes its old outputs. The table would still look up to date, and the next
 # run would say "Nothing to be done". So this target also lists one output of every job. (Features

@@ -5,67 +5,87 @@ from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
 TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
 
+LOOK = STUDY.config["figures"]
+STYLE = json.dumps({name: value for name, value in LOOK.items() if name not in ("draw", "formats")})
+LABELS = {name: LOOK[name] for name in ("labels", "first_task")}  # all that tables show of it
+KINDS = ["svg", *LOOK["formats"]]  # the report shows the svg
+CHOICES = {name: STUDY.config["methods"][name] for name in STUDY.show}
+
 # What a figure reads apart from the tables, by the `reads` of its entry.
 FILES = {
     "metrics": lambda _: [],
     "classes": lambda _: [],
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
-    "benchmark": lambda _: beside_checkpoints(layout.BENCHMARK, SHOWN),
+    "cost": lambda _: [],
 }
 
-tables = {"metrics": rules.aggregate.output.metrics, "classes": rules.aggregate.output.classes}
+tables = {
+    "metrics": rules.aggregate.output.metrics,
+    "classes": rules.aggregate.output.classes,
+    "cost": rules.add_up_costs.output[0],
+}
 
+# What every figure is made with: the code, apart from the function that draws it.
+WRITE = RESULTS.code.digest("wa.analysis.figures.drawing", function="write")
 DRAWN = []  # the files of all figures and tables
 
 for name, entry in FIGURES.items():
     protocols = list(PROTOCOLS) if entry.per_protocol else ["all"]
     protocol = "{protocol}" if entry.per_protocol else "all"
     suffix = "-{protocol}" if entry.per_protocol else ""
-    made = made_from(f"wa.analysis.figures.{entry.module}", name)
-    files = f"{OUT}/figures/{name}{suffix}.{{kind}}"
-    DRAWN += expand(files, protocol=protocols, kind=["svg", "png", "pdf"])
+    made = made_from(f"wa.analysis.figures.{entry.module}", name, written=WRITE, look=STYLE)
+    file = f"{OUT}/figures/{name}{suffix}"
+    if name in (LOOK["draw"] or FIGURES):
+        DRAWN += expand(f"{file}.{{kind}}", protocol=protocols, kind=KINDS)
 
     rule:
         name:
             name
         input:
             metrics=tables.get(entry.reads, []),
-            files=drawn(f"{OUT}/figures/{name}{suffix}.svg", made, FILES[entry.reads]),
+            files=drawn(f"{file}.svg", made, FILES[entry.reads]),
         output:
-            # The png and the pdf are for slides and papers.
             report(
-                f"{OUT}/figures/{name}{suffix}.svg",
+                f"{file}.svg",
                 caption=f"../report/{name}.rst",
                 category=entry.category,
                 labels={"figure": entry.title, "protocol": protocol},
             ),
-            f"{OUT}/figures/{name}{suffix}.png",
-            f"{OUT}/figures/{name}{suffix}.pdf",
+            [f"{file}.{kind}" for kind in LOOK["formats"]],  # for slides and papers
         log:
-            f"{OUT}/figures/{name}{suffix}.log",
+            f"{file}.log",
         localrule: True
         conda:
             ENVIRONMENT
         resources:
             python=PYTHON,
-            note=note(f"{OUT}/figures/{name}{suffix}.svg"),
+            note=note(f"{file}.svg"),
         params:
             figure=name,
             study=shown_runs,
+            look=as_it_is(STYLE),
             about=about,
             made_from=made,
         message:
             f"{name} {{wildcards}}"
         shell:
             "{resources.python} -m wa.analysis.figures {params.figure} --study {params.study:q}"
-            " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+            " --metrics {input.metrics:q} --look {params.look:q} --output {output:q}"
+            " > {log:q} 2>&1"
             " && printf %s {params.made_from} > {resources.note:q}"
 
 
 # Each table is a rule too: Markdown to read, csv for programs, HTML for the report, tex for papers.
-for name, function in TABLES.items():
-    made = made_from("wa.analysis.figures.tables", function)
+for name, entry in TABLES.items():
+    choices = json.dumps(CHOICES) if name == "ablation" else "{}"
+    made = made_from(
+        "wa.analysis.figures.tables",
+        entry.function,
+        written=RESULTS.code.digest("wa.analysis.figures.tables", function="write"),
+        look=LABELS,
+        choices=choices,
+    )
     file = f"{OUT}/figures/{name}"
     DRAWN += [f"{file}.{kind}" for kind in ("md", "tex", "csv", "html")]
 
@@ -73,7 +93,7 @@ for name, function in TABLES.items():
         name:
             name
         input:
-            metrics=drawn(f"{file}.md", made, lambda _: rules.aggregate.output.metrics),
+            metrics=drawn(f"{file}.md", made, lambda _, reads=entry.reads: tables[reads]),
         output:
             f"{file}.md",
             f"{file}.tex",
@@ -100,13 +120,16 @@ for name, function in TABLES.items():
         params:
             table=name,
             study=shown_runs,
+            look=as_it_is(json.dumps(LABELS)),
+            choices=as_it_is(choices),
             about=about,
             made_from=made,
         message:
             f"{name} {{output[0]}}"
         shell:
             "{resources.python} -m wa.analysis.figures {params.table} --study {params.study:q}"
-            " --metrics {input.metrics:q} --output {output:q} > {log:q} 2>&1"
+            " --metrics {input.metrics:q} --look {params.look:q} --choices {params.choices:q}"
+            " --output {output:q} > {log:q} 2>&1"
             " && printf %s {params.made_from} > {resources.note:q}"
 
 

@@ -2,6 +2,7 @@
 SWEPT = made_from(
     "wa.analysis.sweep",
     methods=None,
+    look=STYLE,
     config={k: v for k, v in STUDY.written.items() if k not in RERUNS_NOTHING},
 )
 SWEEP = f"{OUT}/figures/sweep"
@@ -48,12 +49,13 @@ rule sweep:
         config=as_it_is(json.dumps({k: v for k, v in STUDY.written.items() if k != "draft"})),
     params:
         study=run_table,
+        look=as_it_is(STYLE),
         about=about,
         made_from=SWEPT,
     message:
         "sweep {output.files[4]}"
     shell:
         "{resources.python} -m wa.analysis.sweep --study {params.study:q} --metrics {input.metrics:q}"
-        " --config {resources.config:q} --best {output.best:q} --output {output.files:q}"
+        " --look {params.look:q} --config {resources.config:q} --best {output.best:q} --output {output.files:q}"
         " > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"

@@ -2,14 +2,17 @@
 
 A new figure is three things:
 
-1. a function `NAME(study, table, outputs)` in a module of this folder. The table is metrics.csv, or
-   classes.csv if the figure reads that,
+1. a function `NAME(study, table, styles)` in a module of this folder, which returns the figure. The
+   table is the path of metrics.csv, or of the table that the figure reads. styles: see
+   drawing.py,
 2. an entry NAME here,
 3. its caption, workflow/report/NAME.rst.
 
 Nothing heavy is imported here, for the Snakefile reads this module.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 
@@ -19,7 +22,7 @@ class Figure(NamedTuple):
     module: str  # the module of this folder that holds the function
     category: str  # where the report lists it
     title: str  # its name in the report
-    reads: str = "metrics"  # or "classes", "predictions", "history", "benchmark"
+    reads: str = "metrics"  # or "classes", "cost", "predictions", "history"
     per_protocol: bool = False  # one figure for each protocol, or one for all
 
 
@@ -44,11 +47,33 @@ FIGURES = {
     ),
     "calibration": Figure("predictions", BIAS, "calibration", "predictions", per_protocol=True),
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
-    "cost": Figure("training", "Training", "time and memory", "benchmark"),
+    "cost": Figure("training", "Training", "time, memory and energy", "cost"),
 }
 
-# The tables: the name of their files, and the function in tables.py that writes them.
-TABLES = {"final": "final", "differences": "differences_to_reference"}
+
+class Table(NamedTuple):
+    """What the workflow must know of a table."""
+
+    function: str  # in tables.py
+    reads: str = "metrics"  # or "cost"
+
+
+# The tables, by the name of their files.
+TABLES = {
+    "final": Table("final"),
+    "tasks": Table("after_each_task"),
+    "ablation": Table("ablation"),
+    "differences": Table("differences_to_reference"),
+    "costs": Table("costs", "cost"),
+}
+
+
+def function_of(name: str) -> Callable:
+    """The function that draws a figure or makes a table."""
+    module = FIGURES[name].module if name in FIGURES else "tables"
+    function = TABLES[name].function if name in TABLES else name
+    return getattr(import_module(f"wa.analysis.figures.{module}"), function)
+
 
 # Sentences that several captions share; a caption names one as snakemake.config.sentences.NAME.
 SENTENCES = {

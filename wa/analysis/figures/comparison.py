@@ -1,46 +1,41 @@
 """The final comparison of the methods."""
 
 import numpy as np
-from scipy import stats
+import pandas as pd
 
 from wa.analysis.figures.drawing import (
+    Figure,
     Line2D,
     Styles,
     grid,
     legend,
     nothing,
-    save,
     seaborn,
     wrapped,
 )
-from wa.analysis.figures.table import FINAL, UNFINISHED, at_the_end, read_own
+from wa.analysis.figures.table import COMPARED, FINAL, UNFINISHED, at_the_end, read_own
+from wa.analysis.statistics import interval
 from wa.study.layout import RunTable
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean (Student's t), from values (n,).
-
-    With fewer than three values it would span the figure, so it is (nan, nan).
-    """
-    if len(values) < 3:
-        return np.nan, np.nan
-    return stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+def error_bar(values: pd.Series) -> tuple[float, float]:
+    """The interval of the mean that is drawn. That of two runs would span the figure."""
+    return interval(values) if len(values) > 2 else (np.nan, np.nan)
 
 
-def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def comparison(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """Each method's average incremental and last accuracy: the runs, their mean, its interval."""
-    shown = ["average_incremental_accuracy", "last_accuracy"]
     table = at_the_end(read_own(metrics, study))
-    table = table[table["metric"].isin(shown)]
+    table = table[table["metric"].isin(COMPARED)]
     protocols = [p for p in table["protocol"].cat.categories if (table["protocol"] == p).any()]
     if not protocols:
-        return nothing(UNFINISHED, outputs)
-    styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
-    names = [wrapped(method, 16) for method in methods]
+        return nothing(UNFINISHED)
+    methods = [m for m in study.methods if (table["method"] == m).any()]
+    names = [wrapped(styles.labels[method], 16) for method in methods]
     height = 0.45 + 0.13 * sum(1 + name.count("\n") for name in names) + 0.04 * len(names)
     figure, panels = grid(len(protocols), 2, height, sharex="col", sharey=True)
     for row, protocol in zip(panels, protocols, strict=True):
-        for panel, metric in zip(row, shown, strict=True):
+        for panel, metric in zip(row, COMPARED, strict=True):
             frame = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
             options = {
                 "x": "value",
@@ -55,7 +50,7 @@ def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
             seaborn.pointplot(
                 frame,
                 **options,
-                errorbar=interval,
+                errorbar=error_bar,
                 marker="|",
                 markersize=9,
                 linestyle="none",
@@ -73,4 +68,4 @@ def comparison(study: RunTable, metrics: str, outputs: list[str]) -> None:
         Line2D([], [], marker="|", ms=7, mew=1, label="mean", **gray),
     ]
     legend(figure, handles + [Line2D([], [], color="0.4", label="95 % interval")] * bool(several))
-    save(figure, outputs)
+    return figure

@@ -1,37 +1,44 @@
 """What all figures share: their width, their colours, and how they are written.
 
 A figure is as wide as a column of a paper and has text of 7 points. So a paper shows it unscaled. A
-figure of many panels is as wide as the page.
+figure of many panels is as wide as the page. The section `figures` of a config changes that.
 """
 
 import itertools
 import math
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
-import pandas as pd
-
-matplotlib.use("agg")
-
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from wa.analysis.figures.look import Look
 from wa.files import writing
 from wa.study.layout import RunTable
 
-WIDTH = 3.3  # inches: a column of a paper
+COLUMN = 3.3  # inches: a column of a paper
 PAGE = 6.9  # inches: both columns, for figures of many panels
+FONT = 7  # points: the heights of rows, and all distances below, are for text of this size
 LINE = 8.1  # points: the distance of two names on an axis
 BANDS = 4  # methods: the bands of more would hide each other
 MARKERS = "os^Dv<>ph*"
-TEXT = dict.fromkeys(
-    ["font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize"], 7
+TEXTS = (
+    "font.size",
+    "axes.labelsize",
+    "axes.titlesize",
+    "xtick.labelsize",
+    "ytick.labelsize",
+    "legend.fontsize",
+    "legend.title_fontsize",
 )
-TEXT |= dict.fromkeys(["legend.fontsize", "legend.title_fontsize"], 7)
 LINES = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.2,
@@ -44,25 +51,42 @@ TICKS = {
     for axis in ("xtick", "ytick")
     for key, value in (("major.pad", 2), ("major.size", 2))
 }
-# Without the salt, the identifiers in an svg would be new each time.
-seaborn.set_theme(
-    "paper",
-    "whitegrid",
-    rc=TEXT | LINES | TICKS | {"axes.labelpad": 2, "axes.titlepad": 3, "svg.hashsalt": "wa"},
-)
+
+
+@contextmanager
+def theme(look: Look) -> Iterator[None]:
+    """Draw in this look. Afterwards matplotlib draws as before, for instance in a notebook."""
+    rc = dict.fromkeys(TEXTS, look.font_size) | LINES | TICKS
+    rc |= {"axes.labelpad": 2, "axes.titlepad": 3}
+    rc |= {"figure.figsize": (PAGE if look.columns == 2 else COLUMN, COLUMN)}
+    rc |= {"svg.hashsalt": "wa"}  # without it, the identifiers in an svg would be new each time
+    with plt.rc_context():
+        seaborn.set_theme("paper", "whitegrid", color_codes=False, rc=rc)
+        yield
+
+
+def width() -> float:
+    """The width of a figure in the theme, in inches."""
+    return plt.rcParams["figure.figsize"][0]
+
+
+def scale() -> float:
+    """How much larger the text of the theme is than FONT."""
+    return plt.rcParams["font.size"] / FONT
 
 
 class Styles:
-    """The colour, marker and dashes of each method.
+    """The label, colour, marker and dashes of each method.
 
-    They follow from its place in the study, so that it looks the same in all figures.
+    They follow from its place in the study, so that it looks the same in all figures. A look can
+    change labels and colours.
     """
 
-    def __init__(self, study: RunTable):
+    def __init__(self, study: RunTable, look: Look):
         names = study.methods
-        self.colors = dict(
-            zip(names, itertools.cycle(seaborn.color_palette("colorblind", 10)), strict=False)
-        )
+        palette = itertools.cycle(seaborn.color_palette("colorblind", 10))
+        self.labels = {name: look.label(name).replace("$", r"\$") for name in names}
+        self.colors = dict(zip(names, palette, strict=False)) | look.colors
         self.markers = dict(zip(names, itertools.cycle(MARKERS), strict=False))
         # More methods than colours: the second ten are dashed, the third ten dotted.
         self.dashes = {name: [(), (4, 1.5), (1, 1)][i // 10 % 3] for i, name in enumerate(names)}
@@ -78,9 +102,9 @@ class Styles:
             "mew": 0.8,
         }
 
-    def handle(self, method: str, label: str, marker: bool = True) -> Line2D:
-        """An entry of a legend."""
-        return Line2D([], [], label=label, **self.of(method, marker))
+    def handle(self, method: str, more: str = "", marker: bool = True) -> Line2D:
+        """An entry of a legend: the method's label, and more behind it."""
+        return Line2D([], [], label=self.labels[method] + more, **self.of(method, marker))
 
     def line(self, frame: pd.DataFrame, axes: plt.Axes) -> None:
         """Draw y against x with a line for each method, the mean of its runs.
@@ -93,14 +117,14 @@ class Styles:
             mean, deviation = runs.mean(), runs.std().fillna(0)
             every = max(1, round(len(mean) / 10))  # 50 markers would hide the line
             axes.plot(mean, markevery=every, **self.of(method))
-            if len(self.colors) <= BANDS:
+            if len(self.markers) <= BANDS:
                 low, high = mean - deviation, mean + deviation
                 color = self.colors[method]
                 axes.fill_between(mean.index, low, high, color=color, alpha=0.18, lw=0)
 
     def line_means(self) -> str:
         """What `line` draws, for the title of a legend."""
-        band = ", band: standard deviation" if len(self.colors) <= BANDS else ""
+        band = ", band: standard deviation" if len(self.markers) <= BANDS else ""
         return f"method (runs); line: mean{band}"
 
 
@@ -119,13 +143,16 @@ def count_runs(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def grid(
-    rows: int, columns: int, height: float, width: float = WIDTH, **options
-) -> tuple[plt.Figure, list[list[plt.Axes]]]:
-    """A figure of rows x columns panels, `width` inches wide, each row `height` inches high."""
+    rows: int, columns: int, height: float, page: bool = False, **options
+) -> tuple[Figure, list[list[plt.Axes]]]:
+    """A figure of rows x columns panels, each row `height` inches high for text of FONT points.
+
+    page: it takes the width of the page, whatever the look is.
+    """
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(width, rows * height),
+        figsize=(PAGE if page else width(), rows * height * scale()),
         squeeze=False,
         layout="constrained",
         **options,
@@ -136,7 +163,7 @@ def grid(
 
 def flow(
     panels: int, height: float, xlabel: str, ylabel: str, wide: bool = False
-) -> tuple[plt.Figure, list[plt.Axes], plt.Axes | None]:
+) -> tuple[Figure, list[plt.Axes], plt.Axes | None]:
     """A figure of panels with common axes, row by row.
 
     Up to four panels stand two in each row. More of them, or `wide`, take the width of the page.
@@ -147,8 +174,8 @@ def flow(
     columns = min(2, panels)
     if wide:
         columns = panels if panels <= 4 else min((4, 3), key=lambda n: -panels % n)
-    rows, width = math.ceil(panels / columns), PAGE if wide else WIDTH
-    figure, axes = grid(rows, columns, height, width, sharex=True, sharey=True)
+    rows = math.ceil(panels / columns)
+    figure, axes = grid(rows, columns, height, wide, sharex=True, sharey=True)
     spare = axes.flat[panels] if panels < rows * columns else None
     for left_over in axes.flat[panels + 1 :]:
         left_over.remove()
@@ -174,12 +201,17 @@ def shortened(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[: half - 1]}…{name[-half:]}"
 
 
+def pair_name(true: str, predicted: str) -> str:
+    """Images of one class that are taken for another, as a name of a row."""
+    return f"{shortened(true, 12)} → {shortened(predicted, 12)}"
+
+
 def name_rows(panel: plt.Axes, names: list[str]) -> None:
     """Name the rows of a panel, or as many of them as there is room for."""
     panel.set_yticks([0], [max(map(shortened, names), key=len)])
     panel.figure.canvas.draw()  # places the panel, beside the longest name
     height = panel.get_window_extent().height * 72 / panel.figure.dpi
-    step = math.ceil(len(names) * LINE / height)
+    step = math.ceil(len(names) * LINE * scale() / height)
     rows = range(0, len(names), step)
     panel.set_yticks(rows, [shortened(names[row]) for row in rows])
 
@@ -203,7 +235,7 @@ def vacated(spare: plt.Axes) -> Bbox:
 
 
 def colorbar(
-    figure: plt.Figure,
+    figure: Figure,
     image: plt.cm.ScalarMappable,
     axes: list[plt.Axes],
     label: str,
@@ -223,7 +255,7 @@ def colorbar(
 
 
 def legend(
-    figure: plt.Figure,
+    figure: Figure,
     handles: list[Line2D],
     title: str | None = None,
     spare: plt.Axes | None = None,
@@ -239,14 +271,23 @@ def legend(
         middle = (place.x0 + place.x1) / 2, (place.y0 + place.y1) / 2
         figure.legend(loc="center", bbox_to_anchor=middle, **options)
         return
-    width = 0.4 + 0.055 * max(len(handle.get_label()) for handle in handles)  # inches
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
+    longest = max(len(handle.get_label()) for handle in handles)
+    entry = scale() * (0.4 + 0.055 * longest)  # inches
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / entry)))
     lines = math.ceil(len(handles) / columns) + bool(title)
-    figure.set_figheight(figure.get_figheight() + 0.14 * lines)
+    figure.set_figheight(figure.get_figheight() + scale() * 0.14 * lines)
     figure.legend(loc="outside lower center", ncols=columns, **options)
 
 
-def save(figure: plt.Figure, outputs: list[str]) -> None:
+def nothing(why: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    print(f"nothing to draw: {why}")
+    figure = plt.figure(figsize=(width(), 0.6 * scale()))
+    figure.text(0.5, 0.5, textwrap.fill(why, 50), ha="center", va="center")
+    return figure
+
+
+def save(figure: Figure, outputs: list[str]) -> None:
     """Write a figure to each file, in the format that its suffix names."""
     no_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for output in outputs:
@@ -255,9 +296,10 @@ def save(figure: plt.Figure, outputs: list[str]) -> None:
             figure.savefig(temporary, format=kind, metadata=no_date.get(kind), dpi=300)
 
 
-def nothing(why: str, outputs: list[str]) -> None:
-    """Write the reason in place of a figure that cannot be drawn."""
-    print(f"nothing to draw: {why}")
-    figure = plt.figure(figsize=(WIDTH, 0.6))
-    figure.text(0.5, 0.5, textwrap.fill(why, 50), ha="center", va="center")
-    save(figure, outputs)
+def write(
+    function: Callable, study: RunTable, table: str | None, look: Look, outputs: list[str]
+) -> None:
+    """Draw a figure by its function, see catalog.py, and write it to each file."""
+    plt.switch_backend("agg")  # opens no window
+    with theme(look):
+        save(function(study, table, Styles(study, look)), outputs)

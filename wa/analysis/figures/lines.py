@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
 from wa.analysis.figures.drawing import (
+    Figure,
     Line2D,
     Styles,
     count_runs,
@@ -16,15 +17,14 @@ from wa.analysis.figures.drawing import (
     grid,
     legend,
     nothing,
-    save,
 )
 from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, read, read_own
 from wa.study.layout import RunTable
 
 
 def draw(
-    study: RunTable, columns: dict[str, pd.DataFrame], outputs: list[str], **axes: object
-) -> None:
+    study: RunTable, columns: dict[str, pd.DataFrame], styles: Styles, **axes: object
+) -> Figure:
     """Draw a row of panels for each protocol.
 
     columns: a panel's title -> its frame, with the columns protocol, method, order, seed, x and y.
@@ -32,11 +32,13 @@ def draw(
     axes: xlabel, ylabel, ylim, `from_zero` (the y axis begins at 0), and `levels`, the height of a
     dotted line by the panel's title.
     """
-    styles, everything = Styles(study), pd.concat(columns.values())
+    everything = pd.concat(columns.values())
     have = set(everything["protocol"])
     protocols = [name for name in everything["protocol"].cat.categories if name in have]
     height = 1.9 if len(columns) == 1 else 1.5
-    figure, panels = grid(len(protocols), len(columns), height, sharey=bool(axes.get("ylabel")))
+    page = len(columns) > 2
+    sharey = bool(axes.get("ylabel"))
+    figure, panels = grid(len(protocols), len(columns), height, page, sharey=sharey)
     for row, protocol in zip(panels, protocols, strict=True):
         for panel, (title, frame) in zip(row, columns.items(), strict=True):
             frame = frame[frame["protocol"] == protocol]
@@ -50,11 +52,11 @@ def draw(
     for panel, title in zip(panels[0], columns, strict=True):
         panel.set_title(title)
     counts = count_runs(everything)
-    handles = [styles.handle(m, f"{m} ({counts[m]})") for m in study.methods if m in counts]
+    handles = [styles.handle(m, f" ({counts[m]})") for m in study.methods if m in counts]
     if "reference" in everything:
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
     legend(figure, handles, styles.line_means())
-    save(figure, outputs)
+    return figure
 
 
 def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> None:
@@ -69,13 +71,15 @@ def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> 
         from_zero(panel)
 
 
-def accuracy(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def accuracy(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The accuracy on all classes seen."""
     table = read_own(metrics, study)
-    draw(study, {"": measured(table, "accuracy")}, outputs, ylabel="accuracy (%)", ylim=(0, 102))
+    return draw(
+        study, {"": measured(table, "accuracy")}, styles, ylabel="accuracy (%)", ylim=(0, 102)
+    )
 
 
-def task_aware(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def task_aware(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The accuracy on all classes seen, as ever, and if the task of each image is told."""
     table = read_own(metrics, study)
     columns = {
@@ -83,29 +87,29 @@ def task_aware(study: RunTable, metrics: str, outputs: list[str]) -> None:
         "task told": measured(table, "task_aware_accuracy"),
     }
     if columns["task told"].empty:
-        return nothing("the tasks were evaluated by an earlier version. Run the study", outputs)
-    draw(study, columns, outputs, ylabel="accuracy (%)", ylim=(0, 102))
+        return nothing("the tasks were evaluated by an earlier version. Run the study")
+    return draw(study, columns, styles, ylabel="accuracy (%)", ylim=(0, 102))
 
 
-def forgetting(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def forgetting(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The forgetting of the earlier tasks."""
     frame = measured(read_own(metrics, study), "forgetting")
     if frame.empty:
-        return nothing("nothing can be forgotten before the second task", outputs)
-    draw(study, {"": frame}, outputs, ylabel="forgetting (points)")
+        return nothing("nothing can be forgotten before the second task")
+    return draw(study, {"": frame}, styles, ylabel="forgetting (points)")
 
 
-def old_new(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def old_new(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The accuracy on the classes of earlier tasks, and on those of the newest task."""
     table = read_own(metrics, study)
     table = table[table["task"] > 0]
     if table.empty:
-        return nothing("there are no old classes before the second task", outputs)
+        return nothing("there are no old classes before the second task")
     columns = {f"{which} classes": measured(table, f"accuracy_{which}") for which in ("old", "new")}
-    draw(study, columns, outputs, ylabel="accuracy (%)", ylim=(0, 102))
+    return draw(study, columns, styles, ylabel="accuracy (%)", ylim=(0, 102))
 
 
-def new_share(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def new_share(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """How often the newest task's classes are predicted, as trained and as aligned."""
     table = read(metrics, study)
     table = table[table["task"] > 0]
@@ -118,16 +122,16 @@ def new_share(study: RunTable, metrics: str, outputs: list[str]) -> None:
         if len(frame):
             columns[title] = frame
     if not columns:
-        return nothing("there are no new classes before the second task", outputs)
-    draw(study, columns, outputs, ylabel="predicted as new (%)", ylim=(0, 102))
+        return nothing("there are no new classes before the second task")
+    return draw(study, columns, styles, ylabel="predicted as new (%)", ylim=(0, 102))
 
 
-def gamma(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def gamma(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """Gamma of weight aligning, and what the accuracy gains by aligning, in points."""
     table = read(metrics, study)
     frame = measured(table, "gamma")
     if frame.empty:
-        return nothing("there is nothing to align before the second task", outputs)
+        return nothing("there is nothing to align before the second task")
     columns, levels = {"gamma": frame}, {"gamma": 1}
     accuracies = measured(table, "accuracy")
     by_classifier = [accuracies[accuracies["classifier"] == name] for name in CLASSIFIERS]
@@ -135,4 +139,4 @@ def gamma(study: RunTable, metrics: str, outputs: list[str]) -> None:
     if len(gain):
         title = "gained by aligning (points)"
         columns[title], levels[title] = gain.assign(y=gain["y_x"] - gain["y_y"]), 0
-    draw(study, columns, outputs, levels=levels)
+    return draw(study, columns, styles, levels=levels)

@@ -5,6 +5,7 @@ import numpy as np
 from wa.analysis.class_order import names_to_show, read_class_order
 from wa.analysis.figures.drawing import (
     LINE,
+    Figure,
     Line2D,
     Styles,
     colorbar,
@@ -14,20 +15,19 @@ from wa.analysis.figures.drawing import (
     legend,
     name_rows,
     nothing,
-    save,
     wrapped,
 )
 from wa.analysis.figures.table import CLASSIFIERS, UNFINISHED, at_the_end, read, read_own
 from wa.study.layout import RunTable
 
 
-def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def matrix(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The accuracy on each task's classes after each task."""
     table = read_own(metrics, study)
     table = table[table["metric"].str.fullmatch(r"accuracy_task_\d+")]
     table = table.assign(of=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
     if table.empty:
-        return nothing("no task of this protocol has been evaluated", outputs)
+        return nothing("no task of this protocol has been evaluated")
     methods = [m for m in study.methods if (table["method"] == m).any()]
     tasks = table["task"].max() + 1
     figure, panels, spare = flow(len(methods), 1.65, "classes of task", "after task")
@@ -48,22 +48,22 @@ def matrix(study: RunTable, metrics: str, outputs: list[str]) -> None:
                         va="center",
                         color="w" if value < 60 else "k",
                     )
-        panel.set_title(wrapped(method))
+        panel.set_title(wrapped(styles.labels[method]))
         panel.grid(False)
         integers(panel.xaxis), integers(panel.yaxis)
     colorbar(figure, image, panels, "accuracy (%)", spare)
-    save(figure, outputs)
+    return figure
 
 
 TALLEST = 8.5  # inches: all rows of panels together, so that a page holds them
 
 
-def classes(study: RunTable, table: str, outputs: list[str]) -> None:
+def classes(study: RunTable, table: str, styles: Styles) -> Figure:
     """The accuracy on each class after each task. table: classes.csv."""
-    rows = read(table, study, ("class", "images", "accuracy"))
+    rows = read(table, study, ("classifier", "own", "class", "images", "accuracy"))
     rows = rows[rows["own"]]
     if rows.empty:
-        return nothing("no task of this protocol has been evaluated", outputs)
+        return nothing("no task of this protocol has been evaluated")
     methods = [m for m in study.methods if (rows["method"] == m).any()]
     orders = rows["order"].unique()
     names = names_to_show([read_class_order(study, order) for order in orders])
@@ -76,23 +76,23 @@ def classes(study: RunTable, table: str, outputs: list[str]) -> None:
         mean = of_method.pivot_table(index="class", columns="task", values="accuracy")
         mean = mean.reindex(index=names, columns=range(rows["task"].max() + 1))
         image = panel.imshow(mean, vmin=0, vmax=100, cmap="viridis", aspect="auto")
-        panel.set_title(wrapped(method))
+        panel.set_title(wrapped(styles.labels[method]))
         panel.grid(False)
         integers(panel.xaxis)
     name_rows(panels[0], names)
     colorbar(figure, image, panels, "accuracy (%)", spare)
     name_rows(panels[0], names)  # again, for a bar below takes room from the panels
-    save(figure, outputs)
+    return figure
 
 
-def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
+def norms(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The norms of the classifier's rows after the last task, as trained and as aligned."""
     table = at_the_end(read(metrics, study))
     table = table[table["metric"].str.fullmatch(r"row_norm_\d+")]
     if table.empty:
-        return nothing(UNFINISHED, outputs)
+        return nothing(UNFINISHED)
     table = table.assign(position=table["metric"].str.rsplit("_", n=1).str[1].astype(int))
-    styles, methods = Styles(study), [m for m in study.methods if (table["method"] == m).any()]
+    methods = [m for m in study.methods if (table["method"] == m).any()]
     figure, panels, spare = flow(len(methods), 1.2, "class, in order", "norm of its row")
     first_new = sum(study.sizes(study.protocols[0])[:-1])
     dashes = {"trained": (0, (1.5, 1)), "aligned": "-"}
@@ -122,8 +122,8 @@ def norms(study: RunTable, metrics: str, outputs: list[str]) -> None:
             )
         if first_new:
             panel.axvline(first_new - 0.5, color="0.4", ls=":")
-        panel.set_title(wrapped(method))
+        panel.set_title(wrapped(styles.labels[method]))
         integers(panel.xaxis, 5)
     from_zero(panels[0])  # and so all panels, now that all curves are drawn
     legend(figure, handles, spare=spare)
-    save(figure, outputs)
+    return figure

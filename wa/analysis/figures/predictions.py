@@ -11,6 +11,7 @@ from matplotlib.colors import PowerNorm
 
 from wa.analysis.class_order import names_to_show, read_class_order
 from wa.analysis.figures.drawing import (
+    Figure,
     Styles,
     colorbar,
     flow,
@@ -18,8 +19,7 @@ from wa.analysis.figures.drawing import (
     legend,
     name_rows,
     nothing,
-    save,
-    shortened,
+    pair_name,
     wrapped,
 )
 from wa.analysis.figures.table import UNFINISHED
@@ -81,7 +81,7 @@ def count_pairs(p: Predictions, place: np.ndarray) -> np.ndarray:
     return np.bincount(pairs, minlength=n * n).reshape(n, n)
 
 
-def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def confusion(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """Which class is predicted as which.
 
     With one class order, the classes stand in the order of learning. With several, a position is
@@ -90,7 +90,7 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     """
     everything = list(finished(study))
     if not everything:
-        return nothing(UNFINISHED, outputs)
+        return nothing(UNFINISHED)
     n = study.n_classes
     names, place = shown_classes(study, everything)
     counts: dict[str, np.ndarray] = {}
@@ -102,13 +102,13 @@ def confusion(study: RunTable, metrics: None, outputs: list[str]) -> None:
     for panel, (method, pairs) in zip(panels, counts.items(), strict=True):
         percent = 100 * pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
         image = panel.imshow(percent, cmap="viridis", norm=PowerNorm(0.5, 0, 100))
-        panel.set_title(wrapped(method))
+        panel.set_title(wrapped(styles.labels[method]))
         panel.grid(False)
         panel.set_xticks([])
     name_rows(panels[0], names)
     colorbar(figure, image, panels, "images of the true class (%)", spare)
     name_rows(panels[0], names)  # again, for a bar below takes room from the panels
-    save(figure, outputs)
+    return figure
 
 
 def confused_shares(study: RunTable, place: dict[str, np.ndarray], everything: list) -> dict:
@@ -129,13 +129,13 @@ def confused_shares(study: RunTable, place: dict[str, np.ndarray], everything: l
     return {method: 100 * hits[method] / np.maximum(images[method], 1) for method in hits}
 
 
-def worst_pairs(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def worst_pairs(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """The pairs of an old and a new class that are confused most, on average over the methods."""
     if len(study.sizes(study.protocols[0])) == 1:
-        return nothing("there is one task, so there are no old classes", outputs)
+        return nothing("there is one task, so there are no old classes")
     everything = list(finished(study))
     if not everything:
-        return nothing(UNFINISHED, outputs)
+        return nothing(UNFINISHED)
     names, place = shown_classes(study, everything)
     shares = confused_shares(study, place, everything)
     mean = np.mean(list(shares.values()), axis=0)
@@ -143,21 +143,20 @@ def worst_pairs(study: RunTable, metrics: None, outputs: list[str]) -> None:
         pair for pair in np.argsort(-mean, axis=None, kind="stable")[:PAIRS] if mean.flat[pair]
     ]
     if not worst:
-        return nothing("no old class is taken for a new one, nor a new one for an old one", outputs)
-    styles = Styles(study)
+        return nothing("no old class is taken for a new one, nor a new one for an old one")
     figure, [[panel]] = grid(1, 1, 0.5 + 0.15 * len(worst))
     for method, share in shares.items():
         panel.plot(share.flat[worst], range(len(worst)), **styles.of(method) | {"ls": ""})
     pairs = [divmod(int(pair), len(names)) for pair in worst]
-    labels = [f"{shortened(names[a], 12)} → {shortened(names[b], 12)}" for a, b in pairs]
+    labels = [pair_name(names[a], names[b]) for a, b in pairs]
     panel.set_yticks(range(len(worst)), labels)
     panel.set_ylim(len(worst) - 0.5, -0.5)
     panel.set(xlabel="images of the true class (%)", xlim=(-2, 102))
-    legend(figure, [styles.handle(m, m) for m in study.methods if m in shares])
-    save(figure, outputs)
+    legend(figure, [styles.handle(m) for m in study.methods if m in shares])
+    return figure
 
 
-def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def calibration(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """Reliability diagrams and expected calibration errors, and how many images each bin has."""
     bins: dict[str, list] = {}
     errors: dict[str, list] = {}
@@ -171,8 +170,7 @@ def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
         errors.setdefault(p.method, []).append(expected_calibration_error(p.confidence, right))
     if not bins:
         why = "the methods have no probabilities" if without else UNFINISHED
-        return nothing(why, outputs)
-    styles = Styles(study)
+        return nothing(why)
     figure, panels = grid(2, 1, 1.6, sharex=True, height_ratios=[2.2, 1])
     above, below = panels[:, 0]
     above.plot([0, 100], [0, 100], color="0.4", ls=":")
@@ -189,6 +187,6 @@ def calibration(study: RunTable, metrics: None, outputs: list[str]) -> None:
     below.set(xlabel="confidence (%)", ylabel="images (%)")
     texts = {method: f"{np.mean(values):.1f}" for method, values in errors.items()} | without
     shown = [method for method in study.methods if method in texts]
-    handles = [styles.handle(method, f"{method}: {texts[method]}") for method in shown]
+    handles = [styles.handle(method, f": {texts[method]}") for method in shown]
     legend(figure, handles, "expected calibration error (%)")
-    save(figure, outputs)
+    return figure

@@ -1,6 +1,6 @@
-"""Read metrics.csv and classes.csv for figures and tables.
+"""Read metrics.csv, classes.csv and cost.csv for figures and tables.
 
-wa.analysis.aggregate says what their columns are.
+wa.analysis.aggregate and wa.analysis.cost say what their columns are.
 """
 
 import math
@@ -30,10 +30,18 @@ FINAL = {
 }
 
 
-def read(path: str, study: RunTable, values: tuple[str, ...] = ("metric", "value")) -> pd.DataFrame:
+# The two of them that are compared in figures and in the table of differences.
+COMPARED = ("average_incremental_accuracy", "last_accuracy")
+
+
+def read(
+    path: str,
+    study: RunTable,
+    values: tuple[str, ...] = ("classifier", "own", "metric", "value"),
+) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study, with a column `protocol`.
 
-    values: the columns after `own`. Those of classes.csv are class, images and accuracy.
+    values: the columns after `classes`.
 
     Methods and protocols are ordered as the study orders them. `own` marks, for each method, the
     rows of the classifier that stands for it. Raises UserError if the table is damaged, or was
@@ -45,9 +53,9 @@ def read(path: str, study: RunTable, values: tuple[str, ...] = ("metric", "value
             " draw an edited table, copy it to another folder."
         )
     # A large study has millions of rows, so repeated text is kept once.
-    columns = [*RUN, "task", "classes", "classifier", "own", *values]
+    columns = [*RUN, "task", "classes", *values]
     texts = {"order", "method", "classifier", "metric", "class"}.intersection(columns)
-    types = dict.fromkeys(texts, "category") | {"own": bool}
+    types = dict.fromkeys(texts, "category") | ({"own": bool} if "own" in columns else {})
     try:
         table = pd.read_csv(path, usecols=columns, dtype=types, keep_default_na=False)
     except ValueError as error:
@@ -66,6 +74,11 @@ def read_own(path: str, study: RunTable) -> pd.DataFrame:
     """The rows of each method's own classifier, see wa.analysis.metrics.own_classifier."""
     table = read(path, study)
     return table[table["own"]]
+
+
+def read_costs(path: str, study: RunTable) -> pd.DataFrame:
+    """The rows of cost.csv."""
+    return read(path, study, ("metric", "value"))
 
 
 def measured(table: pd.DataFrame, metric: str) -> pd.DataFrame:

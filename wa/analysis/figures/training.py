@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wa.analysis.figures.drawing import (
+    Figure,
     Styles,
     count_runs,
     from_zero,
@@ -11,10 +12,10 @@ from wa.analysis.figures.drawing import (
     integers,
     legend,
     nothing,
-    save,
 )
 from wa.analysis.figures.lines import draw
-from wa.study.layout import BENCHMARK, HISTORY, RunTable, protocol_name
+from wa.analysis.figures.table import RUN, read_costs
+from wa.study.layout import HISTORY, RunTable, protocol_name
 
 # Columns of wa.training.history -> their label.
 CURVES = {
@@ -24,7 +25,7 @@ CURVES = {
 }
 
 
-def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
+def curves(study: RunTable, metrics: None, styles: Styles) -> Figure:
     """The loss and the accuracies, epoch by epoch, the mean of the runs."""
     parts = []
     for run in study.runs():
@@ -33,9 +34,9 @@ def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
             history = pd.read_csv(file, usecols=lambda name: name in ("epoch", *CURVES))
             parts.append(history.assign(x=task + history["epoch"] / len(history), **key))
     if not parts:
-        return nothing("no task of this protocol has been trained", outputs)
+        return nothing("no task of this protocol has been trained")
     table = pd.concat(parts).assign(protocol=protocol_name(*study.protocols[0]))
-    styles, counts = Styles(study), count_runs(table)
+    counts = count_runs(table)
     measured = [name for name in CURVES if name in table and table[name].notna().any()]
     names = [method for method in study.methods if method in counts]
     figure, panels = grid(len(measured), 1, 1.3, sharex=True)
@@ -47,9 +48,9 @@ def curves(study: RunTable, metrics: None, outputs: list[str]) -> None:
         integers(panel.xaxis)
     panels[-1, 0].set_xlabel("task")
     from_zero(panels[0, 0])
-    handles = [styles.handle(name, f"{name} ({counts[name]})", marker=False) for name in names]
+    handles = [styles.handle(name, f" ({counts[name]})", marker=False) for name in names]
     legend(figure, handles, "method (runs)")
-    save(figure, outputs)
+    return figure
 
 
 def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
@@ -65,22 +66,28 @@ def draw_curve(panel: Axes, mean: pd.Series, column: str, style: dict) -> None:
         panel.plot(x, y, drawstyle="steps-pre", lw=0.8, **style)
 
 
-def cost(study: RunTable, metrics: None, outputs: list[str]) -> None:
-    """The time and the peak memory of the host of each training, as Snakemake measured them."""
-    rows = []
-    for run in study.runs():
-        key = (protocol_name(run.base, run.increment), run.order, run.seed, run.method)
-        for task, file in enumerate(run.learned_files(BENCHMARK)):
-            row = pd.read_csv(file, sep="\t").iloc[0]
-            rows.append((*key, task, row["s"] / 60, row["max_rss"] / 1024))
-    if not rows:
-        return nothing("no training was measured", outputs)
-    names = ["protocol", "order", "seed", "method", "x", "minutes", "gigabytes"]
-    table = pd.DataFrame(rows, columns=names)
-    protocols = [protocol_name(*p) for p in study.protocols]
-    table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
-    columns = {
-        "time (minutes)": table.rename(columns={"minutes": "y"}),
-        "host memory, peak (GiB)": table.rename(columns={"gigabytes": "y"}),
-    }
-    draw(study, columns, outputs, xlabel="task", from_zero=True)
+# Metrics of wa.analysis.cost -> the title of their panel. What was not measured has none.
+COSTS = {
+    "seconds": "time (s)",
+    "host_gib": "host memory (GiB)",
+    "gpu_gib": "GPU memory (GiB)",
+    "kilojoules": "energy (kJ)",
+    "stored_mb": "model and exemplars (MB)",
+}
+
+
+def cost(study: RunTable, costs: str, styles: Styles) -> Figure:
+    """What each training takes, and what is stored after it. costs: cost.csv."""
+    table = read_costs(costs, study)
+    stored = table[table["metric"].isin(["model_mb", "memory_mb"])]
+    keys = [*RUN, "protocol", "task"]
+    stored = stored.groupby(keys, observed=True)["value"].sum().reset_index()
+    table = pd.concat([table, stored.assign(metric="stored_mb")])
+    columns = {}
+    for metric, title in COSTS.items():
+        rows = table[table["metric"] == metric]
+        if len(rows):
+            columns[title] = rows.rename(columns={"task": "x", "value": "y"})
+    if not columns:
+        return nothing("no training was measured")
+    return draw(study, columns, styles, xlabel="task", from_zero=True)

@@ -1,0 +1,83 @@
+"""wa.plot, and the notebook in docs/ that shows it, on a finished study."""
+
+import json
+import os
+import subprocess
+import sys
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from helpers import ROOT
+from matplotlib.colors import to_hex
+
+import wa.plot
+from wa.analysis.figures.catalog import FIGURES
+from wa.errors import UserError
+
+NOTEBOOK = ROOT / "docs/figures.ipynb"
+
+
+@pytest.fixture
+def results(finished, tmp_path):
+    """A folder in which the finished study is named digits, as in the notebook."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/digits").symlink_to(finished / "results/tiny")
+    (tmp_path / "results/data").symlink_to(finished / "results/data")
+    return tmp_path
+
+
+def test_the_notebook_runs(results):
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) > 5 and all(not cell.get("outputs") for cell in cells)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join([*code, "print(len(panels), last.shape)"])],
+        capture_output=True,
+        text=True,
+        cwd=results,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (results / "accuracy.pdf").stat().st_size > 1000
+    assert run.stdout.endswith("3 (3, 12)\n")  # two panels and the bar, and three runs
+
+
+def test_a_figure_has_the_methods_labels_colours_and_sizes_that_are_asked_for(results):
+    folder = results / "results/digits"
+    before = dict(matplotlib.rcParams)
+    axes = wa.plot.accuracy(
+        folder, methods=["wa", "finetune"], labels={"wa": "$5 WA"}, colors={"wa": "#123456"}
+    )
+    legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert legend == [r"\$5 WA (1)", "finetune (1)"]
+    assert to_hex(axes.lines[0].get_color()) == "#123456"
+    assert axes.figure.get_figwidth() == 3.3 and axes.xaxis.label.get_fontsize() == 7
+    larger = wa.plot.accuracy(folder, columns=2, font_size=10)
+    assert larger.figure.get_figwidth() == 6.9 and larger.xaxis.label.get_fontsize() == 10
+    assert {label.get_fontsize() for label in larger.get_xticklabels()} == {10}
+    assert dict(matplotlib.rcParams) == before  # the notebook draws its own figures as before
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_returns_its_axes(results, name):
+    plt.close("all")
+    found = np.ravel(getattr(wa.plot, name)(results / "results/digits"))
+    assert all(isinstance(axes, plt.Axes) for axes in found)
+    assert name in dir(wa.plot)
+
+
+def test_what_is_not_in_the_study_is_refused(results):
+    folder = results / "results/digits"
+    with pytest.raises(UserError, match=r"there is no method 'kd'\. Known: finetune, wa, joint"):
+        wa.plot.accuracy(folder, methods=["kd"])
+    with pytest.raises(UserError, match=r"there is no key 'color'\. Known: labels, colors"):
+        wa.plot.accuracy(folder, color="red")
+    with pytest.raises(UserError, match=r"there is no protocol"):
+        wa.plot.matrix(folder, protocol=(4, 2))
+    with pytest.raises(UserError, match=r"config\.yaml does not exist"):
+        wa.plot.accuracy(results)
+    with pytest.raises(AttributeError, match=r"has no attribute 'acuracy'"):
+        _ = wa.plot.acuracy
