@@ -32,6 +32,7 @@ BENCHMARK = "train.benchmark.tsv"
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 # In the folder of each task of a run.
+FITTED = "fitted.npz"  # of a method whose algorithm fits a classifier to features
 PREDICTIONS = "predictions.npz"
 METRICS = "metrics.json"
 # In the folder of an order, of a packed data set, and of a study.

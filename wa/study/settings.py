@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from wa.data import augmentations
 from wa.errors import UserError
+from wa.methods import algorithm
 from wa.models import names
 from wa.study.keys import TYPES, Key
 
@@ -190,6 +191,26 @@ class Settings:
         "there the batch-norm of torch for channels_last is off by 1e-5 in float32.",
         "contiguous",
         choices=("channels_last", "contiguous"),
+    )
+    algorithm: str = setting(
+        "standard",
+        "How the method trains and predicts: a file of wa/methods/algorithms, each with its paper. "
+        "`standard`: by the losses that the other choices name. The path of a Python file is an "
+        "algorithm of your own, whose code the jobs of this method run. See docs/methods.md.",
+        "ewc",
+        choices="wa.methods.algorithm.NAMES",
+        schema={"type": "string", "pattern": r"^.*\w\.py$"},
+        section="methods",
+    )
+    options: tuple[str, ...] = setting(
+        (),
+        "The options of the algorithm, by name. Its file has their defaults.",
+        "{strength: 100}",
+        schema={
+            "type": "object",
+            "additionalProperties": {"type": ["number", "string", "boolean"]},
+        },
+        section="methods",
     )
     start: str = setting(
         "previous",
@@ -384,6 +405,8 @@ METHOD_KEYS = {
 def canonical_value(name: str, value: object) -> object:
     """The one form of a value of a setting. Raises UserError if it has another type."""
     convert, what = CANONICAL[TYPE_OF[name]]
+    if isinstance(value, dict):  # options, as a config has them
+        value = algorithm.to_words(value)
     try:
         return convert(value)
     except TypeError:

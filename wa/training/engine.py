@@ -22,7 +22,7 @@ from wa.data.augmentations import check_images
 from wa.data.batches import Images, split
 from wa.data.task import Task
 from wa.errors import UserError
-from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.methods.learner import Learner, Losses
 from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
 from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
@@ -181,6 +181,9 @@ class Trainer:
         settings: Settings,
         processes: Processes,
         seed: int,
+        learner: type[Learner] = Learner,
+        options: dict | None = None,
+        state: dict[str, Tensor] | None = None,
     ):
         self.task, self.settings, self.processes = task, settings, processes
         self.seed, self.device = seed, processes.device
@@ -207,9 +210,8 @@ class Trainer:
             if hasattr(teacher.backbone, "fold_batch_norm"):
                 teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=self.memory_format)
-        self.kd_weight = (
-            distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
-        )
+        state = {name: tensor.to(self.device) for name, tensor in (state or {}).items()}
+        self.learner = learner(self, options or {}, state)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradients: SummedGradients | None = None  # of several processes, from the first step
         self.optimizer = torch.optim.SGD(
@@ -262,29 +264,13 @@ class Trainer:
         x = normalize(x, self.mean, self.std, self.dtype)
         return self.augment.erase(x, self.draw, self.task.train.index[rows])
 
-    def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each image (B,): the loss, its two parts, and whether the prediction is right.
+    def losses(self, x: Tensor, label: Tensor) -> Losses:
+        """The losses of images, as the method's learner has them, each (B,).
 
         x: (B, C, H, W). label: int64 (B,).
         """
         with self.autocast:
-            logits = self.model(x).float()
-            n_old = self.task.n_old
-            ce = CLASSIFICATION[self.settings.classification_loss](
-                logits, label, n_old, self.settings.label_smoothing
-            )
-            kd = torch.zeros_like(ce)
-            if self.kd_weight:
-                with torch.no_grad():
-                    teacher = self.teacher(x).float()
-                old_sizes = self.task.sizes[:-1]
-                kd = DISTILLATION[self.settings.distillation_loss](
-                    logits[:, :n_old], teacher, self.settings.temperature, old_sizes
-                )
-                if self.settings.temperature_squared:
-                    kd = kd * self.settings.temperature**2
-        ce_weight = 1 - self.kd_weight if self.settings.mix == "convex" else 1.0
-        return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
+            return self.learner.losses(x, label)
 
     def step(self, batch: int, rows: Tensor, pixels: Tensor) -> None:
         """A step on this process's share of a global batch of `batch` images.
@@ -293,7 +279,10 @@ class Trainer:
         """
         parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
-        (parts[0].sum() / batch).backward()
+        loss = parts.total.sum() / batch
+        if self.learner.penalizes:
+            loss = loss + self.learner.penalty() / self.processes.size
+        loss.backward()
         if self.processes.size > 1:
             if self.gradients is None:
                 used = [p for p in self.parameters if p.grad is not None]
@@ -409,13 +398,22 @@ class Trainer:
         few = max(1, min(1000, FEATURES // (height * width)))
         features = torch.empty(len(images), self.model.backbone.features, device=self.device)
         parts = features.split(few)
-        mine = torch.arange(len(images)).split(few)[rank::size]
-        for part, x in zip(parts[rank::size], images.batches(mine), strict=True):
-            x = center(x, self.augment.size) if self.augment.size else x
-            x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
+        for part, (x, _) in zip(parts[rank::size], self.prepared(images, few), strict=True):
             part.copy_(self.model.backbone(x))
         self.processes.share(parts)
         return features
+
+    def prepared(self, images: Images, few: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of images, as in evaluation, and their labels, `few` at once.
+
+        They are float32 (b, C, H, W), normalised and not augmented, and int64 (b,). Of the parts
+        of `few` images, process r has part r, r + size, and so on.
+        """
+        mine = torch.arange(len(images)).split(few)[self.processes.rank :: self.processes.size]
+        for rows, x in zip(mine, images.batches(mine), strict=True):
+            x = center(x, self.augment.size) if self.augment.size else x
+            x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
+            yield x, images.label[rows.to(self.device)]
 
     @torch.no_grad()
     def accuracy(self, images: Images) -> float:
