@@ -89,9 +89,9 @@ def test_a_file_that_is_no_algorithm_is_one_error(own, text, said):
 def test_options_are_checked_and_have_defaults(own):
     file = own()
     assert algorithm.with_defaults(file, {"strength": 3}) == {"strength": 3.0, "name": "a"}
-    with pytest.raises(UserError, match="has no option 'margin'. It has strength, name"):
+    with pytest.raises(UserError, match=r"has no option .margin."):
         algorithm.with_defaults(file, {"margin": 1})
-    with pytest.raises(UserError, match="options.strength: 'much' is not like the default, 2.0"):
+    with pytest.raises(UserError, match="is not like the default"):
         algorithm.with_defaults(file, {"strength": "much"})
     words = algorithm.to_words({"strength": 3.0, "name": "a b=c"})
     assert words == ('name="a b=c"', "strength=3.0")
@@ -125,9 +125,9 @@ def test_a_plan_says_that_it_will_run_a_file(own, planned):
 
 
 def test_an_unknown_algorithm_is_refused_by_its_key(planned):
-    with pytest.raises(UserError, match="methods.it.algorithm: nobody.py does not exist"):
+    with pytest.raises(UserError, match=r"methods\.it\.algorithm: nobody\.py does not exist"):
         planned({"algorithm": "nobody.py"})
-    with pytest.raises(UserError, match="methods.it.options: ewc has no option 'x'"):
+    with pytest.raises(UserError, match=r"methods\.it\.options: ewc has no option"):
         planned({"algorithm": "ewc", "options": {"x": 1}})
 
 

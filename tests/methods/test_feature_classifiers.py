@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from wa.errors import UserError
 from wa.methods import algorithm
 from wa.methods.feature_classifier import Learned, sums_by_class
 
@@ -133,3 +134,41 @@ def test_ranpac(tasks, monkeypatch):
         w = np.linalg.solve(f.T @ f + each * np.eye(30), f.T @ y[fitted])
         errors.append(np.square(h[held] @ w - y[held]).mean())
     assert errors[int(np.log10(ridge)) + 8] <= min(errors) * 1.01
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits)
+    return powers / powers.sum()
+
+
+def test_il2m(tasks):
+    classifier, state = learn("il2m", tasks)
+
+    def mean_score(learned: Learned, c: int) -> float:
+        rows = learned.features[learned.label == c].astype(np.float64)
+        return np.mean([softmax(learned.weight @ x + learned.bias)[c] for x in rows])
+
+    def confidence(learned: Learned) -> float:
+        rows = learned.features[learned.label >= learned.n_old].astype(np.float64)
+        return np.mean([softmax(learned.weight @ x + learned.bias).max() for x in rows])
+
+    last, test = tasks[-1], tasks[0].features[:30]
+    found = classifier.scores(test, state)
+    changed = 0
+    for x, row in zip(test.astype(np.float64), found, strict=True):
+        expected = softmax(last.weight @ x + last.bias)
+        if expected.argmax() >= last.n_old:
+            changed += 1
+            for c in range(last.n_old):
+                first = tasks[0] if c < 3 else tasks[1]
+                expected[c] *= mean_score(first, c) / mean_score(last, c)
+                expected[c] *= confidence(last) / confidence(first)
+        np.testing.assert_allclose(row, expected)
+    assert 0 < changed < 30
+
+
+def test_il2m_needs_exemplars(tasks):
+    new = tasks[1].label >= tasks[1].n_old
+    without = tasks[1]._replace(features=tasks[1].features[new], label=tasks[1].label[new])
+    with pytest.raises(UserError, match="il2m needs a memory"):
+        learn("il2m", [tasks[0], without])

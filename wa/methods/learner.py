@@ -95,6 +95,15 @@ class Learner:
         kd = loss(logits[:, : self.task.n_old], teacher, temperature, old_sizes)
         return kd * temperature**2 if self.settings.temperature_squared else kd
 
+    def mean_over(self, chosen: Tensor) -> Tensor:
+        """Weights (B,) with which the mean over a batch is the mean over its chosen images.
+
+        chosen: bool (B,). Several processes may share the batch.
+        """
+        sums = torch.stack([chosen.sum(), torch.ones_like(chosen).sum()]).float()
+        self.processes.sum(sums)
+        return chosen * sums[1] / sums[0].clamp(min=1)
+
     def penalty(self) -> Tensor:
         """A loss that depends on the parameters alone: a number. Only if `penalizes`."""
         raise NotImplementedError

@@ -210,6 +210,8 @@ class Trainer:
             if hasattr(teacher.backbone, "fold_batch_norm"):
                 teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=self.memory_format)
+        self.mean = torch.tensor(task.dataset["mean"], device=self.device)
+        self.std = torch.tensor(task.dataset["std"], device=self.device)
         state = {name: tensor.to(self.device) for name, tensor in (state or {}).items()}
         self.learner = learner(self, options or {}, state)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -225,8 +227,6 @@ class Trainer:
 
         # What a step reads and writes, apart from images, weights and momentum. A recorded step
         # needs them in fixed places.
-        self.mean = torch.tensor(task.dataset["mean"], device=self.device)
-        self.std = torch.tensor(task.dataset["std"], device=self.device)
         self.rate = torch.tensor(settings.lr, device=self.device)
         self.optimizer.param_groups[0]["lr"] = self.rate
         # The key of the epoch's augmentation, for erasing.
