@@ -32,10 +32,10 @@ def go_on(options: list, folder: Path, epochs: int) -> dict[str, np.ndarray]:
     """Train from the state in a folder up to an epoch, and save there. Returns the tensors."""
     trainer = train.prepare(*train.parse([str(option) for option in options]))
     saved = resume.Saved(folder, {})
-    history, _ = saved.load(trainer.model, trainer.optimizer, {})
+    history, _ = saved.load(trainer, {})
     for epoch in range(len(history), epochs):
         history.append(trainer.epoch(epoch))
-    saved.save(trainer.model, trainer.optimizer, history)
+    saved.save(trainer, history)
     return trainer.model.tensors()
 
 
@@ -63,8 +63,8 @@ def test_another_engine_goes_on_and_is_named(digits, tmp_path):
     trainer = train.prepare(args, settings)
     earlier = trainer.engine() | {"device": "NVIDIA H100", "threads": 7}
     saved = resume.Saved(tmp_path / ".resume", train.wanted(args, settings))
-    saved.load(trainer.model, trainer.optimizer, earlier)
-    saved.save(trainer.model, trainer.optimizer, [trainer.epoch(0) | {"test_accuracy": None}])
+    saved.load(trainer, earlier)
+    saved.save(trainer, [trainer.epoch(0) | {"test_accuracy": None}])
 
     run = program("wa.training.train", *options)
     assert run.returncode == 0 and "going on after epoch 1" in run.stdout, run.stdout

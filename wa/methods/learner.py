@@ -12,13 +12,16 @@ may share a batch.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.methods.selection import rank_classes
 from wa.models.model import CilClassifier
 
 if TYPE_CHECKING:
+    from wa.data.batches import Images
     from wa.training.engine import Trainer
 
 
@@ -107,6 +110,29 @@ class Learner:
     def penalty(self) -> Tensor:
         """A loss that depends on the parameters alone: a number. Only if `penalizes`."""
         raise NotImplementedError
+
+    def second(self) -> dict[str, object]:
+        """The settings of a second stage that differ from those of the first, such as `epochs`.
+
+        Empty if there is none, as in task 0 of most methods.
+        """
+        return {}
+
+    def begin_second(self) -> "Images":
+        """Called by all processes when the second stage begins. Returns what it trains on.
+
+        It may freeze parameters. A killed training calls it again, with the model as it was.
+        """
+        raise NotImplementedError
+
+    def balanced(self) -> "Images":
+        """The memory after this task: equally many images of each class, chosen by herding."""
+        images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)
+        features = self.trainer.features(images).cpu().numpy()
+        chosen = np.zeros(len(images), bool)
+        for rows in rank_classes(features, images.label.cpu().numpy()).values():
+            chosen[rows[:each]] = True
+        return images.part(chosen)
 
     def end(self) -> dict[str, Tensor]:
         """Called by all processes after the last epoch. Returns what the next task gets as `state`.

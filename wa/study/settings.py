@@ -73,9 +73,10 @@ class Settings:
     )
     epochs: int = setting(
         170,
-        "How often a training passes over the images of its task and its memory.",
+        "How often a training passes over the images of its task and its memory. 0 trains nothing: "
+        "for a pretrained backbone that stays as it is.",
         "100",
-        minimum=1,
+        minimum=0,
         maximum=1_000_000,
     )
     batch_size: int = setting(
@@ -87,11 +88,31 @@ class Settings:
         minimum=2,
     )
     lr: float = setting(
-        0.1, "The learning rate of SGD at the start.", "0.05", exclusiveMinimum=0, maximum=100
+        0.1, "The learning rate at the start.", "0.05", exclusiveMinimum=0, maximum=100
     )
-    momentum: float = setting(0.9, "The momentum of SGD.", "0.95", minimum=0, exclusiveMaximum=1)
+    optimizer: str = setting(
+        "sgd",
+        "What takes the steps. `sgd`: SGD with momentum. `adamw`: AdamW, usual for vision "
+        "transformers, with a learning rate such as 0.0003.",
+        "adamw",
+        choices=("sgd", "adamw"),
+    )
+    backbone_lr_factor: float = setting(
+        1.0,
+        "The learning rate of the backbone is that of the classifier times this factor.",
+        "0.1",
+        exclusiveMinimum=0,
+        maximum=100,
+    )
+    momentum: float = setting(
+        0.9,
+        "The momentum of SGD. For AdamW it is beta 1, and beta 2 is 0.999.",
+        "0.95",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
     weight_decay: float = setting(
-        5e-4, "The weight decay of SGD, for all parameters.", "0.0002", minimum=0
+        5e-4, "The weight decay of the optimizer, for all parameters.", "0.0002", minimum=0
     )
     divide_weight_decay: bool = setting(
         False,

@@ -11,7 +11,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -39,6 +41,21 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.cont
 AUGMENTED = {"cpu": 2**19, "cuda": 2**24}
 FEATURES = 2**22  # pixels of images that are embedded at once, such as 64 images of 256 x 256
 WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the first ones
+
+
+def sgd(groups: list[dict], settings: Settings, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, settings.lr, settings.momentum, 0, weight_decay, fused=True)
+
+
+def adamw(groups: list[dict], settings: Settings, weight_decay: float) -> torch.optim.Optimizer:
+    betas = settings.momentum, 0.999
+    on_gpu = groups[0]["params"][0].is_cuda  # so that a step can be recorded
+    return torch.optim.AdamW(
+        groups, settings.lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu
+    )
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
 
 
 class Processes:
@@ -214,21 +231,8 @@ class Trainer:
         self.std = torch.tensor(task.dataset["std"], device=self.device)
         state = {name: tensor.to(self.device) for name, tensor in (state or {}).items()}
         self.learner = learner(self, options or {}, state)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.gradients: SummedGradients | None = None  # of several processes, from the first step
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            settings.lr,
-            settings.momentum,
-            weight_decay=settings.weight_decay
-            / (len(task.sizes) if settings.divide_weight_decay else 1),
-            fused=True,
-        )
-
         # What a step reads and writes, apart from images, weights and momentum. A recorded step
         # needs them in fixed places.
-        self.rate = torch.tensor(settings.lr, device=self.device)
-        self.optimizer.param_groups[0]["lr"] = self.rate
         # The key of the epoch's augmentation, for erasing.
         self.draw = torch.zeros((), dtype=torch.int64, device=self.device)
         # The number of steps done in this epoch.
@@ -238,7 +242,47 @@ class Trainer:
         # The sums over images of the loss, its two parts, and the right predictions.
         self.totals = torch.zeros(4, device=self.device)
         self.graphs = self.device.type == "cuda" and processes.size == 1 and settings.cuda_graphs
+        # A second stage goes on counting epochs where the first ends.
+        second = self.learner.second()
+        self.first_epochs, self.epochs = settings.epochs, settings.epochs + second.get("epochs", 0)
+        self.started = 0  # the epoch in which this stage began
+        self.snapshot: dict[str, np.ndarray] = {}  # the model when the second stage began
+        self.begin_stage()
+
+    def begin_stage(self) -> None:
+        """Make an optimizer, and the step that uses it."""
+        settings = self.settings
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        backbone = {id(p) for p in self.model.backbone.parameters()}
+        groups = [(trained, 1.0)]
+        if settings.backbone_lr_factor != 1:
+            inside = [p for p in trained if id(p) in backbone]
+            outside = [p for p in trained if id(p) not in backbone]
+            groups = [(inside, settings.backbone_lr_factor), (outside, 1.0)]
+        groups = [(parameters, factor) for parameters, factor in groups if parameters]
+        self.parameters = [p for parameters, _ in groups for p in parameters]
+        self.gradients: SummedGradients | None = None  # of several processes, from the first step
+        # The learning rate of each group: a factor, and where a recorded step reads the rate.
+        self.rates = [
+            (factor, torch.tensor(settings.lr * factor, device=self.device)) for _, factor in groups
+        ]
+        self.optimizer = OPTIMIZERS[settings.optimizer](
+            [
+                {"params": parameters, "lr": rate}
+                for (parameters, _), (_, rate) in zip(groups, self.rates, strict=True)
+            ],
+            settings,
+            settings.weight_decay / (len(self.task.sizes) if settings.divide_weight_decay else 1),
+        )
         self.run = RecordedStep(self.step) if self.graphs else self.step
+
+    def begin_second(self) -> None:
+        """Begin the second stage of the method's learner, with its settings and its images."""
+        self.snapshot = self.model.tensors()
+        self.started = self.first_epochs
+        self.task.train = self.learner.begin_second()
+        self.settings = replace(self.settings, **self.learner.second())
+        self.begin_stage()
 
     def engine(self) -> dict:
         """What was chosen here, for the log and the checkpoint."""
@@ -343,14 +387,15 @@ class Trainer:
         epoch: from 0. Raises UserError if the loss is not finite.
         """
         started, n = time.perf_counter(), len(self.task.train)
-        rate = learning_rate(self.settings, epoch)
+        rate = learning_rate(self.settings, epoch - self.started)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT)
         self.draw.copy_(draw)
         # For layers that draw, such as dropout. It seeds the generators of the GPUs, too.
         rank = self.processes.rank
         torch.manual_seed(key(self.seed, len(self.task.sizes), epoch, LAYERS, rank).item())
-        self.rate.fill_(rate)
+        for factor, place in self.rates:
+            place.fill_(rate * factor)
         self.steps.fill_(0)
         self.first_bad.fill_(NEVER)
         self.totals.fill_(0)
@@ -361,7 +406,7 @@ class Trainer:
         steps = zip(map(len, batches), self.shares(on_device), images, strict=True)
         bar = tqdm(
             steps,
-            f"epoch {epoch + 1}/{self.settings.epochs}",
+            f"epoch {epoch + 1}/{self.epochs}",
             len(batches),
             leave=False,
             unit="step",

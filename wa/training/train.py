@@ -230,7 +230,7 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     print(f"task {len(task.sizes) - 1}: {len(task.train)} images, {classes}")
     print(", ".join(f"{k} {v}" for k, v in engines[-1].items()))
     for row in history:
-        print(line(row, trainer.settings.epochs))
+        print(line(row, trainer.epochs))
     if history:
         print(f"going on after epoch {len(history)}")
     if len(engines) > 1:
@@ -248,10 +248,12 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     trainer = prepare(args, settings)
     task, first = trainer.task, trainer.processes.rank == 0
     engine = trainer.engine()
-    history, engines = saved.load(trainer.model, trainer.optimizer, engine)
+    history, engines = saved.load(trainer, engine)
     if first:
         announce(trainer, history, engines)
-    for epoch in range(len(history), settings.epochs):
+    for epoch in range(len(history), trainer.epochs):
+        if epoch == trainer.first_epochs:
+            trainer.begin_second()
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
@@ -259,10 +261,10 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         test_now = args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
-            print(line(history[-1], settings.epochs), flush=True)
-            write_progress(saved.folder, history[-1], settings.epochs)
-            if epoch + 1 < settings.epochs:
-                saved.save_if_due(trainer.model, trainer.optimizer, history)
+            print(line(history[-1], trainer.epochs), flush=True)
+            write_progress(saved.folder, history[-1], trainer.epochs)
+            if epoch + 1 < trainer.epochs:
+                saved.save_if_due(trainer, history)
     # By all processes.
     state = trainer.learner.end()
     features = trainer.features(task.images), trainer.features(task.test)
