@@ -164,3 +164,43 @@ def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
         x, label = torch.zeros(12, 1, 8, 8), torch.zeros(12, dtype=torch.int64)
         parts = one.losses(x, label)
         assert all(part.device.type == "cuda" and part.shape == (12,) for part in parts)
+
+
+def kl(wanted: np.ndarray, found: np.ndarray, temperature: float = 2) -> float:
+    p, q = (np.exp(z / temperature) / np.exp(z / temperature).sum() for z in (wanted, found))
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def test_eeil_distils_the_new_classes_in_the_second_stage_only(trainer):
+    one = trainer("eeil", given={"distillation": 0.5, "fine_tuning_epochs": 2})
+    x, label = batch(one)
+    one.model.eval()
+    with torch.no_grad():
+        teacher = one.teacher(x).double().numpy()
+        first = one.model(x).double().numpy()
+    for second in (False, True):
+        if second:
+            one.begin_second()
+            for head in one.model.classifier.heads:
+                head.weight.data.mul_(1.5)
+        one.model.eval()
+        found = one.learner.losses(x, label)
+        with torch.no_grad():
+            logits = one.model(x).double().numpy()
+        for i, c in enumerate(label.tolist()):
+            log_sum = math.log(sum(math.exp(each) for each in logits[i]))
+            kd = kl(teacher[i], logits[i][:4])
+            if second:
+                kd += kl(first[i][4:], logits[i][4:])
+            assert found.other[i].item() == pytest.approx(kd, rel=1e-3, abs=1e-6)
+            total = log_sum - logits[i][c] + 0.5 * kd
+            assert found.total[i].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_the_second_stage_of_eeil_has_a_recipe_and_images_of_its_own(trainer):
+    one = trainer("eeil", "--memory", "24", given={"fine_tuning_epochs": 12})
+    assert one.epochs == 13
+    first = one.epoch(0)
+    rates = [one.epoch(epoch)["lr"] for epoch in (1, 10, 11)]
+    assert np.bincount(one.task.train.label).tolist() == [4] * 6
+    assert first["lr"] == 0.1 and rates == pytest.approx([0.01, 0.01, 0.001])

@@ -44,7 +44,16 @@ class WithDropout(resnet.CifarResNet):
         return torch.nn.functional.dropout(super().forward(x), 0.3, self.training)
 
 
-@pytest.mark.parametrize("options", [[], ["--momentum", "0"], ["--backbone", "resnet20"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--momentum", "0"],
+        ["--backbone", "resnet20"],
+        ["--optimizer", "adamw", "--lr", "0.001", "--backbone-lr-factor", "0.1"],
+    ],
+    ids=" ".join,
+)
 def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeypatch):
     """Also without a momentum to save, and with a network that draws random numbers."""
     dropping = partial(WithDropout, (16, 32, 64), 1)
@@ -53,6 +62,17 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
     whole = go_on(options, tmp_path / "whole", 3)
     go_on(options, tmp_path / "killed", 1)
     resumed = go_on(options, tmp_path / "killed", 3)
+    assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_a_training_resumes_in_its_second_stage(killed_after, digits, base, tmp_path):
+    """Two epochs, then two of balanced fine-tuning, which distils the model of the first stage."""
+    options = [*second_task(digits, base, tmp_path), "--epochs", 2, "--algorithm", "eeil"]
+    options += ["--options", "distillation=1.0", "fine_tuning_epochs=2", "fine_tuning_lr=0.01"]
+    whole = go_on(options, tmp_path / "whole", 4)
+    go_on(options, tmp_path / "killed", killed_after)
+    resumed = go_on(options, tmp_path / "killed", 4)
     assert all((resumed[name] == whole[name]).all() for name in whole)
 
 

@@ -278,7 +278,7 @@ class Trainer:
 
     def begin_second(self) -> None:
         """Begin the second stage of the method's learner, with its settings and its images."""
-        self.snapshot = self.model.tensors()
+        self.snapshot = {name: array.copy() for name, array in self.model.tensors().items()}
         self.started = self.first_epochs
         self.task.train = self.learner.begin_second()
         self.settings = replace(self.settings, **self.learner.second())
@@ -384,8 +384,11 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch. Returns the row of the history.
 
-        epoch: from 0. Raises UserError if the loss is not finite.
+        epoch: from 0. The second stage, if there is one, begins by itself. Raises UserError if the
+        loss is not finite.
         """
+        if epoch == self.first_epochs < self.epochs:
+            self.begin_second()
         started, n = time.perf_counter(), len(self.task.train)
         rate = learning_rate(self.settings, epoch - self.started)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)

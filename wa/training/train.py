@@ -252,8 +252,6 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     if first:
         announce(trainer, history, engines)
     for epoch in range(len(history), trainer.epochs):
-        if epoch == trainer.first_epochs:
-            trainer.begin_second()
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
