@@ -11,6 +11,8 @@ from wa.checkpoint import STATE, write_checkpoint
 from wa.data.packed import hashes
 from wa.files import read_json, write_arrays
 from wa.methods import algorithm
+from wa.models.cosine_classifiers import centres
+from wa.models.feature_maps import FeatureMaps
 from wa.models.model import CilModel
 from wa.training import train
 from wa.training.engine import Trainer
@@ -153,7 +155,7 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     assert not torch.equal(one.task.train.index, other.task.train.index)
 
 
-@pytest.mark.parametrize("name", ["lucir"])
+@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil"])
 def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
     """The tensors only pretend to be on a GPU. So it is an error if Python asks for a value."""
     one = trainer(name)
@@ -161,6 +163,9 @@ def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
         kind = one.learner.classifier
         one.learner.model = CilModel("resnet8", 1, [4, 2], classifier=kind)
         one.learner.teacher = CilModel("resnet8", 1, [4], classifier=kind)
+        if name == "podnet":
+            one.learner.maps = FeatureMaps(one.learner.model.backbone)
+            one.learner.maps_before = FeatureMaps(one.learner.teacher.backbone)
         x, label = torch.zeros(12, 1, 8, 8), torch.zeros(12, dtype=torch.int64)
         parts = one.losses(x, label)
         assert all(part.device.type == "cuda" and part.shape == (12,) for part in parts)
@@ -204,3 +209,62 @@ def test_the_second_stage_of_eeil_has_a_recipe_and_images_of_its_own(trainer):
     rates = [one.epoch(epoch)["lr"] for epoch in (1, 10, 11)]
     assert np.bincount(one.task.train.label).tolist() == [4] * 6
     assert first["lr"] == 0.1 and rates == pytest.approx([0.01, 0.01, 0.001])
+
+
+def test_podnet(trainer):
+    one = trainer("podnet", given={"spatial": 2, "flat": 0.7, "margin": 0.5})
+    with torch.no_grad():
+        one.model.classifier.eta.fill_(1.5)
+    x, label = batch(one)
+    one.model.eval()
+    found = one.learner.losses(x, label)
+    new, old = features_of(one.model.backbone, x), features_of(one.teacher.backbone, x)
+    maps = [m.detach().double().numpy() for m in one.learner.maps.maps]
+    before = [m.detach().double().numpy() for m in one.learner.maps_before.maps]
+    proxies = one.model.classifier.proxies().detach().double().numpy()
+    assert proxies.shape == (6, 10, 64) and len(maps) == 3
+
+    def pooled(map_: np.ndarray) -> np.ndarray:
+        rows = [(row**2).sum() for channel in map_ for row in channel]
+        columns = [(column**2).sum() for channel in map_ for column in channel.T]
+        return np.array(rows + columns) / np.linalg.norm(rows + columns)
+
+    for i, c in enumerate(label.tolist()):
+        y = []
+        for of_class in proxies:
+            near = [cosine(proxy, new[i]) for proxy in of_class]
+            powers = [math.exp(each) for each in near]
+            y.append(sum(p * each for p, each in zip(powers, near, strict=True)) / sum(powers))
+        others = sum(math.exp(1.5 * y[k]) for k in range(6) if k != c)
+        lsc = max(0, -math.log(math.exp(1.5 * (y[c] - 0.5)) / others))
+        apart = [
+            np.linalg.norm(pooled(a[i]) - pooled(b[i])) for a, b in zip(maps, before, strict=True)
+        ]
+        rest = 2 * sum(apart) / 3 + 0.7 * (1 - cosine(new[i], old[i]))
+        assert found.classification[i].item() == pytest.approx(lsc, rel=1e-4)
+        assert found.other[i].item() == pytest.approx(math.sqrt(6 / 2) * rest, rel=2e-3, abs=1e-3)
+    assert sum(apart) > 0
+
+
+def test_podnet_keeps_old_proxies_and_then_trains_the_classifier_alone(trainer):
+    one = trainer("podnet", given={"fine_tuning_epochs": 1})
+    classifier = one.model.classifier
+    old = classifier.proxies()[:4].detach().clone()
+    one.epoch(0)
+    assert torch.equal(classifier.proxies()[:4], old)
+    eta, backbone = classifier.eta.item(), one.model.backbone.conv1.weight.detach().clone()
+    assert eta != 1
+    one.epoch(1)
+    assert np.ptp(np.bincount(one.task.train.label)) == 0
+    assert not torch.equal(classifier.proxies()[:4], old)
+    assert classifier.eta.item() == eta
+    assert torch.equal(one.model.backbone.conv1.weight, backbone)
+
+
+def test_centres_are_the_means_of_what_is_nearest_to_them():
+    torch.manual_seed(0)
+    clusters = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    features = clusters.repeat(20, 1) + torch.randn(60, 2)
+    found = centres(features, 3)
+    expected = torch.stack([features[c::3].mean(dim=0) for c in (0, 2, 1)])
+    torch.testing.assert_close(found, expected)

@@ -15,6 +15,7 @@ METHODS = {
     "lucir": {"algorithm": "lucir", "memory": 20},
     "il2m": {"algorithm": "il2m", "memory": 20},
     "eeil": {"algorithm": "eeil", "memory": 20, "options": {"fine_tuning_epochs": 2}},
+    "podnet": {"algorithm": "podnet", "memory": 20, "options": {"fine_tuning_epochs": 2}},
     "gdumb": {"algorithm": "gdumb", "memory": 20},
     "simplecil": {"algorithm": "simplecil"},
     "slda": {"algorithm": "slda"},
@@ -31,9 +32,9 @@ def test_every_algorithm_runs_in_the_workflow(tmp_path):
     run = snakemake(tmp_path, config=config)  # with all figures
     assert run.returncode == 0, run.stdout
     root = tmp_path / "results/tiny/order-1993/seed-0"
-    own = {name for name, m in METHODS.items() if facts(m.get("algorithm", "standard")).task_0}
-    own |= {"lucir"}
-    assert {p.name for p in root.iterdir()} == {"base-6", *(f"base-6-{name}" for name in own)}
+    assert {p.name for p in root.iterdir()} == {
+        *("base-6", "base-6-ewc", "base-6-lucir", "base-6-podnet")
+    }
 
     with open(tmp_path / "results/tiny/metrics.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "accuracy"]
@@ -44,7 +45,7 @@ def test_every_algorithm_runs_in_the_workflow(tmp_path):
         assert {shown[name, str(task)] for task in range(3)} == {"fitted" if fits else "trained"}
         epochs = len((folder / "history.csv").read_text().splitlines()) - 1
         frozen = name in ("simplecil", "slda", "fecam", "ranpac")
-        assert epochs == (0 if frozen else 3 if name == "eeil" else 1), name
+        assert epochs == (0 if frozen else 3 if name in ("eeil", "podnet") else 1), name
         metrics = read_json(folder / "metrics.json")
         assert metrics["fitted" if fits else "trained"]["accuracy"] > 15, name
     assert scheduled(tmp_path, config) == {}

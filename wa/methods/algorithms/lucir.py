@@ -22,25 +22,9 @@ from torch import Tensor, nn
 
 from wa.methods.feature_classifier import FeatureClassifier, Learned, State
 from wa.methods.learner import Learner, Losses
-from wa.models.model import CilClassifier
+from wa.models.cosine_classifiers import CosineClassifier
 
 OPTIONS = {"distillation": 5.0, "margin": 0.5, "rivals": 2}
-
-
-class CosineClassifier(CilClassifier):
-    """The cosines of the features and the rows, times one learned scale."""
-
-    def __init__(self, features: int, bias: bool = False, init: str = "torch"):
-        super().__init__(features, False, init)
-        self.sigma = nn.Parameter(torch.ones(()))
-
-    def cosines(self, x: Tensor) -> Tensor:
-        """Features (B, d) to cosines (B, classes)."""
-        rows = torch.cat([head.weight for head in self.heads])
-        return F.normalize(x, dim=1) @ F.normalize(rows, dim=1).T
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.sigma * self.cosines(x)
 
 
 class LUCIR(Learner):
