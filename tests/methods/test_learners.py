@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import program, task_options
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wa.checkpoint import STATE, write_checkpoint
@@ -268,3 +269,31 @@ def test_centres_are_the_means_of_what_is_nearest_to_them():
     found = centres(features, 3)
     expected = torch.stack([features[c::3].mean(dim=0) for c in (0, 2, 1)])
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet"])
+def test_two_processes_train_as_one(name, digits, tmp_path, monkeypatch):
+    """Two tasks, joined by gloo. The loss is that of one process, except for batch norm."""
+    losses = {}
+    small = algorithm.with_defaults(name, {})
+    words = algorithm.to_words(small | {key: 1 for key in small if key.endswith("_epochs")})
+    for processes in (1, 2):
+        folders = [tmp_path / f"{processes}-{task}" for task in range(2)]
+        for task, folder in enumerate(folders):
+            options = task_options(digits, folder, *[4, 2][: task + 1])
+            options += ["--algorithm", name, "--options", *words, "--memory", 40 if task else 0]
+            options += ["--epochs", 1, "--batch-size", 128]
+            if task:
+                before = folders[0] / "trained.safetensors"
+                options += ["--model", before, "--ranking", folders[0] / "herding.npz"]
+            torchrun = ["--standalone", "--nproc-per-node", processes, "-m", "wa.training.train"]
+            run = program("torch.distributed.run", *torchrun, *options)
+            assert run.returncode == 0, run.stdout
+            features = ["--features", folder / "features.npz"]
+            if not task:
+                run = program("wa.methods.selection", *features, "--output", folder / "herding.npz")
+                assert run.returncode == 0, run.stdout
+        rows = (folders[1] / "history.csv").read_text().splitlines()[1:]
+        losses[processes] = [float(row.split(",")[2]) for row in rows]
+    assert losses[2] == pytest.approx(losses[1], rel=0.25)

@@ -55,5 +55,6 @@ class EEIL(Learner):
         return {"epochs": epochs, "lr": self.options["fine_tuning_lr"], "warmup": 0, **schedule}
 
     def begin_second(self) -> Images:
+        images = self.balanced()  # it gives all processes the same statistics of batch norm
         self.before = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return self.balanced()
+        return images

@@ -46,6 +46,7 @@ class EWC(Learner):
     def fisher(self) -> dict[str, Tensor]:
         """The Fisher information of the task, by the name of the parameter."""
         self.model.eval()
+        self.processes.share_buffers(self.model)
         parameters = {k: p.detach() for k, p in self.model.named_parameters() if p.requires_grad}
 
         def log_probability(parameters: dict, x: Tensor, label: Tensor) -> Tensor:
