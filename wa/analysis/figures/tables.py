@@ -1,7 +1,7 @@
 """Tables of results, as csv, Markdown, HTML and LaTeX.
 
-Each function makes one table. It takes the runs, the path of metrics.csv or cost.csv, the look, and the choices
-of each method, which only `ablation` needs. It returns a Table, or the reason why there is none.
+Each function makes one table. It takes the runs, the path of metrics.csv or cost.csv, the look, and
+the choices of each method, which only `ablation` needs. It returns a Table, or the reason why there is none.
 """
 
 import re
@@ -156,9 +156,8 @@ def final_columns(last: pd.DataFrame, names: list[str]) -> list[Column]:
     for name in names:
         rows = last[last["metric"] == name]
         if len(rows):
-            found.append(
-                Column(FINAL[name], rows, "lowest" if name in LOWEST_IS_BEST else "highest")
-            )
+            best = "lowest" if name in LOWEST_IS_BEST else "highest"
+            found.append(Column(FINAL[name], rows, best))
     return found
 
 
