@@ -1,7 +1,8 @@
 """Tables of results, as csv, Markdown, HTML and LaTeX.
 
 Each function makes one table. It takes the runs, the path of metrics.csv or cost.csv, the look, and
-the choices of each method, which only `ablation` needs. It returns a Table, or the reason why there is none.
+the choices of each method, which only `ablation` needs. It returns a Table, or the reason why there
+is none.
 """
 
 import re
