@@ -144,6 +144,9 @@ def invent(
     tables = ["--output", folder / "metrics.csv", "--classes", folder / "classes.csv"]
     made = program("wa.analysis.aggregate", "--study", study.to_json(), *tables)
     assert made.returncode == 0, made.stdout
+    costs = ["--output", folder / "cost.csv"]
+    made = program("wa.analysis.cost", "--study", study.to_json(), *costs)
+    assert made.returncode == 0, made.stdout
     return study
 
 
@@ -166,7 +169,9 @@ def draw(figure: str, study: RunTable, output: Path, look: Look = PLAIN) -> plt.
     entry = FIGURES[figure]
     if entry.per_protocol:
         study = replace(study, protocols=study.protocols[:1])
-    table = f"{study.root}/{entry.reads}.csv" if entry.reads in ("metrics", "classes") else None
+    table = (
+        f"{study.root}/{entry.reads}.csv" if entry.reads in ("metrics", "classes", "cost") else None
+    )
     write(function_of(figure), study, table, look, [str(output)])
     return plt.gcf()
 
