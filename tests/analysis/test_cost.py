@@ -95,7 +95,7 @@ def test_the_meter_adds_up_counters_and_power(machine, monkeypatch):
     assert measured.result() == {"gpu_mib": 1500, "joules": 500.0}
 
 
-@pytest.mark.parametrize("text", ["", "[N/A], [N/A]\n", "1000, [Not Supported]\n"])
+@pytest.mark.parametrize("text", ["", "[N/A], [N/A]\n", "1000, [Not Supported]\n", "580.65\n"])
 def test_a_gpu_that_tells_nothing_is_not_measured(machine, text):
     (machine / "said").write_text(text)
     assert meter.read_gpus("0") is None
