@@ -84,9 +84,9 @@ def run_rows(run: Run, images: dict[str, int]) -> Iterator[tuple]:
         values = dict(measured(folder))
         if t < len(headers):
             values |= model_cost(headers[t])
-            values["memory_mb"] = exemplar_bytes(memory, headers[t], images) / 1e6
-        if (folder / MODEL).exists():
+        if t < len(headers) and (folder / MODEL).exists():
             values["model_mb"] = (folder / MODEL).stat().st_size / 1e6
+            values["memory_mb"] = exemplar_bytes(memory, headers[t], images) / 1e6
         for metric, value in values.items():
             yield t, sum(run.sizes[: t + 1]), metric, value
 
