@@ -252,6 +252,16 @@ def test_the_first_config_of_the_page_on_configs_is_right(tmp_path):
     assert len(list(Study(yaml.safe_load(text), str(tmp_path)).runs())) == 2
 
 
+def test_the_sweeps_of_the_page_on_choosing_are_right(tmp_path):
+    first, *others = [yaml.safe_load(text) for _, text in blocks(ROOT / "docs/choosing.md", "yaml")]
+    config = yaml.safe_load((ROOT / "config/digits-sweep.yaml").read_text())
+    assert first.items() <= config.items()
+    for sweep, methods in zip(others, (4, 2), strict=True):
+        study = Study(config | sweep, str(tmp_path))
+        assert len(study.config["methods"]) == 1 + methods
+        assert "wa-distillation-0.5" in "".join(study.config["methods"])
+
+
 def headings(document: Path) -> set[str]:
     """The anchors that GitHub gives to a document's headings."""
     titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.M)
@@ -265,7 +275,7 @@ def test_links_and_images_are_there_and_are_in_the_repository():
         *DOCUMENTS,
         *(
             ROOT / f"docs/{name}.md"
-            for name in ("config", "measurements", "faults", "serving", "growing")
+            for name in ("config", "measurements", "faults", "serving", "growing", "choosing")
         ),
     ]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):

@@ -1,7 +1,7 @@
 """Use and inspect what a study has trained. Studies are run by snakemake.
 
     wa predict MODEL IMAGE...     classify images, folders of images, or a list of paths
-    wa status [--config CONFIG]   print how far a study is and when it will end
+    wa status [--config CONFIG]   print how far a study is and when it will end (--watch: again)
     wa show RUN                   print a run's accuracies, and verify its checkpoints
     wa compare OLD NEW            compare two versions of a model, class by class
     wa export MODEL OUTPUT        write a model as ONNX, to serve it without PyTorch

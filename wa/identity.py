@@ -127,9 +127,13 @@ def evaluating(*, code: str, memory: str, trained: object, model: object, rankin
     }
 
 
-def packing(*, code: str, source: str, cache_size: int | None, chosen: list[str]) -> dict:
-    """The entries of a packed data set."""
-    return {"code": code, "source": source, "cache_size": cache_size, "chosen": chosen}
+def packing(
+    *, code: str, source: str, cache_size: int | None, chosen: list[str], validation: float
+) -> dict:
+    """The entries of a packed data set. validation: 0 if it has its own test images."""
+    split = {"validation": validation} if validation else {}
+    entries = {"code": code, "source": source, "cache_size": cache_size, "chosen": chosen}
+    return entries | split
 
 
 def code_of(program: str, choices: list[str] | None = None) -> str:

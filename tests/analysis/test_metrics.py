@@ -8,6 +8,7 @@ import pytest
 from wa.analysis.evaluate import confidence
 from wa.analysis.metrics import (
     accuracy,
+    best_of_own_task,
     calibration,
     count_by_class,
     expected_calibration_error,
@@ -177,6 +178,28 @@ def test_against_continuums_logger():
     assert ours["forgetting"] == pytest.approx(
         (max(r[0, 0], r[1, 0]) - r[2, 0] + r[1, 1] - r[2, 1]) / 2
     )
+
+
+def test_if_the_task_is_told_only_its_classes_count():
+    sizes, rng = [2, 1, 3], np.random.default_rng(0)
+    scores, label = rng.normal(size=(40, 6)), rng.integers(0, 6, 40)
+    told = best_of_own_task(scores, label, sizes)
+    of_task = {0: [0, 1], 1: [0, 1], 2: [2], 3: [3, 4, 5], 4: [3, 4, 5], 5: [3, 4, 5]}
+    naive = [max(of_task[y], key=lambda c: s[c]) for s, y in zip(scores, label, strict=True)]
+    assert told.tolist() == naive
+    metrics = task_metrics(top_k(scores, 5), label, sizes, told=told)
+    assert metrics["task_aware_accuracy"] == pytest.approx(100 * np.mean(told == label))
+    assert metrics["task_aware_accuracy"] > metrics["accuracy"]
+    assert best_of_own_task(np.zeros((1, 3)), np.array([2]), [1, 2]).tolist() == [1]  # a tie
+
+
+def test_the_average_if_the_task_is_told():
+    tasks = [{"trained": {"accuracy": 50.0, "task_aware_accuracy": a}} for a in (100, 70)]
+    found = metrics_over_tasks(tasks, "trained", finished=True)
+    assert found["average_incremental_task_aware_accuracy"] == 85
+    del tasks[0]["trained"]["task_aware_accuracy"]  # of an earlier version
+    found = metrics_over_tasks(tasks, "trained", finished=True)
+    assert "average_incremental_task_aware_accuracy" not in found
 
 
 def test_new_classes_are_predicted_more_often_than_they_occur():

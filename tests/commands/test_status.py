@@ -2,16 +2,23 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
+from helpers import ROOT, small_study
 
 from wa.commands.status import duration, report
 from wa.errors import UserError
 from wa.locks import lock
 from wa.study.study import Study
-from wa.training.history import write_history
-from wa.training.progress import read_progress, write_progress
+from wa.training.history import append_history, write_history
+from wa.training.live import Live
+from wa.training.progress import read_progress
 
 
 def row(epoch: int, seconds: float = 60, speed: float = 90) -> dict:
@@ -31,7 +38,8 @@ def learn(folder: str, epoch: int = 0, log: str = "", age: float = 0, **values: 
     os.utime(Path(folder, "train.log"), (1000 - age, 1000 - age))
     held = lock(f"{folder}/.resume/lock", wait=False)
     if epoch:
-        write_progress(Path(folder, ".resume"), row(epoch, **values), 10)
+        live = Live(Path(folder, ".resume"), [], 10, 100, None)
+        live.after_epoch(row(epoch, **values))
         file = Path(folder, ".resume/progress.json")
         file.write_text(
             json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"time": 1000 - age}),
@@ -64,8 +72,10 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
         "begun and not done:",
         "  order-1993/seed-0/base-6/inc-2/finetune/task-1: error: no disk",
         "  order-1993/seed-0/base-6/inc-2/joint/task-1: starts",
-        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, 9 images/s, 35 s left; stopped",
-        "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, 100 images/s, 13 min 20 s left",
+        "  order-1993/seed-0/base-6/inc-2/joint/task-2: epoch 3/10, loss 1, train 1 %, 9 images/s,"
+        " 35 s left; stopped",
+        "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, loss 1, train 1 %, 100 images/s,"
+        " 13 min 20 s left",
         # (800 + 4 * 1200) / 2
         "at least 46 min 40 s to go, with 2 at a time and 20 min 00 s each, without evaluations and"
         " figures",
@@ -80,7 +90,9 @@ def test_a_training_that_goes_on_after_an_error_is_not_reported_as_failed(
     monkeypatch.chdir(tmp_path)
     folder = "results/tiny/order-1993/seed-0/base-6"
     running = learn(folder, 1, "error: no room\n")
-    assert "base-6: epoch 1/10, 90 images/s, 9 min 00 s left" in report(Study(config), 1000)
+    assert "base-6: epoch 1/10, loss 1, train 1 %, 90 images/s, 9 min 00 s left" in report(
+        Study(config), 1000
+    )
     running.close()
 
 
@@ -122,12 +134,55 @@ def test_a_short_time_has_seconds(seconds, text):
 
 def test_progress_is_written_at_most_once_a_second(tmp_path):
     assert read_progress(tmp_path) is None
-    write_progress(tmp_path, row(1), 10)
-    write_progress(tmp_path, row(2), 10)
+    live = Live(tmp_path, [], 10, 100, None)
+    live.after_epoch(row(1))
+    live.after_epoch(row(2))
     assert read_progress(tmp_path).epoch == 1
     os.utime(tmp_path / "progress.json", (0, 0))
-    write_progress(tmp_path, row(3, seconds=2), 10)
-    assert read_progress(tmp_path)[:4] == (3, 10, 90, 14)
+    live.after_epoch(row(3, seconds=2))
+    assert read_progress(tmp_path)[:5] == (3, 10, 0, 90, 14)
+
+
+def test_the_first_epoch_tells_how_far_it_is(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = "results/tiny/order-1993/seed-0/base-6"
+    running = learn(folder)
+    clock = SimpleNamespace(monotonic=lambda: 50.0, time=time.time)
+    monkeypatch.setattr("wa.training.live.time", clock)
+    live = Live(Path(folder, ".resume"), [], 10, images=1000, events=None)
+    clock.monotonic = lambda: 58.0
+    live.within_epoch(0.4)  # so an epoch takes 20 seconds
+    text = report(Study(config), time.time())
+    assert "base-6: epoch 0/10 and 40%, 50 images/s, 3 min 12 s left" in text
+    live.within_epoch(0.5)  # not a second later
+    assert read_progress(Path(folder, ".resume")).share == 0.4
+    running.close()
+
+
+def test_the_last_loss_and_accuracies_are_shown(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = "results/tiny/order-1993/seed-0/base-6"
+    running = learn(folder, 2)
+    history = Path(folder, ".resume/history.csv")
+    append_history(history, row(3) | {"loss": 0.123456789, "test_accuracy": 66.5})
+    shown = "base-6: epoch 2/10, loss 0.123457, train 1 %, test 66.5 %, 90 images/s"
+    assert shown in report(Study(config), 1000)
+    with open(history, "a", encoding="utf-8") as file:
+        file.write("4,0.1,0.0")  # a row that is being written
+    assert shown in report(Study(config), 1000)
+    running.close()
+
+
+def test_watching_ends_when_the_study_is_done(finished, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(small_study()), encoding="utf-8")
+    command = [sys.executable, "-m", "wa", "status", "--config", str(tmp_path / "config.yaml")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    options = {"cwd": finished, "env": environment, "capture_output": True, "text": True}
+    run = subprocess.run([*command, "--watch", "0.1"], **options, timeout=120)
+    assert run.stdout == "results/tiny: 7 of 7 trainings done, 9 of 9 tasks evaluated\n"
+    assert "\033" not in run.stdout  # no codes of a terminal in a file
+    run = subprocess.run([*command, "--watch", "0"], **options)
+    assert run.returncode == 1 and "--watch 0 is not a number of seconds above 0" in run.stderr
 
 
 def test_damaged_progress_is_one_clear_line(tmp_path):

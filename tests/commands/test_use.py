@@ -24,7 +24,7 @@ from wa.commands import export
 from wa.commands.show import harm
 from wa.data.images import read_image
 from wa.errors import UserError
-from wa.files import read_arrays, sha256
+from wa.files import read_arrays, read_json, sha256
 
 RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
 
@@ -516,6 +516,8 @@ def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):
     ):
         run = command("show", study / name)
         assert run.returncode == 0 and f"{classes} of 10 classes learned" in run.stdout, run.stdout
+    trained = read_json(study / RUN / "task-0/metrics.json")["trained"]["accuracy"]
+    assert run.stdout.splitlines()[4].split() == ["0", "6", f"{trained:.2f}", "-"]
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     for name in ("model.safetensors", "trained.safetensors", "alignment.json", "metrics.json"):

@@ -116,6 +116,7 @@ def test_every_setting_is_a_key_of_the_config_and_every_key_has_a_default():
 
 EXAMPLES = [
     *(((name,), key) for name, key in (choices.STUDY | choices.DATA | choices.RUN).items()),
+    *(((name,), key) for name, key in choices.SWEEP.items()),
     *((("methods", "wa", name), key) for name, key in choices.METHOD.items()),
     *((("training", name), key) for name, key in TRAINING_KEYS.items()),
 ]
@@ -129,12 +130,15 @@ def test_each_example_is_a_config_and_says_something(path, key, config):
     for name in path[:-1]:
         inner = inner[name]
     inner[path[-1]] = value
+    if path == ("sweep",):
+        config["validation"] = 0.1
     validate(config)
 
 
 def test_keys_that_rerun_nothing():
     assert choices.RERUNS_NOTHING == (
-        "path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "draft",
+        "path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "tensorboard",
+        "draft",
     )  # fmt: skip
 
 

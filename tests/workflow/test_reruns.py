@@ -349,6 +349,7 @@ SAME = {
         '    "none": {"training": {}, "method": {}},\n'
         '    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
     ),
+    "what the screen shows": ("wa/training/live.py", "= now + 1\n", "= now + 5\n"),
     "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
 }
 
@@ -398,6 +399,7 @@ def test_one_and_one_point_nought_are_the_same(work):
 
 def test_where_it_runs_changes_nothing(work):
     work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
+    work.config["tensorboard"] = True
     work.config["path"] = "elsewhere"  # of the raw data
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
 

@@ -17,7 +17,13 @@ import argparse
 import numpy as np
 
 from wa import identity
-from wa.analysis.metrics import CLASSES, count_by_class, task_metrics, top_k
+from wa.analysis.metrics import (
+    CLASSES,
+    best_of_own_task,
+    count_by_class,
+    task_metrics,
+    top_k,
+)
 from wa.checkpoint import classifier, read_checkpoint
 from wa.data.memory import Memory
 from wa.errors import UserError, program
@@ -101,6 +107,7 @@ def write_results(
             confidences.get(name),
             alignment["row_norms"].get(name, ()),
             alignment["gamma"] if name == "trained" else None,
+            best_of_own_task(scores[name], label, task_sizes),
         )
     write_json(args.metrics, {"header": made_from} | metrics)
 

@@ -115,6 +115,20 @@ def task_of(label: np.ndarray, task_sizes: list[int]) -> np.ndarray:
     return np.searchsorted(np.cumsum(task_sizes), label, side="right")
 
 
+def best_of_own_task(scores: np.ndarray, label: np.ndarray, task_sizes: list[int]) -> np.ndarray:
+    """The prediction for each image if its task is told: integers (n,).
+
+    That is the class with the highest score among those of the image's own task. Of equal scores,
+    the lower class wins. scores: (n, classes). label: integers (n,).
+    """
+    task, ends = task_of(label, task_sizes), np.cumsum(task_sizes)
+    best = np.empty(len(label), np.int64)
+    for j, end in enumerate(ends):
+        start, rows = end - task_sizes[j], task == j
+        best[rows] = start + scores[rows, start:end].argmax(axis=1)
+    return best
+
+
 def task_metrics(
     top: np.ndarray,
     label: np.ndarray,
@@ -122,17 +136,20 @@ def task_metrics(
     confidence: np.ndarray | None = None,
     row_norms: Sequence[float] = (),
     gamma: float | None = None,
+    told: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The metrics of one classifier after one task.
 
     top: the best classes of each image, best first, integers (n, k). label: integers (n,).
     task_sizes: the classes of each task so far. confidence: the probability of the best class,
     (n,), 0 to 1. row_norms: the norm of each class's row. gamma: the factor of weight aligning.
+    told: the predictions if the task is told, see best_of_own_task.
 
     `accuracy_task_j` is R[t][j]. New classes are those of this task, old classes those of earlier
     tasks. Classes without test images are left out, and `untested_classes` is their number.
     `predicted_new` is the percentage of images that are predicted as a new class, and
     `occurring_new` the percentage that belong to one. `ece` needs the confidence.
+    `task_aware_accuracy` is the accuracy of `told`.
     """
     task = task_of(label, task_sizes)
     new = len(task_sizes) - 1
@@ -150,6 +167,8 @@ def task_metrics(
     values["occurring_new"] = 100 * float((task == new).mean())
     if (task < new).any():
         values["accuracy_old"] = accuracy(first[task < new], label[task < new])
+    if told is not None:
+        values["task_aware_accuracy"] = accuracy(told, label)
     if confidence is not None:
         values["ece"] = expected_calibration_error(confidence, first == label)
     for c, norm in enumerate(row_norms):
@@ -242,8 +261,10 @@ def metrics_over_tasks(
     a = np.array([value["accuracy"] for value in values])
     r = np.array([[value.get(column, np.nan) for column in columns] for value in values])
     result = run_metrics(a, r)
-    top5 = [value.get("top5_accuracy", np.nan) for value in values]
-    result["average_incremental_top5_accuracy"] = float(np.mean(top5))
+    for name in ("top5_accuracy", "task_aware_accuracy"):
+        found = [value[name] for value in values if name in value]
+        if len(found) == len(values):  # not if an earlier version evaluated a task
+            result[f"average_incremental_{name}"] = float(np.mean(found))
     if finished:
         result["last_accuracy"] = float(a[-1])
     return result

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from wa.data.exemplars import forget
+from wa.data.exemplars import forget, forgotten, read_memory
 from wa.data.packed import read_dataset
 from wa.errors import UserError
-from wa.files import read_arrays_header
+from wa.files import read_arrays_header, write_json
 from wa.study import layout
 
 HELP = """Remove the exemplars of classes from every memory of a study of tasks by name.
@@ -15,7 +15,8 @@ HELP = """Remove the exemplars of classes from every memory of a study of tasks 
     wa forget results/shop duck
 
 The models stay as they are, and nothing is learned again. Tasks that come later are learned without
-these exemplars, and their models and `wa show` say so. It cannot be undone.
+these exemplars, and their models and `wa show` say so. forgotten.json in the folder of the study
+lists the classes, so that a memory that is made again leaves them out too. It cannot be undone.
 """
 
 
@@ -35,7 +36,7 @@ def still_there(study: Path, classes: list[str]) -> Iterator[str]:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Raises UserError if there is no memory, or if no memory knows a class."""
+    """Raises UserError if there is no memory, if one is damaged, or if none knows a class."""
     if not args.study.is_dir():
         raise UserError(f"{args.study} does not exist")
     memories = sorted(args.study.glob(f"**/{layout.MEMORY}"))
@@ -47,6 +48,10 @@ def main(args: argparse.Namespace) -> None:
     for name in args.classes:
         if name not in known:
             raise UserError(f"{name!r} is in no memory of {args.study}")
+    for file in memories:
+        read_memory(file)  # a damaged one is found before any is changed
+    note = args.study / layout.FORGOTTEN
+    write_json(note, {"classes": list(dict.fromkeys([*forgotten(note), *args.classes]))})
     for file in memories:
         print(f"{file}: {forget(file, args.classes)} images removed")
     for line in still_there(args.study, args.classes):

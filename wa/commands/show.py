@@ -98,6 +98,9 @@ def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[
     named = (headers[-1] or {}).get("classifier", "linear")
     files = [run / f"task-{t}" / layout.METRICS for t in range(len(tasks))]
     metrics = [read_metrics(file) if file.exists() else {} for file in files]
+    if run == tasks[0]:  # a shared task 0: methods evaluate it, each with its own memory
+        files = sorted(run.glob(f"inc-*/*/task-0/{layout.METRICS}"))
+        metrics = [{"trained": read_metrics(files[0])["trained"]}] if files else [{}]
     gammas = [read_if_there(task / layout.ALIGNMENT, REPORT).get("gamma") for task in tasks]
     classifiers = list(dict.fromkeys(name for m in reversed(metrics) for name in m))
     row = "{:>7}  {:>7}" + "  {:>8}" * len(classifiers) + "  {:>6}"

@@ -1,6 +1,7 @@
 """Print how far a study is.
 
     wa status --config config/config.yaml        in the folder that holds results/
+    wa status --watch                            again every 5 seconds, until the study is done
 
 It only reads files, so it disturbs no training, on this machine or on a cluster.
 """
@@ -8,6 +9,7 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 import argparse
 import csv
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -21,13 +23,17 @@ from wa.training.progress import read_progress
 
 HELP = """Print how far a study is.
 
-It lists the trainings that have begun, each with its epoch and speed, and estimates when the study
-will end. The estimate counts trainings only. Evaluations and figures take a few seconds each. Run
-it in the folder that holds results/. It only reads files.
+It lists the trainings that have begun, each with its epoch, its last loss and accuracies, and its
+speed. It estimates when the study will end. The estimate counts trainings only. Evaluations and
+figures take a few seconds each. Run it in the folder that holds results/. It only reads files.
 """
 
 STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
+WATCH = 5.0  # seconds between two reports of --watch
+CLEAR = "\033[H\033[2J"  # puts the next text at the top of an empty terminal
+# Columns of history.csv -> their name and unit on the screen.
+CURVES = {"loss": "loss {}", "train_accuracy": "train {} %", "test_accuracy": "test {} %"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         default="config/config.yaml",
         help="the study's config (default: config/config.yaml)",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=WATCH,
+        metavar="SECONDS",
+        help=f"print it again every SECONDS (default: {WATCH:g}), until the study is done",
     )
 
 
@@ -78,10 +92,15 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
     text, left, heard = "starts", 0.0, log.stat().st_mtime
     if progress:
         left, heard = progress.seconds_left, max(heard, progress.time)
-        text = (
-            f"epoch {progress.epoch}/{progress.epochs}, {progress.images_per_second:.0f} images/s, "
-            f"{duration(left)} left"
-        )
+        words = [
+            f"epoch {progress.epoch}/{progress.epochs}",
+            *last_values(resume / layout.HISTORY),
+            f"{progress.images_per_second:.0f} images/s",
+            f"{duration(left)} left",
+        ]
+        if progress.share:
+            words[0] += f" and {progress.share:.0%}"
+        text = ", ".join(words)
     if is_locked(resume / "lock"):
         if now - heard <= SILENT:
             return text, left
@@ -90,6 +109,16 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
     if log.stat().st_size == 0 and now - log.stat().st_mtime <= STARTS:
         return "starts", left
     return error or f"{text}; stopped", None
+
+
+def last_values(history: Path) -> list[str]:
+    """The loss and the accuracies of the last epoch, in words. The training may be writing it."""
+    if not history.exists():
+        return []
+    with open(history, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    last = rows[-1] if rows else {}
+    return [text.format(last[name]) for name, text in CURVES.items() if last.get(name)]
 
 
 def report(study: Study, now: float) -> str:
@@ -126,8 +155,26 @@ def report(study: Study, now: float) -> str:
     return "\n".join(text)
 
 
+def is_done(study: Study) -> bool:
+    """Whether every training is done, and every task evaluated."""
+    files = [f"{task.learned}/{layout.TRAINED}" for task in study.tasks.values()]
+    files += [f"{task.path}/{layout.METRICS}" for run in study.runs() for task in run]
+    return all(Path(file).exists() for file in files)
+
+
 def main(args: argparse.Namespace) -> None:
-    """Print the report on the study of a config file."""
+    """Print the report on the study of a config file, once or again and again."""
     if not Path("results").is_dir():
         raise UserError("there is no folder results/ here: run this in the folder that holds it")
-    print(report(Study(read_config(args.config)), time.time()))
+    study = Study(read_config(args.config))
+    if args.watch is not None and args.watch <= 0:
+        raise UserError(f"--watch {args.watch:g} is not a number of seconds above 0, such as 5")
+    while True:
+        clear = CLEAR if args.watch and sys.stdout.isatty() else ""
+        print(clear + report(study, time.time()), flush=True)
+        if not args.watch or is_done(study):
+            return
+        try:
+            time.sleep(args.watch)
+        except KeyboardInterrupt:  # the usual end
+            return

@@ -17,6 +17,9 @@ Images of one size stay as they are. Photographs of several sizes need `cache_si
 square that is kept. The shorter side is resized to it, and the centre is cut out, as torchvision's
 Resize and CenterCrop do it. Training, too, sees nothing outside of the square.
 
+With `--validation 0.1`, a part of each class's training images takes the place of the test images,
+which are not opened (wa/data/validation.py).
+
 Importing continuum takes at least 7 s. So this module alone imports it and torchvision, and only
 where they are needed.
 """
@@ -34,6 +37,7 @@ from wa.data.folders import IMAGENET, Files, fingerprints, is_folder, left_out, 
 from wa.data.images import read_image
 from wa.data.packed import read_dataset
 from wa.data.packing import Reader, pack
+from wa.data.validation import split_files, split_labels
 from wa.errors import UserError, printable_bytes, program
 from wa.files import sha256, write_json, writing
 from wa.locks import lock
@@ -58,13 +62,17 @@ def cache_size_of(dataset: str, cache_size: int | None) -> int | None:
     return cache_size or (256 if dataset in IMAGENET else None)
 
 
-def packed_name(dataset: str, cache_size: int | None) -> str:
+def packed_name(dataset: str, cache_size: int | None, validation: float = 0) -> str:
     """The name of the folder of the packed arrays.
+
+        packed_name("pets", 256)             # pets-256
+        packed_name("digits", None, 0.1)     # digits-validation-0.1
 
     A default and the same value written in the config give one name, because the arrays are equal.
     """
     size = cache_size_of(dataset, cache_size)
-    return f"{dataset}-{size}" if size else dataset
+    name = f"{dataset}-{size}" if size else dataset
+    return f"{name}-validation-{validation:g}" if validation else name
 
 
 def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> list[int]:
@@ -136,10 +144,11 @@ def read_digits() -> Raw:
     return (images[~test], digits.target[~test]), (images[test], digits.target[test]), names
 
 
-def read_cifar(dataset: str, path: str) -> Raw:
+def read_cifar(dataset: str, path: str, with_test: bool) -> Raw:
     """CIFAR from `path`. torchvision downloads it if it is absent, and verifies its checksum.
 
-    Raises UserError if that fails.
+    with_test: whether the test images are read. If not, the training images stand for them. Raises
+    UserError if CIFAR cannot be read.
     """
     from continuum.datasets import CIFAR10, CIFAR100
 
@@ -148,7 +157,8 @@ def read_cifar(dataset: str, path: str) -> Raw:
         "cifar100": (CIFAR100, "cifar-100-python"),
     }[dataset]
     try:
-        train, test = (kind(path, train=train, download=True) for train in (True, False))
+        train = kind(path, train=True, download=True)
+        test = kind(path, train=False, download=True) if with_test else train
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{dataset} is not in {path!r} and cannot be downloaded ({error}). Set `path` to the"
@@ -195,15 +205,18 @@ def read_folder(
     wanted: list[str] | None,
     processes: int,
     like: Path | None = None,
+    validation: float = 0,
 ) -> Raw:
     """A folder of images, packed into the folder `output`.
 
-    like: dataset.json of images of the same size. Raises UserError if there are images that cannot
-    be used. (continuum's ImageFolderDataset cuts
-    paths at 255 bytes and fails on paths that are not ASCII.)
+    like: dataset.json of images of the same size. validation: the share of the training images that
+    takes the place of the test images. Raises UserError if there are images that cannot be used.
+    (continuum's ImageFolderDataset cuts paths at 255 bytes and fails on paths that are not ASCII.)
     """
     read = partial(read_image, channels=3, square=cache_size)
     train, test = listing(dataset, path, wanted)
+    if validation:
+        train, test = split_files(train, validation)
     names = list(train)
     shape = first_shape([file for name in names for file in train[name]], read)
     if like and list(shape) != read_dataset(like)["image_shape"]:
@@ -274,6 +287,13 @@ def parse_arguments() -> argparse.Namespace:
         help="dataset.json of task 0: images of another size are refused",
     )
     parser.add_argument(
+        "--validation",
+        type=float,
+        default=0,
+        help="the share of each class's training images that takes the place of the test images,"
+        " such as 0.1 (default: 0, the test images are packed)",
+    )
+    parser.add_argument(
         "--processes", type=int, default=1, help="how many processes decode images (default: 1)"
     )
     parser.add_argument(
@@ -293,10 +313,20 @@ def read(args: argparse.Namespace, cache_size: int | None) -> Raw:
             args.classes,
             args.processes,
             args.like,
+            args.validation,
         )
     if args.dataset == "digits":
-        return read_digits()
-    return read_cifar(args.dataset, args.path)
+        raw = read_digits()
+    else:
+        raw = read_cifar(args.dataset, args.path, with_test=not args.validation)
+    return with_validation(raw, args.validation) if args.validation else raw
+
+
+def with_validation(raw: Raw, share: float) -> Raw:
+    """A data set with a share of each class's training images in place of the test images."""
+    (images, label), _, names = raw
+    held = split_labels(label, share)
+    return (images[~held], label[~held]), (images[held], label[held]), names
 
 
 def write_split(output: Path, split: str, images: np.ndarray, labels: np.ndarray) -> dict[str, str]:
@@ -329,7 +359,7 @@ def main() -> None:
     train, test, names = read(args, cache_size)
     assert len(names) == n_classes
 
-    name = packed_name(args.dataset, args.cache_size)
+    name = packed_name(args.dataset, args.cache_size, args.validation)
     facts = {"dataset": name, "classes": names, "image_shape": list(train[0].shape[1:])}
     facts["files"] = files
     facts |= identity.packing(
@@ -337,6 +367,7 @@ def main() -> None:
         source=args.dataset,
         cache_size=cache_size,
         chosen=args.classes or [],
+        validation=args.validation,
     )
     facts["mean"], facts["std"] = mean_and_std(train[0])
     if 0 in facts["std"]:
@@ -349,7 +380,10 @@ def main() -> None:
         facts |= write_split(args.output, split, images, labels)
     write_json(packed, facts)
     n_train, n_test = len(train[1]), len(test[1])
-    print(f"{args.dataset}: {n_train} training and {n_test} test images of {len(names)} classes")
+    second = "validation" if args.validation else "test"
+    print(
+        f"{args.dataset}: {n_train} training and {n_test} {second} images of {len(names)} classes"
+    )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ memory.npz holds, ordered by index:
     index     integers (m,), the number of each image in the data of all tasks
     label     integers (m,), its class, in the order of learning
 
-`wa forget` removes classes from it. The header then names them in `removed`. It keeps the
-`content_sha256` of the whole memory, so that nothing is learned again, and has the hash of what is
-left in `left_sha256`.
+`wa forget` removes classes from it, and lists them in forgotten.json of the study, so that memories
+made later leave them out too. The header then names them in `removed`. It keeps the
+`content_sha256` of the whole memory, so that nothing is learned again. `left_sha256` is the hash of
+what is left.
 """
 
 import argparse
@@ -28,18 +29,20 @@ import numpy as np
 
 from wa import identity
 from wa.data.memory import Memory
-from wa.data.packed import check_same_data, hashes, read_parts, verify
+from wa.data.packed import are_names, check_same_data, hashes, read_parts, verify
 from wa.errors import UserError, program
 from wa.files import (
     content_sha256,
     map_array,
     read_arrays_header,
+    read_json,
     write_arrays,
 )
 from wa.methods.selection import exemplars, read_ranking
 from wa.study.layout import DATASET
 
 ARRAYS = ("images", "index", "label")
+FORGOTTEN = {"classes": (are_names, "a list of classes")}
 
 
 def read_memory(path: str | Path) -> dict[str, np.ndarray]:
@@ -64,17 +67,30 @@ def write_memory(path: str | Path, header: dict, arrays: dict[str, np.ndarray]) 
     write_arrays(path, header, **{name: arrays[name] for name in ARRAYS})
 
 
-def forget(path: str | Path, classes: Sequence[str]) -> int:
-    """Remove the exemplars of some classes from memory.npz. Returns how many there were."""
-    header, arrays = read_arrays_header(path), read_memory(path)
+def without(header: dict, arrays: dict, classes: Sequence[str]) -> tuple[dict, dict]:
+    """The header and the arrays of a memory without the exemplars of some classes."""
     names = header["classes"]
     known = [names.index(name) for name in classes if name in names]
+    if not known:
+        return header, arrays
     keep = ~np.isin(arrays["label"], known)
     left = {name: np.array(array[keep]) for name, array in arrays.items()}
     gone = [*header.get("removed", []), *(names[c] for c in known)]
-    header |= {"removed": list(dict.fromkeys(gone)), "left_sha256": content_sha256(left)}
+    removed = {"removed": list(dict.fromkeys(gone)), "left_sha256": content_sha256(left)}
+    return header | removed, left
+
+
+def forget(path: str | Path, classes: Sequence[str]) -> int:
+    """Remove the exemplars of some classes from memory.npz. Returns how many there were."""
+    arrays = read_memory(path)
+    header, left = without(read_arrays_header(path), arrays, classes)
     write_memory(path, header, left)
-    return int((~keep).sum())
+    return len(arrays["label"]) - len(left["label"])
+
+
+def forgotten(path: str | Path) -> list[str]:
+    """The classes that forgotten.json lists. The file exists once `wa forget` was used."""
+    return read_json(path, FORGOTTEN)["classes"] if Path(path).exists() else []
 
 
 def kept(ranking: dict[str, np.ndarray], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +129,7 @@ def parse() -> argparse.Namespace:
     add("--ranking", type=Path, required=True, help="the ranking of all images learned so far")
     add("--memory", type=Memory.parse, required=True, help="2000 in total, or 20/class")
     add("--previous", nargs="?", type=Path, help="memory.npz of the task before")
+    add("--forgotten", type=Path, help="forgotten.json: classes to leave out, if it exists")
     add("--output", required=True, help="to write: memory.npz")
     add("--code", help="digest of the code, for the header (default: found here)")
     return parser.parse_args()
@@ -143,7 +160,8 @@ def main() -> None:
     content["data_sha256"] = hashes(dataset)
     if args.previous and removed(args.previous):
         content["removed"] = removed(args.previous)
-    write_memory(args.output, made_from | content, arrays)
+    removed_now = forgotten(args.forgotten) if args.forgotten else []
+    write_memory(args.output, *without(made_from | content, arrays, removed_now))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ in the order of their names. A `val` without a folder for each class needs an an
 says the class of each image.
 """
 
+import difflib
 import hashlib
 import os
 import re
@@ -35,10 +36,11 @@ def splits(path: str | Path) -> tuple[Path, Path]:
     train, test = Path(path, "train"), Path(path, "test")
     if not test.is_dir():
         test = Path(path, "val")
-    if not train.is_dir() or not test.is_dir():
+    absent = "train/" * (not train.is_dir()), "test/ (or val/)" * (not test.is_dir())
+    if any(absent):
         raise UserError(
-            f"{path} has no folders train/ and test/ (or val/). Each must hold a folder of images"
-            " for each class"
+            f"{path} has no {' and no '.join(filter(None, absent))}. It needs both, each with a"
+            " folder of images for each class"
         )
     return train, test
 
@@ -60,8 +62,9 @@ def class_folders(split: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """The paths of the images that lie in a folder itself."""
-    paths = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    """The paths of the images that lie in a folder itself. Links are followed later."""
+    files = [entry for entry in os.scandir(folder) if entry.is_file() or entry.is_symlink()]
+    paths = [entry.path for entry in files if not entry.name.startswith(".")]
     return sorted(path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES)
 
 
@@ -134,9 +137,14 @@ def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | 
     if wanted:
         missing = sorted(set(wanted) - set(have))
         if missing:
+            guesses = {c: difflib.get_close_matches(c, have, 1) for c in missing[:5]}
+            named = ", ".join(
+                f"{c!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+                for c, near in guesses.items()
+            )
             raise UserError(
-                f"{path}/train lacks {len(missing)} of the classes that the config lists:"
-                f" {missing[:5]}"
+                f"{path}/train has no folder for {len(missing)} of the classes that the config"
+                f" lists: {named}" + ", ..." * (len(missing) > 5)
             )
         return wanted
     if dataset in IMAGENET and len(have) not in (IMAGENET[dataset], 1000):

@@ -1,7 +1,7 @@
 """The keys of a config that are not settings of a training.
 
-They are here in the order of docs/config.md: the study, the data, the methods, how it runs. The
-settings of a training are in wa/study/settings.py.
+They are here in the order of docs/config.md: the study, the data, the methods, a sweep, how it
+runs. The settings of a training are in wa/study/settings.py.
 """
 
 from wa.study.keys import REQUIRED, Key
@@ -153,6 +153,15 @@ DATA = {
         "[cat, dog]",
         schema={"type": "array", "uniqueItems": True, "items": {"type": "string"}},
     ),
+    "validation": Key(
+        0,
+        "The share of each class's training images that takes the place of the test images, at "
+        "least one image of each class. The study trains on the others, and never opens the test "
+        "images. Use it to choose settings. All methods, orders and seeds share one split. A study "
+        "with `validation` needs a name of its own. 0: the test images.",
+        "0.1",
+        schema={"type": "number", "minimum": 0, "maximum": 0.5},
+    ),
 }
 
 # What is done to the classifier after a training.
@@ -220,6 +229,31 @@ METHOD = {
     ),
 }
 
+SWEEP = {
+    "sweep": Key(
+        {},
+        "Values to choose from, on the validation images. For each method that it names, either a "
+        "grid, with a list of values for each setting, or a list of choices. Each choice becomes a "
+        "method of its own, such as `wa-distillation-0.5`. The figure and the table `sweep` "
+        "compare them. `best.yaml` in the folder of the study is the config that runs the best "
+        "ones on the test images. It needs `validation`.",
+        "{wa: {distillation: [0.5, 1], training: {lr: [0.05, 0.1]}}}",
+        schema={
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "object", "minProperties": 1},
+                    {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "object", "minProperties": 1},
+                    },
+                ]
+            },
+        },
+    ),
+}
+
 RUN = {
     "device": Key(
         "auto",
@@ -255,6 +289,16 @@ RUN = {
         "log, in `history.csv` and in the figure `curves`. 0: never. Nothing is chosen by it.",
         "10",
         schema={"type": "integer", "minimum": 0, "maximum": 1_000_000},
+        reruns=False,
+    ),
+    "tensorboard": Key(
+        False,
+        "Whether each training writes the columns of `history.csv` as event files of TensorBoard "
+        "too, epoch by epoch, into its folder `tensorboard/`. See them with `tensorboard --logdir "
+        "results/<experiment>`. It needs the package tensorboard. Trainings that are finished have "
+        "no such files.",
+        "true",
+        schema={"type": "boolean"},
         reruns=False,
     ),
     "reference": Key(
@@ -363,4 +407,4 @@ METHOD_TRAINING_MEANING = (
 )
 
 # The keys that say where and how a study runs, not what it is. A change of them reruns nothing.
-RERUNS_NOTHING = tuple(name for name, key in (STUDY | DATA | RUN).items() if not key.reruns)
+RERUNS_NOTHING = tuple(name for name, key in (STUDY | DATA | SWEEP | RUN).items() if not key.reruns)

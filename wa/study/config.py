@@ -19,6 +19,7 @@ from wa.errors import UserError
 from wa.study.choices import NAME, RENAMED
 from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
 from wa.study.published import PUBLISHED
+from wa.study.sweep import swept, with_sweeps
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -154,16 +155,29 @@ def invalid_value(error: ValidationError) -> str:
     return error.message
 
 
+def first_error(config: dict, schema: dict) -> ValidationError | None:
+    """What is wrong with a config, or None. Of several errors, it is one near the top."""
+    errors = Validator(schema).iter_errors(config)
+    return min(errors, key=lambda e: (len(e.absolute_path), str(e.path)), default=None)
+
+
 def validate(written: dict) -> dict:
-    """The config with all defaults, or a UserError that names the key."""
+    """The config with all defaults, or a UserError that names the key.
+
+    The methods that a sweep makes are among its methods, and `sweep` has their names.
+    """
     config = plain(written)
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(
-        Validator(schema).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
-    )
-    if errors:
-        place = written.place(key_of(errors[0])) if isinstance(written, Config) else "config"
-        raise UserError(f"{place}: {explain(errors[0])}")
+    error = first_error(config, schema)
+    if error:
+        place = written.place(key_of(error)) if isinstance(written, Config) else "config"
+        raise UserError(f"{place}: {explain(error)}")
+    made = swept(config)
+    if made:
+        config["methods"] = with_sweeps(config, made)
+        if error := first_error(config, schema):
+            raise UserError(f"config: sweep: {explain(error)}")
+    config["sweep"] = {name: list(methods) for name, methods in made.items()}
     apply_recipes(config)
     set_defaults(config, schema)
     return config

@@ -29,9 +29,11 @@ FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
 BENCHMARK = "train.benchmark.tsv"
+FORGOTTEN = "forgotten.json"  # beside the orders: the classes that `wa forget` removed
 METER = "train.meter.json"  # memory of GPUs and energy, where the machine tells them
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
+EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
 # In the folder of each task of a run.
 PREDICTIONS = "predictions.npz"
 METRICS = "metrics.json"
@@ -121,6 +123,7 @@ class RunTable:
     reference: str = ""  # the method that statistics compare the others with; "": the first one
     bases: dict[str, str] = field(default_factory=dict)  # method -> what follows base-B in its name
     classifiers: dict[str, str] = field(default_factory=dict)  # method -> its own classifier
+    sweeps: dict[str, list[str]] = field(default_factory=dict)  # method -> what its sweep made
 
     def runs(self) -> Iterator[Run]:
         for order, seed, (base, increment), method in product(

@@ -14,6 +14,7 @@ from wa.checkpoint import read_header
 from wa.data.datasets import survey
 from wa.data.folders import fingerprints, is_folder, listing, splits
 from wa.data.packed import read_dataset
+from wa.data.validation import held_back
 from wa.errors import UserError
 from wa.study import layout
 
@@ -27,6 +28,7 @@ class Part(NamedTuple):
     path: str  # of the raw data
     classes: tuple[str, ...]  # in this order. Empty: all of the raw data
     cache_size: int | None
+    validation: float = 0  # the share of the training images that takes the place of the test ones
 
     @property
     def file(self) -> Path:
@@ -45,18 +47,34 @@ class Part(NamedTuple):
             options += [f"--classes={json.dumps(self.classes)}"]
         if self.task:
             options += [f"--like={Path(self.folder).with_name('task-0')}/{layout.DATASET}"]
+        if self.validation:
+            options += [f"--validation={self.validation}"]
         return shlex.join(options)
 
     def survey(self) -> list[int]:
-        """The number of training images of each class. Raises UserError if a class has none."""
+        """The number of images of each class to train on. Raises UserError if a class has none."""
         if self.file.exists():
             return read_dataset(self.file)["train_counts"]
         try:
-            return survey(self.dataset, self.path, list(self.classes))
+            counts = survey(self.dataset, self.path, list(self.classes))
+            return self.without_validation(counts) if self.validation else counts
         except UserError as error:
             if self.task is None:
                 raise
             raise UserError(f"config: tasks.{self.task}: {error}") from None
+
+    def without_validation(self, counts: list[int]) -> list[int]:
+        """The training images of each class that are not for validation. Raises UserError."""
+        left = []
+        for number, images in enumerate(counts):
+            try:
+                left.append(images - held_back(images, self.validation))
+            except UserError as error:
+                raise UserError(
+                    f"config: validation: class number {number} of {self.dataset}: {error}."
+                    " Add images, or leave the class out"
+                ) from None
+        return left
 
     def changes(self) -> str:
         """What the folder of raw images holds, if it is not what was packed: in words, or "".
@@ -88,6 +106,19 @@ class Part(NamedTuple):
         return f"other images of {some}" if differing else ""
 
 
+def difference(task: int, learned: list[str], said: list[str] | None) -> str:
+    """How the classes of a task in the config differ from those that it learned, in words."""
+    if said is None:
+        return f"task {task} was trained on {', '.join(learned)}, but the config lacks this task"
+    gone = [name for name in learned if name not in said]
+    new = [name for name in said if name not in learned]
+    if not gone and not new:
+        return f"task {task} was trained on the same classes in the order {', '.join(learned)}"
+    parts = [f"the config lacks {', '.join(gone)}"] * bool(gone)
+    parts += [f"the config adds {', '.join(new)}"] * bool(new)
+    return f"task {task} was trained on other classes: {' and '.join(parts)}"
+
+
 def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> int:
     """The number of tasks that a study of tasks by name has learned.
 
@@ -103,11 +134,10 @@ def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> 
             start += size
             said = tasks[number] if number < len(tasks) else None
             if names != said:
-                now = f"says {', '.join(said)}" if said else "does not have this task"
                 raise UserError(
-                    f"config: tasks.{number}: task {number} was trained on {', '.join(names)}"
-                    f" ({file}), but the config {now}. The list of tasks only grows. Put the line"
-                    " back as it was, or give the study another name (`experiment`)"
+                    f"config: tasks.{number}: {difference(number, names, said)} ({file}). The list"
+                    " of tasks only grows. Put the line back as it was, or give the study another"
+                    " name (`experiment`)"
                 )
         if header.get("cache_size") != cache_size:
             raise UserError(

@@ -69,6 +69,7 @@ def schema() -> dict:
     top = choices.STUDY | choices.DATA
     properties = {name: key.json_schema() for name, key in top.items()}
     properties |= {"methods": methods, "training": training}
+    properties |= {name: key.json_schema() for name, key in choices.SWEEP.items()}
     properties |= {name: key.json_schema() for name, key in choices.RUN.items()}
     look = {name: key.json_schema() for name, key in choices.LOOK.items()}
     properties["figures"] = section(choices.LOOK_MEANING, look, default={})
@@ -187,6 +188,8 @@ def page() -> str:
                 "### training.base",
                 wrapped(choices.BASE_MEANING),
                 "- Example: `base: {epochs: 200, weight_decay: 0.0005}`",
+                "## A sweep",
+                *(describe(name, key) for name, key in choices.SWEEP.items()),
                 "## How it runs",
                 wrapped(
                     "These keys say where and how a study runs, not what it is. A change of them"

@@ -124,6 +124,7 @@ class Results:
             source=part.dataset,
             cache_size=part.cache_size,
             chosen=list(part.classes),
+            validation=part.validation,
         )
 
     def ordered(self, order: str) -> Verdict:

@@ -182,6 +182,11 @@ class Study:
                     f"config: {key}: `tasks` lists the classes in their order, so it takes the"
                     f" place of `{key}`. Remove one of the two"
                 )
+        if config["validation"]:
+            raise UserError(
+                "config: validation: it is for `protocols`. To choose settings for `tasks`, cut the"
+                " same images by protocols: [{sizes: [3, 2]}], in a study of its own"
+            )
         if config["dataset"] in BUILT_IN:
             raise UserError(
                 f"config: dataset: `tasks` lists classes of a folder of images, and"
@@ -213,9 +218,10 @@ class Study:
                 )
                 for task, names in enumerate(self.named)
             ]
-        name = packed_name(config["dataset"], config["cache_size"])
+        share = config["validation"]
+        name = packed_name(config["dataset"], config["cache_size"], share)
         folder = f"{results}/{layout.DATA}/{name}"
-        return [Part(folder, None, *raw, tuple(config["classes"]), self.cache_size)]
+        return [Part(folder, None, *raw, tuple(config["classes"]), self.cache_size, share)]
 
     def check_folders(self) -> list[str]:
         """Refuse raw data that are not those that were packed.
@@ -408,6 +414,11 @@ class Study:
                     f"config: {where}.input: timm reads the original files, and those of `tasks`"
                     " may be deleted. Use packed"
                 )
+            if self.config["validation"] and settings.input == "timm":
+                raise UserError(
+                    f"config: {where}.input: timm reads all original training files, those for"
+                    " validation too. Use packed"
+                )
 
     def check_tasks(self) -> None:
         """Refuse a task with too few images to train on, before anything runs."""
@@ -555,7 +566,7 @@ class Study:
 
     def as_written(self) -> str:
         """What the config says of how it trains, in its own words, as JSON."""
-        keys = ("orders", "seeds", "recipe", "training", "methods")
+        keys = ("orders", "seeds", "validation", "recipe", "training", "methods", "sweep")
         return json.dumps({key: self.written[key] for key in keys if key in self.written})
 
     def run_table(
@@ -581,4 +592,5 @@ class Study:
             classifiers={
                 name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"
             },
+            sweeps=self.config["sweep"],
         )

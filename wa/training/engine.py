@@ -237,6 +237,8 @@ class Trainer:
         self.totals = torch.zeros(4, device=self.device)
         self.graphs = self.device.type == "cuda" and processes.size == 1 and settings.cuda_graphs
         self.run = RecordedStep(self.step) if self.graphs else self.step
+        # Called after each step with the share of the epoch that is done. It changes no result.
+        self.report: Callable[[float], None] = lambda share: None
 
     def engine(self) -> dict:
         """What was chosen here, for the log and the checkpoint."""
@@ -378,8 +380,9 @@ class Trainer:
             unit="step",
             disable=None,
         )
-        for size, rows, pixels in bar:
+        for number, (size, rows, pixels) in enumerate(bar, 1):
             self.run(size, rows, pixels)
+            self.report(number / len(batches))
         self.processes.sum(self.totals)
         self.check_finite(epoch, rate)
         loss, ce, kd, right = (self.totals / n).tolist()

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from wa.errors import UserError
 from wa.files import writing
 
 COLUMNS = (
@@ -18,12 +19,32 @@ COLUMNS = (
 )
 
 
+def shortened(row: dict) -> dict:
+    """A row with six digits of each number."""
+    return {k: f"{value:.6g}" if type(value) is float else value for k, value in row.items()}
+
+
 def write_history(path: Path, rows: list[dict]) -> None:
     """Write one row for each epoch. Raises ValueError if a row has other keys than COLUMNS."""
     with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(shortened, rows))
+
+
+def append_history(path: Path, row: dict) -> None:
+    """Add the row of an epoch to a history that write_history began. It is on disk at once.
+
+    A kill while it is written can only lose this row. Raises UserError if it cannot be written.
+    """
+    try:
+        with open(path, "a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(shortened(row))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}). Make room or give permission, and run"
+            " again"
+        ) from None
 
 
 def training_seconds(path: Path) -> float:

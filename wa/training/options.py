@@ -71,6 +71,11 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
         default=0,
         help="report the test accuracy every N epochs (default: 0, never)",
     )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="write event files of TensorBoard to the folder tensorboard/ of --output",
+    )
     add("--code", help="digest of the code, for the header (default: found in this checkout)")
     add_options(parser)
     args = parser.parse_args(options)

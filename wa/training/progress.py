@@ -1,10 +1,8 @@
 """progress.json: how far a training is, for `wa status`.
 
-A training writes it to its folder .resume/ after an epoch, and removes it with that folder at the
-end.
+A training writes it to its folder .resume/, and removes it with that folder at the end.
 """
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ NAME = "progress.json"
 class Progress(NamedTuple):
     epoch: int  # epochs that are done
     epochs: int  # epochs in all
+    share: float  # of the next epoch that is done, from 0 to 1
     images_per_second: float
     seconds_left: float  # of this training, from `time` on
     time: float  # when it was written, in seconds since 1970
@@ -25,9 +24,14 @@ def is_amount(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value < float("inf")
 
 
+def is_share(value: object) -> bool:
+    return is_amount(value) and value <= 1
+
+
 RULES = {
-    "epoch": (is_count, "a number of epochs"),
+    "epoch": (lambda value: value == 0 or is_count(value), "a number of epochs"),
     "epochs": (is_count, "a number of epochs"),
+    "share": (is_share, "a share of an epoch"),
     "images_per_second": (is_amount, "a speed"),
     "seconds_left": (is_amount, "seconds"),
     "time": (is_amount, "seconds since 1970"),
@@ -42,18 +46,16 @@ def seconds_left(row: dict, epochs: int) -> float:
     return (epochs - row["epoch"]) * row["seconds"]
 
 
-def write_progress(folder: Path, row: dict, epochs: int) -> None:
-    """Write the progress, at most once a second. row: the last epoch's row of the history."""
-    path, now = folder / NAME, time.time()
-    if path.exists() and now - path.stat().st_mtime < 1:
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Write the progress, at most once a second."""
+    path = folder / NAME
+    if path.exists() and progress.time - path.stat().st_mtime < 1:
         return
-    left = seconds_left(row, epochs)
-    progress = Progress(row["epoch"], epochs, row["images_per_second"], left, now)
     write_json(path, progress._asdict())
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """The progress of a training. None before its first epoch ends.
+    """The progress of a training. None before its first step ends.
 
     folder: the training's folder .resume/.
     Raises UserError if the file is damaged.

@@ -12,14 +12,13 @@ previous task's model.safetensors and herding.npz. Writes to --output:
                           test images of all classes seen
     history.csv           one row for each epoch
 
-While it runs, its state is in .resume/. After a kill the same command goes on from there, and ends
-with the same bits. On another GPU, or with another number of threads, its last bits may differ. The
-log says so, and the checkpoint names both engines.
+While it runs, its state and the history so far are in .resume/. After a kill the same command goes
+on from there, and ends with the same bits. On another GPU, or with another number of threads, its
+last bits may differ. The log says so, and the checkpoint names both engines.
 """
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -47,8 +46,9 @@ from wa.training import resume
 from wa.training.engine import Processes, Trainer
 from wa.training.failures import in_words
 from wa.training.history import write_history
+from wa.training.live import Live
 from wa.training.options import parse, wanted
-from wa.training.progress import seconds_left, write_progress
+from wa.training.progress import seconds_left
 
 
 def input_size(task: Task, settings: Settings) -> list[int]:
@@ -232,6 +232,9 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     history, engines = saved.load(trainer.model, trainer.optimizer, engine)
     if first:
         announce(trainer, history, engines)
+        events = args.output / layout.EVENTS if args.tensorboard else None
+        live = Live(saved.folder, history, settings.epochs, len(task.train), events)
+        trainer.report = live.within_epoch
     for epoch in range(len(history), settings.epochs):
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
@@ -241,7 +244,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], settings.epochs), flush=True)
-            write_progress(saved.folder, history[-1], settings.epochs)
+            live.after_epoch(history[-1])
             if epoch + 1 < settings.epochs:
                 saved.save_if_due(trainer.model, trainer.optimizer, history)
     features = trainer.features(task.images), trainer.features(task.test)  # by all processes
@@ -250,7 +253,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
         write(args.output, trainer, features, history, header)
-        shutil.rmtree(saved.folder, ignore_errors=True)
+        live.close()
     trainer.processes.close()
 
 

@@ -167,7 +167,18 @@ def removed_protocols():
     return sorted(found - set(PROTOCOLS))
 
 
+def best_of_sweeps():
+    """What best.yaml says at its start: the best methods, and the command that runs them."""
+    file = Path(OUT, "best.yaml")
+    if not STUDY.config["sweep"] or not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+
+
 onsuccess:
+    for line in best_of_sweeps():
+        logger.info(line)
     for protocol in removed_protocols():
         logger.info(
             f"{OUT}/figures has figures of {protocol}, which the config no longer has."
@@ -523,6 +534,12 @@ def one_per_job():
     return list(files)
 
 
+# For the captions of a study that never opens the test images.
+VALIDATION = (
+    f"a validation split of {STUDY.config['validation']:.0%} of each class's training images"
+)
+
+
 def about(wildcards):
     """For the captions: what was run."""
     c = STUDY.config
@@ -532,6 +549,7 @@ def about(wildcards):
         *(layout.protocol_name(*protocol) for protocol in protocols),
         f"class orders {', '.join(STUDY.orders)}" if not STUDY.named else "as they came",
         f"seeds {', '.join(map(str, c['seeds']))}",
+        *([f"evaluated on {VALIDATION}"] if c["validation"] else []),
         f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
     ]
     draft = ""

@@ -34,6 +34,7 @@ rule train:
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
         test_every=STUDY.config["test_every"],
+        tensorboard="--tensorboard" if STUDY.config["tensorboard"] else "",
         path=as_it_is(STUDY.config["path"]),  # of the original images, for `input: timm`
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
@@ -47,7 +48,7 @@ rule train:
         "{resources.python} -m wa.training.launch"
         " --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu}"
-        " -- --test-every {resources.test_every}"
+        " -- --test-every {resources.test_every} {resources.tensorboard}"
         " --data $(dirname {input.data:q}) --path={resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q}"
@@ -97,11 +98,13 @@ rule keep:
     params:
         memory=lambda wildcards: str(STUDY.memory(task_of(wildcards))),
         code=RESULTS.keeping_code(),
+        forgotten=f"{ROOT}/{layout.FORGOTTEN}",
     message:
         "keep {wildcards}"
     shell:
         "{resources.python} -m wa.data.exemplars --data $(dirname {input.data:q})"
         " --ranking {input.ranking:q} --previous {input.previous:q} --memory {params.memory}"
+        " --forgotten {params.forgotten:q}"
         " --output {output:q} --code {params.code} > {log:q} 2>&1"
 
 

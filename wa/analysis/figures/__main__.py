@@ -11,7 +11,6 @@ of the config. The same results give the same bytes, except in png and pdf files
 
 import argparse
 import json
-import os
 
 from wa.analysis.figures.catalog import FIGURES, TABLES, function_of
 from wa.analysis.figures.look import Look
@@ -48,7 +47,6 @@ def main() -> None:
         "--output", nargs="+", required=True, help="files to write, whose suffixes set the formats"
     )
     args = parser.parse_args()
-    os.environ["MPLBACKEND"] = "agg"  # opens no window
     function = function_of(args.figure)
     if args.figure in FIGURES:
         from wa.analysis.figures.drawing import write

@@ -30,6 +30,7 @@ BIAS = "Bias of the classifier"
 
 FIGURES = {
     "accuracy": Figure("lines", "Accuracy", "accuracy against classes seen"),
+    "task_aware": Figure("lines", "Accuracy", "accuracy if the task is told"),
     "comparison": Figure("comparison", "Accuracy", "final comparison"),
     "paired": Figure("paired", "Accuracy", "paired differences"),
     "mean_ranks": Figure("paired", "Accuracy", "mean ranks over all runs"),

@@ -300,5 +300,6 @@ def write(
     function: Callable, study: RunTable, table: str | None, look: Look, outputs: list[str]
 ) -> None:
     """Draw a figure by its function, see catalog.py, and write it to each file."""
+    plt.switch_backend("agg")  # opens no window
     with theme(look):
         save(function(study, table, Styles(study, look)), outputs)

@@ -79,6 +79,18 @@ def accuracy(study: RunTable, metrics: str, styles: Styles) -> Figure:
     )
 
 
+def task_aware(study: RunTable, metrics: str, styles: Styles) -> Figure:
+    """The accuracy on all classes seen, as ever, and if the task of each image is told."""
+    table = read_own(metrics, study)
+    columns = {
+        "task not told": measured(table, "accuracy"),
+        "task told": measured(table, "task_aware_accuracy"),
+    }
+    if columns["task told"].empty:
+        return nothing("the tasks were evaluated by an earlier version. Run the study")
+    return draw(study, columns, styles, ylabel="accuracy (%)", ylim=(0, 102))
+
+
 def forgetting(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The forgetting of the earlier tasks."""
     frame = measured(read_own(metrics, study), "forgetting")
