@@ -24,6 +24,7 @@ from wa.study.config_file import read_config
 from wa.study.study import Study
 
 TABLES = {"metrics": layout.TABLE, "classes": layout.CLASS_TABLE, "cost": layout.COST_TABLE}
+TABLES["anytime"] = layout.COST_TABLE  # metrics.csv is beside it
 
 
 def figure(

@@ -10,6 +10,7 @@ Each row is one value of one task of one run. The columns are those of metrics.c
     flops        of a forward pass of one image: a multiplication and an addition are two
     model_mb     the size of model.safetensors, in MB (1e6 bytes)
     memory_mb    the exemplars that are kept after the task, as packed
+    epochs       of the training
     seconds      the training, as Snakemake measured it. Of a resumed one, the last part.
     host_gib     its peak memory on the host
     gpu_gib      the peak memory of its GPUs, with whatever else ran on them
@@ -29,7 +30,8 @@ from wa.checkpoint import read_header
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.errors import program
-from wa.study.layout import MODEL, TRAINED, Run, add_study_option
+from wa.study.layout import HISTORY, MODEL, TRAINED, Run, add_study_option
+from wa.training.history import count_epochs
 from wa.training.meter import read_spent
 
 COLUMNS = (*RUN_COLUMNS, "task", "classes", "metric", "value")
@@ -84,6 +86,8 @@ def run_rows(run: Run, images: dict[str, int]) -> Iterator[tuple]:
         values = dict(measured(folder))
         if t < len(headers):
             values |= model_cost(headers[t])
+        if (folder / HISTORY).exists():
+            values["epochs"] = count_epochs(folder / HISTORY)
         if t < len(headers) and (folder / MODEL).exists():
             values["model_mb"] = (folder / MODEL).stat().st_size / 1e6
             values["memory_mb"] = exemplar_bytes(memory, headers[t], images) / 1e6

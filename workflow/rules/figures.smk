@@ -18,12 +18,14 @@ FILES = {
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
     "cost": lambda _: [],
+    "anytime": lambda _: rules.aggregate.output.metrics,
 }
 
 tables = {
     "metrics": rules.aggregate.output.metrics,
     "classes": rules.aggregate.output.classes,
     "cost": rules.add_up_costs.output[0],
+    "anytime": rules.add_up_costs.output[0],  # it finds metrics.csv beside it
 }
 
 # What every figure is made with: the code, apart from the function that draws it.

@@ -56,6 +56,7 @@ rule sweep:
         "sweep {output.files[4]}"
     shell:
         "{resources.python} -m wa.analysis.sweep --study {params.study:q} --metrics {input.metrics:q}"
-        " --look {params.look:q} --config {resources.config:q} --best {output.best:q} --output {output.files:q}"
+        " --look {params.look:q} --config {resources.config:q} --best {output.best:q}"
+        " --output {output.files:q}"
         " > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"

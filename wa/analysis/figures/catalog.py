@@ -22,7 +22,7 @@ class Figure(NamedTuple):
     module: str  # the module of this folder that holds the function
     category: str  # where the report lists it
     title: str  # its name in the report
-    reads: str = "metrics"  # or "classes", "cost", "predictions", "history"
+    reads: str = "metrics"  # or "classes", "cost", "anytime", "predictions", "history"
     per_protocol: bool = False  # one figure for each protocol, or one for all
 
 
@@ -47,6 +47,7 @@ FIGURES = {
     ),
     "calibration": Figure("predictions", BIAS, "calibration", "predictions", per_protocol=True),
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
+    "anytime": Figure("anytime", "Training", "accuracy against epochs and memory", "anytime"),
     "cost": Figure("training", "Training", "time, memory and energy", "cost"),
 }
 
