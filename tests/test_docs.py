@@ -28,6 +28,7 @@ NAMES = (
     "CONTRIBUTING.md",
     "results/README.md",
 )
+OTHERS = ("config", "measurements", "faults", "serving", "growing", "choosing", "papers")
 DOCUMENTS = [ROOT / name for name in NAMES]
 
 
