@@ -281,21 +281,7 @@ def headings(document: Path) -> set[str]:
 def test_links_and_images_are_there_and_are_in_the_repository():
     known = {ROOT / name for name in files()}
     known |= {parent for name in known for parent in name.parents}
-    for document in [
-        *DOCUMENTS,
-        *(
-            ROOT / f"docs/{name}.md"
-            for name in (
-                "config",
-                "measurements",
-                "faults",
-                "serving",
-                "growing",
-                "choosing",
-                "papers",
-            )
-        ),
-    ]:
+    for document in [*DOCUMENTS, *(ROOT / f"docs/{name}.md" for name in OTHERS)]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
                 continue
