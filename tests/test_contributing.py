@@ -18,7 +18,7 @@ from helpers import ROOT, small_study
 
 from wa.checkpoint import read_checkpoint
 from wa.code import Code
-from wa.files import read_arrays
+from wa.files import read_arrays, read_json
 
 # What CONTRIBUTING.md calls it -> what is written before the table, and the entry in the table.
 # Each leaves a trace in the results, which a test below looks for.
@@ -83,6 +83,29 @@ def my_augmentation(value):
 }
 
 
+# A new algorithm is a file. It touches no other.
+ALGORITHM = """
+from wa.methods.feature_classifier import FeatureClassifier
+from wa.methods.learner import Learner
+
+OPTIONS = {"factor": 3.0}
+
+
+class Mine(Learner):
+    def losses(self, x, label):
+        found = super().losses(x, label)
+        return found._replace(total=self.options["factor"] * found.total)
+
+
+class First(FeatureClassifier):
+    def fit(self, learned, before):
+        return {"weight": learned.weight}
+
+    def scores(self, features, state):
+        return -abs(features @ state["weight"].T)
+"""
+
+
 def table_of_additions() -> dict[str, tuple[str, list[str]]]:
     """What CONTRIBUTING.md says: what is added -> its file, and the tables that may take it."""
     rows = re.findall(
@@ -129,6 +152,7 @@ def checkout(tmp_path_factory) -> Path:
         shutil.copy(ROOT / file, copy / file)
     for what in ADDITIONS:
         add(copy, what)
+    (copy / "wa/methods/algorithms/mine.py").write_text(ALGORITHM)
     python(copy, "-m", "wa.study.reference")
     return copy
 
@@ -138,7 +162,10 @@ def task(checkout) -> Path:
     """The folder of the second task of a study that uses all additions."""
     config = small_study() | {"protocols": [{"base": 6, "increment": 4}]}
     losses = {"classification_loss": "mine", "distillation_loss": "mine", "distillation": 1}
-    config["methods"] = {"all": losses | {"memory": 20, "selection": "mine", "alignment": "mine"}}
+    config["methods"] = {
+        "all": losses | {"memory": 20, "selection": "mine", "alignment": "mine"},
+        "algorithm": {"algorithm": "mine"},
+    }
     config["training"] |= {"backbone": "mine", "augmentation": ["mine-3"]}
     (checkout / "mine.yaml").write_text(yaml.safe_dump(config))
     python(checkout, *["-m", "snakemake", "metrics", "--cores", "2", "--configfile", "mine.yaml"])
@@ -150,6 +177,14 @@ def test_losses(task):
         row = list(csv.DictReader(file))[-1]
     assert float(row["cross_entropy"]) > 1000
     assert float(row["distillation"]) > 500
+
+
+def test_an_algorithm(task):
+    folder = task.parents[1] / "algorithm/task-1"
+    with open(folder / "history.csv", encoding="utf-8") as file:
+        row = list(csv.DictReader(file))[-1]
+    assert float(row["loss"]) == pytest.approx(3 * float(row["cross_entropy"]))
+    assert "fitted" in read_json(folder / "metrics.json")
 
 
 def test_an_alignment(task):

@@ -10,6 +10,9 @@ of the rest of the header. Both are verified when a checkpoint is read.
 A method whose own classifier is the nearest mean of exemplars has the class means in the checkpoint
 too. They are the tensor MEANS, float32 (classes, d), with a hash of their own, `means_sha256`. The
 next task does not start from them, so `content_sha256` leaves them out.
+
+What an algorithm computes at the end of a task for the next one stands there too, under names that
+begin with STATE. The next task starts from it, so `content_sha256` counts it.
 """
 
 import errno
@@ -27,6 +30,7 @@ from wa.errors import UserError
 from wa.files import LARGEST_TEXT, check, content_sha256, damaged, is_count, writing
 
 MEANS = "exemplar_means"
+STATE = "state."  # begins the names of what an algorithm hands to the next task
 HASHES = ("sha256", "content_sha256", "means_sha256")
 
 
@@ -135,6 +139,16 @@ TASK_SIZES = {
         "a list of numbers of classes",
     )
 }
+
+
+def state_of(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What an algorithm handed to the next task, by name."""
+    return {k.removeprefix(STATE): v for k, v in tensors.items() if k.startswith(STATE)}
+
+
+def model_of(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters and buffers of the model alone."""
+    return {k: v for k, v in tensors.items() if k != MEANS and not k.startswith(STATE)}
 
 
 def classifier(

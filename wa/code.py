@@ -29,6 +29,7 @@ WITHOUT_EFFECT = {
     "wa.stopping": "who ends with whom",
     "wa.code": "this digest",
     "wa.identity": "what results say about themselves",
+    "wa.methods.algorithm": "which file has the code of a method: its digest counts by itself",
     "wa.study.layout": "names of files and folders",
     "wa.study.choices": "names and defaults: each job gets the values as options",
     "wa.study.settings": "names and defaults: each result has the values in its header",
@@ -204,11 +205,16 @@ def imports(node: ast.AST, module: str, is_package: bool) -> dict[str, Definitio
 
 
 class Code:
-    """The code of a checkout. It is read once: make a new one after an edit."""
+    """The code of a checkout. It is read once: make a new one after an edit.
 
-    def __init__(self, root: str | Path):
+    files: modules that lie elsewhere, by the names that they have here.
+    """
+
+    def __init__(self, root: str | Path, files: dict[str, Path] | None = None):
         self.root = Path(root)
         self.modules: dict[str, Module | None] = {}
+        for name, file in (files or {}).items():
+            self.modules[name] = Module(name, file)
         self.digests: dict[tuple, str] = {}
         self.parts: dict[Definition, Part] = {}
 

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from wa.code import Code
+from wa.methods import algorithm
 
 CHECKOUT = Path(__file__).parents[1]
 UNKNOWN = object()  # stands for an entry that cannot be known now
@@ -47,6 +48,8 @@ def training(
     """
     # Of `pretrained`, the content of the file counts, not its path.
     values = {key: value for key, value in settings.items() if key != "pretrained"}
+    if algorithm.is_own(values["algorithm"]):
+        values["algorithm"] = algorithm.OWN  # of a file, the code counts, not its path
     start = {"from_unaligned": unaligned, "from_memory": exemplars}
     start = {key: value for key, value in start.items() if value is not None}
     return start | {
@@ -116,9 +119,39 @@ def aligning(
     return choices | exemplars
 
 
-def evaluating(*, code: str, memory: str, trained: object, model: object, ranking: object) -> dict:
-    """The entries of the metrics of a task."""
+def fitting(
+    *, code: str, name: str, options: list[str], seed: int, trained: object, previous: object
+) -> dict:
+    """The entries of what an algorithm fits to features.
+
+    name, options: of the algorithm. trained: the content of the model. previous: the content of
+    what was fitted after the task before.
+    """
     return {
+        "code": code,
+        "algorithm": algorithm.OWN if algorithm.is_own(name) else name,
+        "options": list(options),
+        "seed": seed,
+        "from_trained": trained,
+        "from_fitted": previous,
+    }
+
+
+def evaluating(
+    *,
+    code: str,
+    memory: str,
+    trained: object,
+    model: object,
+    ranking: object,
+    fitted: object = None,
+) -> dict:
+    """The entries of the metrics of a task.
+
+    fitted: the content of what the method's algorithm fitted, if it fits a classifier.
+    """
+    own = {} if fitted is None else {"from_fitted": fitted}
+    return own | {
         "code": code,
         "memory": memory,
         "from_trained": trained,
@@ -139,6 +172,23 @@ def packing(
 def code_of(program: str, choices: list[str] | None = None) -> str:
     """The digest of the code of a program of this checkout, for a job that did not get one."""
     return Code(CHECKOUT).digest(program, choices or [])
+
+
+def training_code(code: Code, settings: dict) -> str:
+    """The digest of the code of a training. settings: every setting with its value."""
+    learner = algorithm.digest(code, settings["algorithm"], "Learner")
+    return code.digest("wa.training.train", choices_of(settings)) + learner
+
+
+def fitting_code(code: Code, name: str) -> str:
+    """The digest of the code that fits the classifier of an algorithm."""
+    return code.digest("wa.methods.fit") + algorithm.digest(code, name, "FeatureClassifier")
+
+
+def evaluating_code(code: Code, name: str) -> str:
+    """The digest of the code that evaluates a method with this algorithm."""
+    own = algorithm.digest(code, name, "FeatureClassifier")
+    return code.digest("wa.analysis.evaluate") + own
 
 
 def choices_of(settings: dict) -> list[str]:

@@ -279,8 +279,8 @@ def test_random_and_closest_rankings():
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path):
-    """docs/methods.md, "A method of your own": the patch applies and does what the text says."""
-    example = (ROOT / "docs/methods.md").read_text().split("## A method of your own")[1]
+    """docs/methods.md, "An alignment of your own": the patch applies and does what it says."""
+    example = (ROOT / "docs/methods.md").read_text().split("## An alignment of your own")[1]
     patch, methods = (
         re.search(rf"```{kind}\n(.*?)```", example, re.S)[1] for kind in ("diff", "yaml")
     )

@@ -132,6 +132,8 @@ def test_each_example_is_a_config_and_says_something(path, key, config):
     inner[path[-1]] = value
     if path == ("sweep",):
         config["validation"] = 0.1
+    if path[-1] == "options":
+        inner["algorithm"] = "ewc"
     validate(config)
 
 

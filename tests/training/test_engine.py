@@ -16,6 +16,7 @@ from training.gather_inputs import FEW, gather
 
 from wa.data import batches
 from wa.errors import UserError
+from wa.methods.learner import Learner
 from wa.models.model import CilModel
 from wa.study.settings import Settings
 from wa.training import engine, precision, train
@@ -178,6 +179,7 @@ def test_a_step_reads_nothing_back_from_a_gpu(options):
         pixels = torch.zeros(128, 1, 8, 8, dtype=torch.uint8)
         for names in ({}, {"classification_loss": "separated", "distillation_loss": "taskwise"}):
             trainer.settings = replace(real.settings, **names)
+            trainer.learner = Learner(trainer, {}, {})
             parts = trainer.losses(trainer.inputs(rows, pixels), images.index[rows])
             assert all(part.device.type == "cuda" and part.shape == (128,) for part in parts)
         with pytest.raises(DataDependentOutputException):

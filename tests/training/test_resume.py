@@ -32,10 +32,10 @@ def go_on(options: list, folder: Path, epochs: int) -> dict[str, np.ndarray]:
     """Train from the state in a folder up to an epoch, and save there. Returns the tensors."""
     trainer = train.prepare(*train.parse([str(option) for option in options]))
     saved = resume.Saved(folder, {})
-    history, _ = saved.load(trainer.model, trainer.optimizer, {})
+    history, _ = saved.load(trainer, {})
     for epoch in range(len(history), epochs):
         history.append(trainer.epoch(epoch))
-    saved.save(trainer.model, trainer.optimizer, history)
+    saved.save(trainer, history)
     return trainer.model.tensors()
 
 
@@ -44,7 +44,16 @@ class WithDropout(resnet.CifarResNet):
         return torch.nn.functional.dropout(super().forward(x), 0.3, self.training)
 
 
-@pytest.mark.parametrize("options", [[], ["--momentum", "0"], ["--backbone", "resnet20"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--momentum", "0"],
+        ["--backbone", "resnet20"],
+        ["--optimizer", "adamw", "--lr", "0.001", "--backbone-lr-factor", "0.1"],
+    ],
+    ids=" ".join,
+)
 def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeypatch):
     """Also without a momentum to save, and with a network that draws random numbers."""
     dropping = partial(WithDropout, (16, 32, 64), 1)
@@ -56,6 +65,17 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
     assert all((resumed[name] == whole[name]).all() for name in whole)
 
 
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_a_training_resumes_in_its_second_stage(killed_after, digits, base, tmp_path):
+    """Two epochs, then two of balanced fine-tuning, which distils the model of the first stage."""
+    options = [*second_task(digits, base, tmp_path), "--epochs", 2, "--algorithm", "eeil"]
+    options += ["--options", "distillation=1.0", "fine_tuning_epochs=2", "fine_tuning_lr=0.01"]
+    whole = go_on(options, tmp_path / "whole", 4)
+    go_on(options, tmp_path / "killed", killed_after)
+    resumed = go_on(options, tmp_path / "killed", 4)
+    assert all((resumed[name] == whole[name]).all() for name in whole)
+
+
 def test_another_engine_goes_on_and_is_named(digits, tmp_path):
     """Another GPU, or another number of threads, does not throw an hour of training away."""
     options = [*task_options(digits, tmp_path), "--device", "cpu"]
@@ -63,8 +83,8 @@ def test_another_engine_goes_on_and_is_named(digits, tmp_path):
     trainer = train.prepare(args, settings)
     earlier = trainer.engine() | {"device": "NVIDIA H100", "threads": 7}
     saved = resume.Saved(tmp_path / ".resume", train.wanted(args, settings))
-    saved.load(trainer.model, trainer.optimizer, earlier)
-    saved.save(trainer.model, trainer.optimizer, [trainer.epoch(0) | {"test_accuracy": None}])
+    saved.load(trainer, earlier)
+    saved.save(trainer, [trainer.epoch(0) | {"test_accuracy": None}])
 
     run = program("wa.training.train", *options)
     assert run.returncode == 0 and "going on after epoch 1" in run.stdout, run.stdout

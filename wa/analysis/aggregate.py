@@ -8,7 +8,7 @@ Each row of metrics.csv is one value. The columns:
     experiment, order, seed, base, increment, method    the run
     task         the task that was learned last, from 0
     classes      how many classes have been seen by then
-    classifier   trained, aligned or nme (nearest mean of exemplars)
+    classifier   trained, aligned, nme (nearest mean of exemplars) or fitted (to features)
     own          true if tables and figures show this classifier for the method, else false
     metric       its name, as in wa.analysis.metrics
     value        accuracies and shares are percentages

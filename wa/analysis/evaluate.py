@@ -10,6 +10,7 @@ The classifiers are:
     aligned   the heads after aligning, of a method that aligns
     nme       the nearest mean of exemplars (wa/methods/nearest_mean.py), of a method that keeps a
               memory
+    fitted    what the method's algorithm fits to features (wa/methods/feature_classifier.py)
 """
 
 import argparse
@@ -25,11 +26,16 @@ from wa.analysis.metrics import (
     top_k,
 )
 from wa.checkpoint import classifier, read_checkpoint
+from wa.code import Code
 from wa.data.memory import Memory
 from wa.errors import UserError, program
 from wa.files import read_arrays, read_arrays_header, read_json, write_arrays, write_json
+from wa.methods.algorithm import STANDARD
 from wa.methods.alignment import REPORT
+from wa.methods.fit import make
 from wa.methods.nearest_mean import means_of, similarities
+
+LOGITS = ("trained", "aligned")  # the classifiers whose scores are logits
 
 
 def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -94,7 +100,7 @@ def write_results(
     made_from: the header of the metrics.
     """
     top = {name: top_k(s, 5) for name, s in scores.items()}
-    confidences = {name: confidence(s) for name, s in scores.items() if name != "nme"}
+    confidences = {name: confidence(s) for name, s in scores.items() if name in LOGITS}
     predicted = {name: best[:, 0].astype(np.int32) for name, best in top.items()}
     probabilities = {f"{name}_confidence": values for name, values in confidences.items()}
     write_arrays(args.predictions, label=label, **predicted, **probabilities)
@@ -128,6 +134,10 @@ def parse() -> argparse.Namespace:
         default=Memory(),
         help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
     )
+    add("--fitted", nargs="?", help="fitted.npz, of a method whose algorithm fits a classifier")
+    add("--algorithm", default=STANDARD, help="the method's algorithm (default: standard)")
+    add("--options", nargs="*", default=[], metavar="NAME=VALUE", help="of the algorithm")
+    add("--seed", type=int, default=0, help="that of the run (default: 0)")
     add("--predictions", required=True, help="to write: predictions.npz")
     add("--metrics", required=True, help="to write: metrics.json")
     add("--code", help="digest of the code, for the header (default: found here)")
@@ -156,13 +166,19 @@ def main() -> None:
     if args.memory.keeps:
         means = means_of(arrays, args.memory, args.ranking, args.features)
         scores["nme"] = similarities(test, means)
+    fitted = read_arrays_header(args.fitted) if args.fitted else {}
+    if args.fitted:
+        check_origin(args.fitted, fitted, trained, args.trained)
+        own = make(args.algorithm, args.options, args.seed)
+        scores["fitted"] = own.scores(test, read_arrays(args.fitted))
 
     made_from = identity.evaluating(
-        code=args.code or identity.code_of("wa.analysis.evaluate"),
+        code=args.code or identity.evaluating_code(Code(identity.CHECKOUT), args.algorithm),
         memory=str(args.memory),
         trained=trained.get("content_sha256"),
         model=header.get("content_sha256"),
         ranking=ranking.get("content_sha256"),
+        fitted=fitted.get("content_sha256"),
     )
     label = arrays["test_label"]
     write_results(args, scores, label, header["task_sizes"], alignment, made_from)

@@ -59,6 +59,7 @@ class Task:
     train: those of `images` that it trains on. held_out: bool, which of `images` it does not.
     test: the test images of all classes seen so far, as far as they exist.
     names: of all classes, in the order of learning.
+    memory: how many exemplars there are of old classes.
     removed: the classes whose exemplars were removed from the memory.
     originals: with `input: timm`, the image files that it trains on. Otherwise None.
 
@@ -66,7 +67,7 @@ class Task:
     """
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
-        self.sizes, self.device = args.tasks, device
+        self.sizes, self.memory, self.device = args.tasks, args.memory, device
         self.n_seen = sum(self.sizes)
         self.n_old = self.n_seen - self.sizes[-1]
         self.removed = removed(args.exemplars) if args.exemplars else []

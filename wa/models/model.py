@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wa.checkpoint import MEANS, classifier, read_checkpoint
+from wa.checkpoint import classifier as heads_of
+from wa.checkpoint import model_of, read_checkpoint
 from wa.errors import UserError
 from wa.files import check, is_count
 from wa.models import backbones
@@ -65,7 +66,8 @@ class CilModel(nn.Module):
     """Images, normalised float (B, C, H, W), to logits, float (B, classes).
 
     backbone, in_channels, size, pretrained: see wa.models.backbones.build.
-    task_sizes: the number of classes of each task. bias, init: see CilClassifier.
+    task_sizes: the number of classes of each task. bias, init: see CilClassifier. classifier: the
+    class of the classifier, for algorithms with another one.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class CilModel(nn.Module):
         size: tuple[int, int] | None = None,
         pretrained: str = "",
         init: str = "torch",
+        classifier: type[CilClassifier] = CilClassifier,
     ):
         super().__init__()
         self.backbone = backbones.build(backbone, in_channels, size, pretrained)
-        self.classifier = CilClassifier(self.backbone.features, bias, init)
+        self.classifier = classifier(self.backbone.features, bias, init)
         for classes in task_sizes:
             self.classifier.grow(classes)
 
@@ -159,17 +162,29 @@ def load_model(path: str) -> tuple[CilModel, dict]:
     return build_model(tensors, header, path), header
 
 
-def build_model(tensors: dict[str, np.ndarray], header: dict, path: str) -> CilModel:
+def build_model(
+    tensors: dict[str, np.ndarray],
+    header: dict,
+    path: str,
+    classifier: type[CilClassifier] = CilClassifier,
+) -> CilModel:
     """The model of a checkpoint that was read, on the CPU. path: the file, for errors.
+
+    classifier: its class, for algorithms with another one.
 
     Raises UserError if the tensors and the header do not describe a model.
     """
     # Old checkpoints have no size. Their backbones take any.
     check({"input_size": None} | header, HEADER, path)
-    classifier(tensors, header, path)  # it checks that the heads have the shapes of the header
+    heads_of(tensors, header, path)  # it checks that the heads have the shapes of the header
     size = tuple(header.get("input_size") or (32, 32))
     model = CilModel(
-        header["backbone"], header["in_channels"], header["task_sizes"], header["bias"], size
+        header["backbone"],
+        header["in_channels"],
+        header["task_sizes"],
+        header["bias"],
+        size,
+        classifier=classifier,
     )
-    load_tensors(model, {k: v for k, v in tensors.items() if k != MEANS}, path)
+    load_tensors(model, model_of(tensors), path)
     return model

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from wa.errors import UserError
+from wa.methods import algorithm
 from wa.study.choices import NAME, RENAMED
 from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
 from wa.study.published import PUBLISHED
@@ -202,7 +203,12 @@ def apply_recipes(config: dict) -> None:
     study, own = config.get("recipe", "none"), config.get("training", {})
     for name, method in config["methods"].items():
         recipe = PUBLISHED[study if method.get("recipe", "study") == "study" else method["recipe"]]
-        method["training"] = merged([recipe["training"], own, method.get("training", {})])
+        written = method.get("training", {})
+        method["training"] = merged([recipe["training"], own, written])
+        try:
+            apply_algorithm(method, written)
+        except UserError as error:
+            raise UserError(f"config: methods.{name}.{error}") from None
         if method.get("distillation") == "recipe":
             if "distillation" not in recipe["method"]:
                 raise UserError(
@@ -212,3 +218,19 @@ def apply_recipes(config: dict) -> None:
             del method["distillation"]
             method |= recipe["method"] | method
     config["training"] = merged([PUBLISHED[study]["training"], own])
+
+
+def apply_algorithm(method: dict, written: dict) -> None:
+    """Put the choices of a method's algorithm under those that the config makes itself.
+
+    What its file says of `training` holds for the tasks after task 0, and goes over the study's.
+    written: the method's own `training`. Raises UserError if there is no such algorithm, or if it
+    has no such options.
+    """
+    chosen = method.get("algorithm", algorithm.STANDARD)
+    choices = algorithm.facts(chosen).choices
+    method["options"] = algorithm.with_defaults(chosen, method.get("options", {}))
+    training = choices.get("training", {})
+    method["training"] |= {key: value for key, value in training.items() if key not in written}
+    for key, value in choices.items():
+        method.setdefault(key, value)

@@ -47,6 +47,8 @@ class Key:
                 values = {"anyOf": [values, self.schema]}
         result = {"description": self.meaning} | values
         if with_default and self.default is not REQUIRED:
-            is_tuple = isinstance(self.default, tuple)
-            result["default"] = list(self.default) if is_tuple else self.default
+            default = self.default
+            if isinstance(default, tuple):
+                default = {} if self.schema.get("type") == "object" else list(default)
+            result["default"] = default
         return result

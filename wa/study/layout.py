@@ -35,6 +35,7 @@ MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task
 RESUME = ".resume"  # a training that is not finished
 EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
 # In the folder of each task of a run.
+FITTED = "fitted.npz"  # of a method whose algorithm fits a classifier to features
 PREDICTIONS = "predictions.npz"
 METRICS = "metrics.json"
 # In the folder of an order, of a packed data set, and of a study.

@@ -21,13 +21,16 @@ from wa.identity import (
     UNKNOWN,
     Verdict,
     aligning,
-    choices_of,
     difference,
     evaluating,
+    evaluating_code,
+    fitting,
+    fitting_code,
     keeping,
     packing,
     selecting,
     training,
+    training_code,
 )
 from wa.study import layout
 from wa.study.parts import Part
@@ -50,13 +53,14 @@ class Results:
         self.aligned = cache(self._aligned)
         self.ranked = cache(self._ranked)
         self.kept = cache(self._kept)
+        self.fitted = cache(self._fitted)
         self.prepared = cache(self._prepared)
         self.file_sha256 = cache(self._file_sha256)
 
     # The code of each job.
 
     def training_code(self, settings: Settings) -> str:
-        return self.code.digest("wa.training.train", choices_of(asdict(settings)))
+        return training_code(self.code, asdict(settings))
 
     def selecting_code(self, selection: str) -> str:
         return self.code.digest("wa.methods.selection", [selection])
@@ -68,8 +72,11 @@ class Results:
         # The first task is not aligned, whatever the method's alignment is.
         return self.code.digest("wa.methods.alignment", [alignment, "none", classifier])
 
-    def evaluating_code(self) -> str:
-        return self.code.digest("wa.analysis.evaluate")
+    def fitting_code(self, algorithm: str) -> str:
+        return fitting_code(self.code, algorithm)
+
+    def evaluating_code(self, algorithm: str) -> str:
+        return evaluating_code(self.code, algorithm)
 
     def packing_code(self) -> str:
         return self.code.digest("wa.data.datasets")
@@ -335,6 +342,28 @@ class Results:
             before.append(self.ranked(task.previous, selection))
         return own or (None if any(verdict != "" for verdict in before) else own)
 
+    def _fitted(self, path: str) -> Verdict:
+        """The verdict on what a method's algorithm fitted after a task of a run."""
+        task = self.study.tasks[path]
+        header = self.header(f"{path}/{layout.FITTED}")
+        if not header:
+            return None
+        algorithm, options = self.study.algorithm(task)
+        previous = self.study.previous_in_run(task)
+        want = fitting(
+            code=self.fitting_code(algorithm),
+            name=algorithm,
+            options=list(options),
+            seed=task.seed,
+            trained=self.content(f"{task.learned}/{layout.TRAINED}"),
+            previous=self.content(f"{previous}/{layout.FITTED}") if previous else None,
+        )
+        own = self.compared(task, header, want)
+        before = [self.trained(task.learned)]
+        if previous:
+            before.append(self.fitted(previous))
+        return own or (None if any(verdict != "" for verdict in before) else own)
+
     def evaluated(self, task: Task) -> Verdict:
         """The verdict on the metrics of a task of a run."""
         header = self.header(f"{task.path}/{layout.METRICS}")
@@ -342,16 +371,19 @@ class Results:
             return None
         memory = self.study.memory_of(task.method)
         selection = self.study.selection(task)
-        kept = memory.keeps
+        kept, fits = memory.keeps, self.study.fits(task)
         want = evaluating(
-            code=self.evaluating_code(),
+            code=self.evaluating_code(self.study.algorithm(task)[0]),
             memory=str(memory),
             trained=self.content(f"{task.learned}/{layout.TRAINED}"),
             model=self.content(f"{task.learned}/{layout.MODEL}"),
             ranking=self.content(f"{task.learned}/{layout.ranking(selection)}") if kept else None,
+            fitted=self.content(f"{task.path}/{layout.FITTED}") if fits else None,
         )
         own = difference(header, want)
         before = [self.aligned(task.learned)]
+        if fits:
+            before.append(self.fitted(task.path))
         if kept:
             before.append(self.ranked(task.learned, selection))
         return own or (None if any(verdict != "" for verdict in before) else own)

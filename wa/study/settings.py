@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from wa.data import augmentations
 from wa.errors import UserError
+from wa.methods import algorithm
 from wa.models import names
 from wa.study.keys import TYPES, Key
 
@@ -72,9 +73,10 @@ class Settings:
     )
     epochs: int = setting(
         170,
-        "How often a training passes over the images of its task and its memory.",
+        "How often a training passes over the images of its task and its memory. 0 trains nothing: "
+        "for a pretrained backbone that stays as it is.",
         "100",
-        minimum=1,
+        minimum=0,
         maximum=1_000_000,
     )
     batch_size: int = setting(
@@ -86,11 +88,31 @@ class Settings:
         minimum=2,
     )
     lr: float = setting(
-        0.1, "The learning rate of SGD at the start.", "0.05", exclusiveMinimum=0, maximum=100
+        0.1, "The learning rate at the start.", "0.05", exclusiveMinimum=0, maximum=100
     )
-    momentum: float = setting(0.9, "The momentum of SGD.", "0.95", minimum=0, exclusiveMaximum=1)
+    optimizer: str = setting(
+        "sgd",
+        "What takes the steps. `sgd`: SGD with momentum. `adamw`: AdamW, usual for vision "
+        "transformers, with a learning rate such as 0.0003.",
+        "adamw",
+        choices=("sgd", "adamw"),
+    )
+    backbone_lr_factor: float = setting(
+        1.0,
+        "The learning rate of the backbone is that of the classifier times this factor.",
+        "0.1",
+        exclusiveMinimum=0,
+        maximum=100,
+    )
+    momentum: float = setting(
+        0.9,
+        "The momentum of SGD. For AdamW it is beta 1, and beta 2 is 0.999.",
+        "0.95",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
     weight_decay: float = setting(
-        5e-4, "The weight decay of SGD, for all parameters.", "0.0002", minimum=0
+        5e-4, "The weight decay of the optimizer, for all parameters.", "0.0002", minimum=0
     )
     divide_weight_decay: bool = setting(
         False,
@@ -190,6 +212,26 @@ class Settings:
         "there the batch-norm of torch for channels_last is off by 1e-5 in float32.",
         "contiguous",
         choices=("channels_last", "contiguous"),
+    )
+    algorithm: str = setting(
+        "standard",
+        "How the method trains and predicts: a file of wa/methods/algorithms, each with its paper. "
+        "`standard`: by the losses that the other choices name. The path of a Python file is an "
+        "algorithm of your own, whose code the jobs of this method run. See docs/methods.md.",
+        "ewc",
+        choices="wa.methods.algorithm.NAMES",
+        schema={"type": "string", "pattern": r"^.*\w\.py$"},
+        section="methods",
+    )
+    options: tuple[str, ...] = setting(
+        (),
+        "The options of the algorithm, by name. Its file has their defaults.",
+        "{strength: 100}",
+        schema={
+            "type": "object",
+            "additionalProperties": {"type": ["number", "string", "boolean"]},
+        },
+        section="methods",
     )
     start: str = setting(
         "previous",
@@ -384,6 +426,8 @@ METHOD_KEYS = {
 def canonical_value(name: str, value: object) -> object:
     """The one form of a value of a setting. Raises UserError if it has another type."""
     convert, what = CANONICAL[TYPE_OF[name]]
+    if isinstance(value, dict):  # options, as a config has them
+        value = algorithm.to_words(value)
     try:
         return convert(value)
     except TypeError:

@@ -28,6 +28,7 @@ from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.data.scenario import LEAST, class_order, spelled, task_sizes
 from wa.errors import UserError
+from wa.methods.algorithm import facts, from_words, is_own, of_task_0
 from wa.study import layout
 from wa.study.choices import ALIGNING, METHOD
 from wa.study.config import merged, plain, validate
@@ -49,6 +50,14 @@ def spell(name: str, value: object) -> str:
     # The name of a backbone or a file may hold anything. `/` becomes `+`, which is easy to read.
     words = (quote(str(each), safe="/").replace("/", "+") for each in values)
     return "-".join([name, *words])
+
+
+def spell_algorithm(settings: Settings) -> str:
+    """An algorithm and the options that are not its defaults: `lucir`, `lucir-margin-0.7`."""
+    defaults = facts(settings.algorithm).options
+    given = from_words(settings.options)
+    options = [spell(name, value) for name, value in given.items() if value != defaults[name]]
+    return "-".join([quote(Path(settings.algorithm).stem, safe=""), *options])
 
 
 def task_images(counts: np.ndarray, ends: list[int], memory: Memory, held_out: float) -> list[int]:
@@ -129,6 +138,7 @@ class Study:
         self.show = self.shown()
         self.check_training()
         self.check_tasks()
+        self.notes += self.own_code()
         self.bases = self.base_names()
         self.tasks = {task.path: task for run in self.runs() for task in run}
         self.tasks |= {task.path: task for task in self.base_tasks()}
@@ -253,6 +263,15 @@ class Study:
                     " not used."
                 )
         return notes
+
+    def own_code(self) -> list[str]:
+        """What a user must know of the Python files that the config names, one line for each."""
+        chosen = {name: method["algorithm"] for name, method in self.config["methods"].items()}
+        return [
+            f"methods.{name}.algorithm: the jobs of this method run the Python code of {file}"
+            for name, file in chosen.items()
+            if is_own(file)
+        ]
 
     def is_learned(self, part: Part) -> bool:
         """Whether a model has been trained on a task by name."""
@@ -468,6 +487,9 @@ class Study:
             if choices["start"] != "scratch":
                 more = training
             more = more | {name: choices[name] for name in METHOD_KEYS}
+        elif method and facts(choices["algorithm"]).task_0 is not None:
+            name = choices["algorithm"]
+            more = more | {"algorithm": name, "options": of_task_0(name, choices["options"])}
         settings = Settings(**(training | more))
         return settings.of_task_0() if base or not method else settings
 
@@ -510,7 +532,11 @@ class Study:
         differing = [name for name in names if getattr(theirs, name) != getattr(start, name)]
         # A file's name may look like another setting, so it comes last.
         differing.sort(key=lambda name: name == "pretrained")
-        return suffix + "".join(f"-{spell(name, getattr(theirs, name))}" for name in differing)
+        own = set(differing) & {"algorithm", "options"}
+        words = [spell(name, getattr(theirs, name)) for name in differing if name not in own]
+        if own:
+            words.insert(0, spell_algorithm(theirs))
+        return suffix + "".join(f"-{word}" for word in words)
 
     def base_path(self, order: str, seed: int, base: int, method: str) -> str:
         return f"{self.root}/order-{order}/seed-{seed}/base-{base}{self.bases[method]}"
@@ -545,6 +571,20 @@ class Study:
         """The memory that a task trains on. The shared task 0 has none."""
         return self.memory_of(task.method)
 
+    def algorithm(self, task: Task) -> tuple[str, tuple[str, ...]]:
+        """The algorithm of a task's method, and its options as the settings hold them."""
+        settings = self.settings(task.method)
+        return settings.algorithm, settings.options
+
+    def fits(self, task: Task) -> bool:
+        """Whether the algorithm of a task's method fits a classifier to features."""
+        return bool(facts(self.algorithm(task)[0]).classifier)
+
+    def previous_in_run(self, task: Task) -> str | None:
+        """The folder of the task before, in the folder of the run."""
+        number = len(task.sizes) - 2
+        return str(Path(task.path).with_name(f"task-{number}")) if number >= 0 else None
+
     def selection(self, task: Task) -> str:
         """How the exemplars of a task's method are chosen."""
         return self.config["methods"][task.method]["selection"]
@@ -558,6 +598,12 @@ class Study:
         if not task.method:
             return {name: key.default for name, key in keys.items()}
         return {name: self.config["methods"][task.method][name] for name in keys}
+
+    def own_classifier(self, method: str) -> str:
+        """The classifier that figures and tables show for a method: `linear`, `nme`, `fitted`."""
+        chosen = self.config["methods"][method]
+        fits = facts(chosen["algorithm"]).classifier
+        return "fitted" if fits and chosen["classifier"] == "linear" else chosen["classifier"]
 
     def order_option(self, order: str) -> str:
         """The --order of wa.data.scenario: a name that it knows, or the classes themselves."""
@@ -590,7 +636,7 @@ class Study:
             reference=self.config["reference"] or "",
             bases={name: self.bases[name] for name in methods if self.bases[name]},
             classifiers={
-                name: m["classifier"] for name, m in methods.items() if m["classifier"] != "linear"
+                name: own for name in methods if (own := self.own_classifier(name)) != "linear"
             },
             sweeps=self.config["sweep"],
         )

@@ -11,7 +11,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from wa.data.augmentations import check_images
 from wa.data.batches import Images, split
 from wa.data.task import Task
 from wa.errors import UserError
-from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
+from wa.methods.learner import Learner, Losses
 from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
 from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
@@ -39,6 +41,21 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.cont
 AUGMENTED = {"cpu": 2**19, "cuda": 2**24}
 FEATURES = 2**22  # pixels of images that are embedded at once, such as 64 images of 256 x 256
 WARM_UP = 3  # steps before one is recorded: libraries set themselves up in the first ones
+
+
+def sgd(groups: list[dict], settings: Settings, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, settings.lr, settings.momentum, 0, weight_decay, fused=True)
+
+
+def adamw(groups: list[dict], settings: Settings, weight_decay: float) -> torch.optim.Optimizer:
+    betas = settings.momentum, 0.999
+    on_gpu = groups[0]["params"][0].is_cuda  # so that a step can be recorded
+    return torch.optim.AdamW(
+        groups, settings.lr, betas, weight_decay=weight_decay, fused=True, capturable=on_gpu
+    )
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
 
 
 class Processes:
@@ -181,6 +198,9 @@ class Trainer:
         settings: Settings,
         processes: Processes,
         seed: int,
+        learner: type[Learner] = Learner,
+        options: dict | None = None,
+        state: dict[str, Tensor] | None = None,
     ):
         self.task, self.settings, self.processes = task, settings, processes
         self.seed, self.device = seed, processes.device
@@ -207,26 +227,12 @@ class Trainer:
             if hasattr(teacher.backbone, "fold_batch_norm"):
                 teacher.backbone.fold_batch_norm()
             self.teacher = teacher.to(self.device, self.dtype, memory_format=self.memory_format)
-        self.kd_weight = (
-            distillation_weight(settings.distillation, task.n_old, task.n_seen) if teacher else 0.0
-        )
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.gradients: SummedGradients | None = None  # of several processes, from the first step
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            settings.lr,
-            settings.momentum,
-            weight_decay=settings.weight_decay
-            / (len(task.sizes) if settings.divide_weight_decay else 1),
-            fused=True,
-        )
-
-        # What a step reads and writes, apart from images, weights and momentum. A recorded step
-        # needs them in fixed places.
         self.mean = torch.tensor(task.dataset["mean"], device=self.device)
         self.std = torch.tensor(task.dataset["std"], device=self.device)
-        self.rate = torch.tensor(settings.lr, device=self.device)
-        self.optimizer.param_groups[0]["lr"] = self.rate
+        state = {name: tensor.to(self.device) for name, tensor in (state or {}).items()}
+        self.learner = learner(self, options or {}, state)
+        # What a step reads and writes, apart from images, weights and momentum. A recorded step
+        # needs them in fixed places.
         # The key of the epoch's augmentation, for erasing.
         self.draw = torch.zeros((), dtype=torch.int64, device=self.device)
         # The number of steps done in this epoch.
@@ -236,9 +242,49 @@ class Trainer:
         # The sums over images of the loss, its two parts, and the right predictions.
         self.totals = torch.zeros(4, device=self.device)
         self.graphs = self.device.type == "cuda" and processes.size == 1 and settings.cuda_graphs
+        # A second stage goes on counting epochs where the first ends.
+        second = self.learner.second()
+        self.first_epochs, self.epochs = settings.epochs, settings.epochs + second.get("epochs", 0)
+        self.started = 0  # the epoch in which this stage began
+        self.snapshot: dict[str, np.ndarray] = {}  # the model when the second stage began
+        self.begin_stage()
+
+    def begin_stage(self) -> None:
+        """Make an optimizer, and the step that uses it."""
+        settings = self.settings
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        backbone = {id(p) for p in self.model.backbone.parameters()}
+        groups = [(trained, 1.0)]
+        if settings.backbone_lr_factor != 1:
+            inside = [p for p in trained if id(p) in backbone]
+            outside = [p for p in trained if id(p) not in backbone]
+            groups = [(inside, settings.backbone_lr_factor), (outside, 1.0)]
+        groups = [(parameters, factor) for parameters, factor in groups if parameters]
+        self.parameters = [p for parameters, _ in groups for p in parameters]
+        self.gradients: SummedGradients | None = None  # of several processes, from the first step
+        # The learning rate of each group: a factor, and where a recorded step reads the rate.
+        self.rates = [
+            (factor, torch.tensor(settings.lr * factor, device=self.device)) for _, factor in groups
+        ]
+        self.optimizer = OPTIMIZERS[settings.optimizer](
+            [
+                {"params": parameters, "lr": rate}
+                for (parameters, _), (_, rate) in zip(groups, self.rates, strict=True)
+            ],
+            settings,
+            settings.weight_decay / (len(self.task.sizes) if settings.divide_weight_decay else 1),
+        )
         self.run = RecordedStep(self.step) if self.graphs else self.step
         # Called after each step with the share of the epoch that is done. It changes no result.
         self.report: Callable[[float], None] = lambda share: None
+
+    def begin_second(self) -> None:
+        """Begin the second stage of the method's learner, with its settings and its images."""
+        self.snapshot = {name: array.copy() for name, array in self.model.tensors().items()}
+        self.started = self.first_epochs
+        self.task.train = self.learner.begin_second()
+        self.settings = replace(self.settings, **self.learner.second())
+        self.begin_stage()
 
     def engine(self) -> dict:
         """What was chosen here, for the log and the checkpoint."""
@@ -264,29 +310,13 @@ class Trainer:
         x = normalize(x, self.mean, self.std, self.dtype)
         return self.augment.erase(x, self.draw, self.task.train.index[rows])
 
-    def losses(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each image (B,): the loss, its two parts, and whether the prediction is right.
+    def losses(self, x: Tensor, label: Tensor) -> Losses:
+        """The losses of images, as the method's learner has them, each (B,).
 
         x: (B, C, H, W). label: int64 (B,).
         """
         with self.autocast:
-            logits = self.model(x).float()
-            n_old = self.task.n_old
-            ce = CLASSIFICATION[self.settings.classification_loss](
-                logits, label, n_old, self.settings.label_smoothing
-            )
-            kd = torch.zeros_like(ce)
-            if self.kd_weight:
-                with torch.no_grad():
-                    teacher = self.teacher(x).float()
-                old_sizes = self.task.sizes[:-1]
-                kd = DISTILLATION[self.settings.distillation_loss](
-                    logits[:, :n_old], teacher, self.settings.temperature, old_sizes
-                )
-                if self.settings.temperature_squared:
-                    kd = kd * self.settings.temperature**2
-        ce_weight = 1 - self.kd_weight if self.settings.mix == "convex" else 1.0
-        return ce_weight * ce + self.kd_weight * kd, ce, kd, logits.argmax(dim=1) == label
+            return self.learner.losses(x, label)
 
     def step(self, batch: int, rows: Tensor, pixels: Tensor) -> None:
         """A step on this process's share of a global batch of `batch` images.
@@ -295,7 +325,10 @@ class Trainer:
         """
         parts = self.losses(self.inputs(rows, pixels), self.task.train.label[rows])
         self.optimizer.zero_grad(set_to_none=True)
-        (parts[0].sum() / batch).backward()
+        loss = parts.total.sum() / batch
+        if self.learner.penalizes:
+            loss = loss + self.learner.penalty() / self.processes.size
+        loss.backward()
         if self.processes.size > 1:
             if self.gradients is None:
                 used = [p for p in self.parameters if p.grad is not None]
@@ -353,17 +386,21 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch. Returns the row of the history.
 
-        epoch: from 0. Raises UserError if the loss is not finite.
+        epoch: from 0. The second stage, if there is one, begins by itself. Raises UserError if the
+        loss is not finite.
         """
+        if epoch == self.first_epochs < self.epochs:
+            self.begin_second()
         started, n = time.perf_counter(), len(self.task.train)
-        rate = learning_rate(self.settings, epoch)
+        rate = learning_rate(self.settings, epoch - self.started)
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT)
         self.draw.copy_(draw)
         # For layers that draw, such as dropout. It seeds the generators of the GPUs, too.
         rank = self.processes.rank
         torch.manual_seed(key(self.seed, len(self.task.sizes), epoch, LAYERS, rank).item())
-        self.rate.fill_(rate)
+        for factor, place in self.rates:
+            place.fill_(rate * factor)
         self.steps.fill_(0)
         self.first_bad.fill_(NEVER)
         self.totals.fill_(0)
@@ -374,7 +411,7 @@ class Trainer:
         steps = zip(map(len, batches), self.shares(on_device), images, strict=True)
         bar = tqdm(
             steps,
-            f"epoch {epoch + 1}/{self.settings.epochs}",
+            f"epoch {epoch + 1}/{self.epochs}",
             len(batches),
             leave=False,
             unit="step",
@@ -412,13 +449,22 @@ class Trainer:
         few = max(1, min(1000, FEATURES // (height * width)))
         features = torch.empty(len(images), self.model.backbone.features, device=self.device)
         parts = features.split(few)
-        mine = torch.arange(len(images)).split(few)[rank::size]
-        for part, x in zip(parts[rank::size], images.batches(mine), strict=True):
-            x = center(x, self.augment.size) if self.augment.size else x
-            x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
+        for part, (x, _) in zip(parts[rank::size], self.prepared(images, few), strict=True):
             part.copy_(self.model.backbone(x))
         self.processes.share(parts)
         return features
+
+    def prepared(self, images: Images, few: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of images, as in evaluation, and their labels, `few` at once.
+
+        They are float32 (b, C, H, W), normalised and not augmented, and int64 (b,). Of the parts
+        of `few` images, process r has part r, r + size, and so on.
+        """
+        mine = torch.arange(len(images)).split(few)[self.processes.rank :: self.processes.size]
+        for rows, x in zip(mine, images.batches(mine), strict=True):
+            x = center(x, self.augment.size) if self.augment.size else x
+            x = normalize(x, self.mean, self.std).contiguous(memory_format=self.memory_format)
+            yield x, images.label[rows.to(self.device)]
 
     @torch.no_grad()
     def accuracy(self, images: Images) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wa import identity
 from wa.checkpoint import read_header
+from wa.code import Code
 from wa.data.memory import Memory
 from wa.data.packed import hashes, read_dataset, read_parts
 from wa.data.scenario import read_order
@@ -106,7 +107,7 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
         raise UserError(
             "--start trained needs --unaligned, the previous task's trained.safetensors"
         )
-    code = args.code or identity.code_of("wa.training.train", identity.choices_of(asdict(settings)))
+    code = args.code or identity.training_code(Code(identity.CHECKOUT), asdict(settings))
     return identity.training(
         asdict(settings),
         code=code,

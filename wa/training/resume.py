@@ -1,6 +1,7 @@
 """The state from which an interrupted training goes on.
 
-It is one safetensors file with the model, the momentum of SGD, and a header. The header holds a
+It is one safetensors file with the model, the state of the optimizer, and a header. In a second
+stage, it has the model as it was when the stage began, too. The header holds a
 fingerprint of everything that determines the result. It also holds the history so far, and the
 engines that made it. There is no state of random numbers to keep: generators are seeded in each
 epoch (wa/randomness.py).
@@ -11,13 +12,15 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
 
 from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.models.model import load_tensors
+from wa.training.engine import Trainer
 
+MODEL, SNAPSHOT, OPTIMIZER = "model.", "snapshot.", "optimizer."  # begin names of tensors
 SHARE = 0.02  # of the time may go into saving
 
 
@@ -39,28 +42,25 @@ class Saved:
         self.engines: list[dict] = []
         self.due = 0.0
 
-    def save_if_due(
-        self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]
-    ) -> None:
+    def save_if_due(self, trainer: Trainer, history: list[dict]) -> None:
         """Save, unless saving would take more than SHARE of the time."""
         started = time.monotonic()
         if started >= self.due:
-            self.save(model, optimizer, history)
+            self.save(trainer, history)
             ended = time.monotonic()
             self.due = ended + (ended - started) / SHARE
 
-    def save(self, model: nn.Module, optimizer: torch.optim.SGD, history: list[dict]) -> None:
-        tensors = {f"model.{k}": v.detach().cpu().numpy() for k, v in model.state_dict().items()}
-        for i, p in enumerate(optimizer.param_groups[0]["params"]):
-            momentum = optimizer.state[p].get("momentum_buffer")
-            if momentum is not None:  # `momentum: 0` keeps none
-                tensors[f"momentum.{i}"] = momentum.cpu().numpy()
+    def save(self, trainer: Trainer, history: list[dict]) -> None:
+        tensors = {f"{MODEL}{name}": array for name, array in trainer.model.tensors().items()}
+        tensors |= {f"{SNAPSHOT}{name}": array for name, array in trainer.snapshot.items()}
+        for i, p in enumerate(trainer.parameters):
+            for name, value in trainer.optimizer.state[p].items():
+                if value is not None:  # `momentum: 0` keeps none
+                    tensors[f"{OPTIMIZER}{i}.{name}"] = value.cpu().numpy()
         header = {"fingerprint": self.fingerprint, "history": history, "engines": self.engines}
         write_checkpoint(self.path, tensors, header)
 
-    def load(
-        self, model: nn.Module, optimizer: torch.optim.SGD, engine: dict
-    ) -> tuple[list[dict], list[dict]]:
+    def load(self, trainer: Trainer, engine: dict) -> tuple[list[dict], list[dict]]:
         """Put back what was saved. Returns the history and all engines, the last of them `engine`.
 
         A damaged state, or that of another training, is ignored. Then the history is empty.
@@ -75,13 +75,21 @@ class Saved:
         except UserError as error:
             print(f"starting anew: {error}", flush=True)
             return [], self.engines
-        of_model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-        load_tensors(model, of_model, str(self.path))
-        for i, p in enumerate(optimizer.param_groups[0]["params"]):
-            if f"momentum.{i}" in tensors:
+        if snapshot := beginning(tensors, SNAPSHOT):
+            load_tensors(trainer.model, snapshot, str(self.path))
+            trainer.begin_second()
+        load_tensors(trainer.model, beginning(tensors, MODEL), str(self.path))
+        for i, p in enumerate(trainer.parameters):
+            for name, array in beginning(tensors, f"{OPTIMIZER}{i}.").items():
+                value = torch.from_numpy(array)
                 # The fused step needs the memory format of the parameter.
-                buffer = torch.empty_like(p).copy_(torch.from_numpy(tensors[f"momentum.{i}"]))
-                optimizer.state[p]["momentum_buffer"] = buffer
+                place = torch.empty_like(p) if value.shape == p.shape else value.to(p.device)
+                trainer.optimizer.state[p][name] = place.copy_(value)
         earlier = header.get("engines", [])
         self.engines = earlier if earlier[-1:] == [engine] else [*earlier, engine]
         return header["history"], self.engines
+
+
+def beginning(tensors: dict[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
+    """The tensors whose names begin with `start`, without it."""
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

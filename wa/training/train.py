@@ -30,7 +30,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 from torch import Tensor
 
-from wa.checkpoint import write_checkpoint
+from wa.checkpoint import STATE, read_checkpoint, state_of, write_checkpoint
 from wa.data.augmentations import output_size
 from wa.data.packed import check_same_data
 from wa.data.scenario import LEAST
@@ -38,7 +38,9 @@ from wa.data.task import Task
 from wa.errors import UserError, program
 from wa.files import content_sha256, write_arrays
 from wa.locks import die_with_parent
-from wa.models.model import CilModel, load_model
+from wa.methods import algorithm
+from wa.methods.learner import Learner
+from wa.models.model import CilModel, build_model
 from wa.randomness import INITIALIZE, REDRAW, key
 from wa.study import layout
 from wa.study.settings import Settings
@@ -57,11 +59,18 @@ def input_size(task: Task, settings: Settings) -> list[int]:
     return [size, size] if size else task.dataset["image_shape"][:2]
 
 
-def build(
-    args: argparse.Namespace, task: Task, settings: Settings
-) -> tuple[CilModel, CilModel | None]:
-    """The model to train and, if there is distillation, its frozen teacher. Both are on the CPU.
+def learner_of(settings: Settings) -> type[Learner]:
+    """The class that says how the method trains."""
+    has_own = algorithm.facts(settings.algorithm).learner
+    return algorithm.load(settings.algorithm, "Learner") if has_own else Learner
 
+
+def build(
+    args: argparse.Namespace, task: Task, settings: Settings, learner: type[Learner]
+) -> tuple[CilModel, CilModel | None, dict[str, Tensor]]:
+    """The model to train, its frozen teacher if the method needs one, and the algorithm's state.
+
+    All are on the CPU. The state is what the algorithm handed on at the end of the task before.
     Raises UserError if the previous task's model does not fit this task.
     """
     torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
@@ -75,8 +84,9 @@ def build(
             tuple(size),
             settings.pretrained,
             settings.classifier_init,
+            learner.classifier,
         )
-        return model, None
+        return model, None, {}
     file = args.model
     if settings.start == "trained":
         file = args.unaligned
@@ -84,7 +94,8 @@ def build(
             raise UserError(
                 "--start trained needs --unaligned, the previous task's trained.safetensors"
             )
-    model, header = load_model(file)
+    tensors, header = read_checkpoint(file)
+    model = build_model(tensors, header, file, learner.classifier)
     check_same_data(file, header, task.dataset, args.data[-1])
     want = {
         "backbone": settings.backbone,
@@ -99,15 +110,17 @@ def build(
             raise UserError(
                 f"{file} was trained with {name} {header.get(name)}, but this task needs {value}"
             )
-    teacher = (
-        load_model(args.model)[0].requires_grad_(False).eval() if settings.distillation else None
-    )
+    teacher = None
+    if settings.distillation or learner.distils:
+        teacher = build_model(*read_checkpoint(args.model), args.model, learner.classifier)
+        teacher.requires_grad_(False).eval()
     model.classifier.init = settings.classifier_init
     model.classifier.grow(task.sizes[-1])
     if settings.redraw_classifier == "start":
         model.classifier.redraw()
     model.backbone.requires_grad_(not settings.freeze)
-    return model, teacher
+    state = {name: torch.from_numpy(array) for name, array in state_of(tensors).items()}
+    return model, teacher, state
 
 
 def describe(task: Task, settings: Settings) -> dict:
@@ -144,7 +157,10 @@ def prepare(args: argparse.Namespace, settings: Settings) -> Trainer:
                 f"{number} {what} are too few: each of {processes.size} processes needs {LEAST}."
                 " Use more images, a larger batch_size, or fewer processes."
             )
-    return Trainer(*build(args, task, settings), task, settings, processes, args.seed)
+    learner = learner_of(settings)
+    model, teacher, state = build(args, task, settings, learner)
+    options = algorithm.from_words(settings.options)
+    return Trainer(model, teacher, task, settings, processes, args.seed, learner, options, state)
 
 
 def die_with_torchrun() -> None:
@@ -172,15 +188,18 @@ def write(
     output: Path,
     trainer: Trainer,
     features: tuple[Tensor, Tensor],
+    state: dict[str, Tensor],
     history: list[dict],
     header: dict,
 ) -> None:
     """Write the results of a training. The checkpoint comes last, so it marks a finished one.
 
-    features: float32 (n, d), those of the task's images, and those of the test images.
+    features: float32 (n, d), those of the task's images, and those of the test images. state: what
+    the algorithm hands to the next task.
     """
     images, test = trainer.task.images, trainer.task.test
     tensors = trainer.model.tensors()
+    tensors |= {f"{STATE}{name}": tensor.cpu().numpy() for name, tensor in state.items()}
     made_from = {"from_trained": content_sha256(tensors), "data_sha256": header["data_sha256"]}
     if trainer.task.removed:
         made_from["removed"] = trainer.task.removed
@@ -211,7 +230,7 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     print(f"task {len(task.sizes) - 1}: {len(task.train)} images, {classes}")
     print(", ".join(f"{k} {v}" for k, v in engines[-1].items()))
     for row in history:
-        print(line(row, trainer.settings.epochs))
+        print(line(row, trainer.epochs))
     if history:
         print(f"going on after epoch {len(history)}")
     if len(engines) > 1:
@@ -229,13 +248,13 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     trainer = prepare(args, settings)
     task, first = trainer.task, trainer.processes.rank == 0
     engine = trainer.engine()
-    history, engines = saved.load(trainer.model, trainer.optimizer, engine)
+    history, engines = saved.load(trainer, engine)
     if first:
         announce(trainer, history, engines)
         events = args.output / layout.EVENTS if args.tensorboard else None
-        live = Live(saved.folder, history, settings.epochs, len(task.train), events)
+        live = Live(saved.folder, history, trainer.epochs, len(task.train), events)
         trainer.report = live.within_epoch
-    for epoch in range(len(history), settings.epochs):
+    for epoch in range(len(history), trainer.epochs):
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
             trainer.model.classifier.redraw()
@@ -243,16 +262,18 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         test_now = args.test_every and (epoch + 1) % args.test_every == 0
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
-            print(line(history[-1], settings.epochs), flush=True)
+            print(line(history[-1], trainer.epochs), flush=True)
             live.after_epoch(history[-1])
-            if epoch + 1 < settings.epochs:
-                saved.save_if_due(trainer.model, trainer.optimizer, history)
-    features = trainer.features(task.images), trainer.features(task.test)  # by all processes
+            if epoch + 1 < trainer.epochs:
+                saved.save_if_due(trainer, history)
+    # By all processes.
+    state = trainer.learner.end()
+    features = trainer.features(task.images), trainer.features(task.test)
     if first:
         header |= describe(task, settings) | {"engine": engine}
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
-        write(args.output, trainer, features, history, header)
+        write(args.output, trainer, features, state, history, header)
         live.close()
     trainer.processes.close()
 

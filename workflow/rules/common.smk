@@ -316,6 +316,14 @@ def aligned(files):
     )
 
 
+def fitted(files):
+    return tracked(
+        lambda wildcards: RESULTS.fitted(f"{ROOT}/{wildcards.task}"),
+        f"{ROOT}/{{task}}/{layout.FITTED}",
+        files,
+    )
+
+
 def evaluated(files):
     return tracked(
         lambda wildcards: RESULTS.evaluated(task_of(wildcards)),
@@ -477,6 +485,26 @@ def own_ranking(wildcards):
     if STUDY.memory(task).is_none:
         return []
     return f"{task.learned}/{layout.ranking(STUDY.selection(task))}"
+
+
+def previous_fitted(wildcards):
+    """Input function: what the method's algorithm fitted after the task before."""
+    folder = STUDY.previous_in_run(task_of(wildcards))
+    return f"{folder}/{layout.FITTED}" if folder else []
+
+
+def own_fitted(wildcards):
+    """Input function: what the method's algorithm fitted, if it fits a classifier."""
+    task = task_of(wildcards)
+    return f"{task.path}/{layout.FITTED}" if STUDY.fits(task) else []
+
+
+def algorithm_options(wildcards):
+    """The options of a program that runs the code of a method's algorithm."""
+    task = task_of(wildcards)
+    name, options = STUDY.algorithm(task)
+    words = [f"--algorithm={name}", f"--seed={task.seed}", "--options", *options]
+    return shlex.join(words)
 
 
 def learned(name):

@@ -28,7 +28,7 @@ from wa.analysis.metrics import expected_calibration_error, own_classifier
 from wa.files import read_arrays
 from wa.study.layout import PREDICTIONS, RunTable
 
-NAMED = ["aligned", "trained", "nme"]  # the classifiers that predictions.npz may hold
+NAMED = ["aligned", "trained", "nme", "fitted"]  # the classifiers that predictions.npz may hold
 PAIRS = 10  # of classes that are confused most
 LEAST = 0.01  # the share of images that a bin of the calibration needs to be drawn
 

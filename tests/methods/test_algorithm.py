@@ -1,0 +1,158 @@
+"""What a plan knows of an algorithm's file, and what of the file a result depends on."""
+
+import sys
+from dataclasses import asdict
+
+import pytest
+from helpers import ROOT, small_study
+
+from wa.code import Code
+from wa.errors import UserError
+from wa.identity import training_code
+from wa.methods import algorithm
+from wa.study.settings import Settings
+from wa.study.study import Study
+
+MINE = '''"""Mine."""
+import sys
+
+from wa.methods.learner import Learner
+
+OPTIONS = {"strength": 2.0, "name": "a"}
+CHOICES = {"memory": 20, "training": {"epochs": 3}}
+
+sys.ran = True
+
+
+def unused():
+    return 1
+
+
+class Mine(Learner):
+    task_0 = ("name",)
+
+    def losses(self, x, label):
+        found = super().losses(x, label)
+        return found._replace(total=self.options["strength"] * found.total)
+'''
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A function from the text of a file of one's own to its path."""
+
+    def write(text: str = MINE, name: str = "mine.py") -> str:
+        file = tmp_path / name
+        file.write_text(text)
+        return str(file)
+
+    return write
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """A function from the choices of a method to the study that has it alone."""
+    monkeypatch.chdir(tmp_path)
+
+    def plan(choices: dict, **training: object) -> Study:
+        config = small_study()
+        config["training"] |= training
+        return Study(config | {"methods": {"it": choices}})
+
+    return plan
+
+
+def test_a_plan_reads_the_facts_and_does_not_run_the_file(own):
+    found = algorithm.facts(own())
+    assert (found.learner, found.classifier, found.task_0) == ("Mine", "", ("name",))
+    assert found.options == {"strength": 2.0, "name": "a"}
+    assert not hasattr(sys, "ran")
+    assert algorithm.load(own(), "Learner").__name__ == "Mine"
+    assert sys.ran
+    del sys.ran
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("x = 1\n", "has no class that extends Learner or FeatureClassifier"),
+        ("class A(Learner): pass\nclass B(Learner): pass\n", "two classes of the kind Learner"),
+        ("class A(Learner\n", "cannot be read as Python"),
+        ("OPTIONS = dict(a=1)\nclass A(Learner): pass\n", "line 1: write a plain value here"),
+    ],
+)
+def test_a_file_that_is_no_algorithm_is_one_error(own, text, said):
+    with pytest.raises(UserError, match=said):
+        algorithm.facts(own(text, f"{abs(hash(text))}.py"))
+
+
+def test_options_are_checked_and_have_defaults(own):
+    file = own()
+    assert algorithm.with_defaults(file, {"strength": 3}) == {"strength": 3.0, "name": "a"}
+    with pytest.raises(UserError, match=r"has no option .margin."):
+        algorithm.with_defaults(file, {"margin": 1})
+    with pytest.raises(UserError, match="is not like the default"):
+        algorithm.with_defaults(file, {"strength": "much"})
+    words = algorithm.to_words({"strength": 3.0, "name": "a b=c"})
+    assert words == ('name="a b=c"', "strength=3.0")
+    assert algorithm.from_words(words) == {"strength": 3.0, "name": "a b=c"}
+
+
+def test_choices_of_the_file_stand_under_those_of_the_config(own, planned):
+    file = own()
+    study = planned({"algorithm": file, "options": {"strength": 1}}, epochs=7)
+    later, base = study.settings("it"), study.settings("it", base=True)
+    assert study.config["methods"]["it"]["memory"] == 20
+    assert (later.epochs, base.epochs) == (3, 7)
+    assert later.options == ('name="a"', "strength=1.0")
+    assert base.options == ('name="a"', "strength=2.0")  # strength does not matter in task 0
+    assert study.bases == {"it": "-mine"}
+    study = planned({"algorithm": file, "memory": 40, "training": {"epochs": 5}})
+    assert study.settings("it").epochs == 5 and study.config["methods"]["it"]["memory"] == 40
+
+
+def test_methods_that_act_after_task_0_share_it(planned):
+    study = planned({"algorithm": "simplecil"})
+    assert study.bases == {"it": ""} and study.settings("it", base=True).algorithm == "standard"
+    assert study.run_table().classifiers == {"it": "fitted"}
+
+
+def test_a_plan_says_that_it_will_run_a_file(own, planned):
+    file = own()
+    (note,) = planned({"algorithm": file}).notes
+    assert note == f"methods.it.algorithm: the jobs of this method run the Python code of {file}"
+    assert planned({"algorithm": "ewc"}).notes == []
+
+
+def test_an_unknown_algorithm_is_refused_by_its_key(planned):
+    with pytest.raises(UserError, match=r"methods\.it\.algorithm: nobody\.py does not exist"):
+        planned({"algorithm": "nobody.py"})
+    with pytest.raises(UserError, match=r"methods\.it\.options: ewc has no option"):
+        planned({"algorithm": "ewc", "options": {"x": 1}})
+
+
+def code_of(file: str) -> str:
+    return training_code(Code(ROOT), asdict(Settings(algorithm=file)))
+
+
+@pytest.mark.parametrize(
+    "old, new, same",
+    [
+        ("import sys\n", "import sys  # a comment\n", True),
+        ('"""Mine."""', '"""Another text."""', True),
+        ("return 1", "return 2", True),  # the class does not reach it
+        ("self.options", "2 * self.options", False),
+        ('"memory": 20', '"memory": 30', True),  # the settings have the values
+    ],
+)
+def test_the_code_of_the_class_counts_and_nothing_else(own, old, new, same):
+    before = code_of(own())
+    changed = MINE.replace(old, new)
+    assert changed != MINE
+    assert (code_of(own(changed, "moved.py")) == before) == same
+
+
+def test_the_standard_does_not_depend_on_the_algorithms():
+    """So a new algorithm trains nothing again."""
+    standard = training_code(Code(ROOT), asdict(Settings()))
+    assert code_of("ewc").startswith(standard) and code_of("ewc") != standard

@@ -1,0 +1,299 @@
+"""The loss of each algorithm that trains, against its paper's equations in loops and float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import program, task_options
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from wa.checkpoint import STATE, write_checkpoint
+from wa.data.packed import hashes
+from wa.files import read_json, write_arrays
+from wa.methods import algorithm
+from wa.models.cosine_classifiers import centres
+from wa.models.feature_maps import FeatureMaps
+from wa.models.model import CilModel
+from wa.training import train
+from wa.training.engine import Trainer
+
+IMAGES = 12  # of the batch that losses are compared on
+
+
+@pytest.fixture
+def trainer(digits, tmp_path):
+    """A function from an algorithm to a Trainer of the second task: 4 old classes, 2 new ones."""
+    dataset, order = (read_json(digits / f"{name}.json") for name in ("dataset", "order"))
+    facts = {"backbone": "resnet8", "in_channels": 1, "task_sizes": [4], "bias": True}
+    facts |= {"input_size": [8, 8], "classes": order["names"][:4], "data_sha256": hashes(dataset)}
+    label = np.argsort(order["order"])[np.load(digits / "train_labels.npy")]
+    rows = [np.flatnonzero(label == c) for c in range(4)]
+    ranking = {"ranking": np.concatenate(rows), "counts": np.array([len(r) for r in rows])}
+    write_arrays(tmp_path / "herding.npz", {"data_sha256": hashes(dataset)}, **ranking)
+
+    def make(name: str, *options: object, given: dict | None = None, state: object = None):
+        torch.manual_seed(0)
+        old = CilModel("resnet8", 1, [4], classifier=learner_class(name).classifier)
+        tensors = old.tensors()
+        if state:
+            tensors |= {f"{STATE}{k}": v for k, v in state(old).items()}
+        write_checkpoint(tmp_path / "model.safetensors", tensors, facts)
+        words = algorithm.to_words(algorithm.with_defaults(name, given or {}))
+        files = ["--data", digits, "--order", digits / "order.json", "--output", tmp_path]
+        files += ["--model", tmp_path / "model.safetensors"]
+        files += ["--ranking", tmp_path / "herding.npz", "--tasks", 4, 2, "--backbone", "resnet8"]
+        files += ["--augmentation", "crop-1", "--batch-size", 64, "--epochs", 1]
+        files += ["--precision", "float32", "--device", "cpu", "--memory", "40"]
+        files += ["--algorithm", name, "--options", *words]
+        return train.prepare(*train.parse([str(o) for o in (*files, *options)]))
+
+    return make
+
+
+def learner_class(name: str) -> type:
+    return algorithm.load(name, "Learner")
+
+
+def batch(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images, and labels of old and new classes."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(IMAGES, 1, 8, 8, generator=generator)
+    return x, torch.arange(IMAGES) % trainer.task.n_seen
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+def features_of(backbone: torch.nn.Module, x: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return backbone(x).double().numpy()
+
+
+def test_ewc_penalises_what_mattered(trainer):
+    def state(old: CilModel) -> dict:
+        return {k: np.full(p.shape, 0.5, np.float32) for k, p in old.named_parameters()}
+
+    one = trainer("ewc", given={"strength": 3}, state=state)
+    assert one.learner.penalizes and one.learner.penalty() == 0
+    before = {k: p.detach().double().clone() for k, p in one.model.named_parameters()}
+    one.epoch(0)
+    total = 0.0
+    for name, p in one.model.named_parameters():
+        if name in one.learner.state:
+            total += (0.5 * (p.detach().double() - before[name]) ** 2).sum().item()
+    assert 0 < one.learner.penalty().item() == pytest.approx(3 / 2 * total, rel=1e-4)
+
+
+def test_ewcs_fisher_information_is_the_mean_square_of_the_gradients(trainer):
+    def state(old: CilModel) -> dict:
+        return {k: np.full(p.shape, 2.0, np.float32) for k, p in old.named_parameters()}
+
+    one = trainer("ewc", given={"decay": 0.5, "largest": 1e-3}, state=state)
+    one.task.train = one.task.train.part(np.arange(len(one.task.train)) % 40 == 0)
+    found = one.learner.end()
+    one.model.eval()
+    squares = {name: 0.0 for name, _ in one.model.named_parameters()}
+    n = len(one.task.train)
+    for row in range(n):
+        x = next(one.task.train.batches([torch.tensor([row])]))
+        x = (x / 255 - one.mean.view(1, -1, 1, 1)) / one.std.view(1, -1, 1, 1)
+        one.model.zero_grad()
+        probability = one.model(x).softmax(dim=1)[0, one.task.train.label[row]]
+        probability.log().backward()
+        for name, p in one.model.named_parameters():
+            squares[name] = squares[name] + p.grad.double() ** 2
+    for name, square in squares.items():
+        expected = (square / n).clamp(max=1e-3)
+        expected += 0.5 * 2.0 * (name in one.learner.state)
+        torch.testing.assert_close(found[name].double(), expected, rtol=1e-3, atol=1e-7)
+    assert set(found) == set(squares)
+
+
+def test_lucir(trainer):
+    one = trainer("lucir", given={"distillation": 2, "margin": 0.6, "rivals": 2})
+    x, label = batch(one)
+    one.model.eval()
+    found = one.learner.losses(x, label)
+    new, old = features_of(one.model.backbone, x), features_of(one.teacher.backbone, x)
+    rows = torch.cat([h.weight for h in one.model.classifier.heads]).detach().double().numpy()
+    exemplars = sum(int(c) < 4 for c in label)
+    for i, c in enumerate(label.tolist()):
+        cosines = [cosine(row, new[i]) for row in rows]
+        log_sum = math.log(sum(math.exp(each) for each in cosines))
+        rest = 2 * math.sqrt(4 / 2) * (1 - cosine(new[i], old[i]))
+        if c < 4:
+            hinge = [max(0, 0.6 - cosines[c] + rival) for rival in cosines[4:]]
+            rest += sum(hinge) / 2 * IMAGES / exemplars
+        assert found.classification[i].item() == pytest.approx(log_sum - cosines[c], rel=1e-4)
+        assert found.other[i].item() == pytest.approx(rest, rel=1e-3, abs=1e-4)
+
+
+def test_lucir_imprints_new_rows_and_keeps_old_ones(trainer):
+    one = trainer("lucir")
+    old, new = one.model.classifier.heads
+    features = one.features(one.task.train).double()
+    length = np.mean([row.double().norm().item() for row in old.weight.detach()])
+    for row, c in zip(new.weight.detach(), (4, 5), strict=True):
+        directions = [f / f.norm() for f in features[one.task.train.label == c]]
+        mean = sum(directions) / len(directions)
+        expected = (mean / mean.norm() * length).float()
+        torch.testing.assert_close(row, expected, rtol=1e-3, atol=1e-5)
+    before = old.weight.detach().clone()
+    one.epoch(0)
+    assert torch.equal(old.weight, before)
+    assert one.model.classifier.sigma.item() != 1
+
+
+def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
+    one = trainer("gdumb", "--memory", "24", "--start", "scratch")
+    assert np.bincount(one.task.train.label).tolist() == [4] * 6
+    again, other = (
+        trainer("gdumb", "--memory", "24", "--start", "scratch", "--seed", seed) for seed in (0, 1)
+    )
+    assert torch.equal(one.task.train.index, again.task.train.index)
+    assert not torch.equal(one.task.train.index, other.task.train.index)
+
+
+@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil"])
+def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
+    """The tensors only pretend to be on a GPU. So it is an error if Python asks for a value."""
+    one = trainer(name)
+    with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
+        kind = one.learner.classifier
+        one.learner.model = CilModel("resnet8", 1, [4, 2], classifier=kind)
+        one.learner.teacher = CilModel("resnet8", 1, [4], classifier=kind)
+        if name == "podnet":
+            one.learner.maps = FeatureMaps(one.learner.model.backbone)
+            one.learner.maps_before = FeatureMaps(one.learner.teacher.backbone)
+        x, label = torch.zeros(12, 1, 8, 8), torch.zeros(12, dtype=torch.int64)
+        parts = one.losses(x, label)
+        assert all(part.device.type == "cuda" and part.shape == (12,) for part in parts)
+
+
+def kl(wanted: np.ndarray, found: np.ndarray, temperature: float = 2) -> float:
+    p, q = (np.exp(z / temperature) / np.exp(z / temperature).sum() for z in (wanted, found))
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def test_eeil_distils_the_new_classes_in_the_second_stage_only(trainer):
+    one = trainer("eeil", given={"distillation": 0.5, "fine_tuning_epochs": 2})
+    x, label = batch(one)
+    one.model.eval()
+    with torch.no_grad():
+        teacher = one.teacher(x).double().numpy()
+        first = one.model(x).double().numpy()
+    for second in (False, True):
+        if second:
+            one.begin_second()
+            for head in one.model.classifier.heads:
+                head.weight.data.mul_(1.5)
+        one.model.eval()
+        found = one.learner.losses(x, label)
+        with torch.no_grad():
+            logits = one.model(x).double().numpy()
+        for i, c in enumerate(label.tolist()):
+            log_sum = math.log(sum(math.exp(each) for each in logits[i]))
+            kd = kl(teacher[i], logits[i][:4])
+            if second:
+                kd += kl(first[i][4:], logits[i][4:])
+            assert found.other[i].item() == pytest.approx(kd, rel=1e-3, abs=1e-6)
+            total = log_sum - logits[i][c] + 0.5 * kd
+            assert found.total[i].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_the_second_stage_of_eeil_has_a_recipe_and_images_of_its_own(trainer):
+    one = trainer("eeil", "--memory", "24", given={"fine_tuning_epochs": 12})
+    assert one.epochs == 13
+    first = one.epoch(0)
+    rates = [one.epoch(epoch)["lr"] for epoch in (1, 10, 11)]
+    assert np.bincount(one.task.train.label).tolist() == [4] * 6
+    assert first["lr"] == 0.1 and rates == pytest.approx([0.01, 0.01, 0.001])
+
+
+def test_podnet(trainer):
+    one = trainer("podnet", given={"spatial": 2, "flat": 0.7, "margin": 0.5})
+    with torch.no_grad():
+        one.model.classifier.eta.fill_(1.5)
+    x, label = batch(one)
+    one.model.eval()
+    found = one.learner.losses(x, label)
+    new, old = features_of(one.model.backbone, x), features_of(one.teacher.backbone, x)
+    maps = [m.detach().double().numpy() for m in one.learner.maps.maps]
+    before = [m.detach().double().numpy() for m in one.learner.maps_before.maps]
+    proxies = one.model.classifier.proxies().detach().double().numpy()
+    assert proxies.shape == (6, 10, 64) and len(maps) == 3
+
+    def pooled(map_: np.ndarray) -> np.ndarray:
+        rows = [(row**2).sum() for channel in map_ for row in channel]
+        columns = [(column**2).sum() for channel in map_ for column in channel.T]
+        return np.array(rows + columns) / np.linalg.norm(rows + columns)
+
+    for i, c in enumerate(label.tolist()):
+        y = []
+        for of_class in proxies:
+            near = [cosine(proxy, new[i]) for proxy in of_class]
+            powers = [math.exp(each) for each in near]
+            y.append(sum(p * each for p, each in zip(powers, near, strict=True)) / sum(powers))
+        others = sum(math.exp(1.5 * y[k]) for k in range(6) if k != c)
+        lsc = max(0, -math.log(math.exp(1.5 * (y[c] - 0.5)) / others))
+        apart = [
+            np.linalg.norm(pooled(a[i]) - pooled(b[i])) for a, b in zip(maps, before, strict=True)
+        ]
+        rest = 2 * sum(apart) / 3 + 0.7 * (1 - cosine(new[i], old[i]))
+        assert found.classification[i].item() == pytest.approx(lsc, rel=1e-4)
+        assert found.other[i].item() == pytest.approx(math.sqrt(6 / 2) * rest, rel=2e-3, abs=1e-3)
+    assert sum(apart) > 0
+
+
+def test_podnet_keeps_old_proxies_and_then_trains_the_classifier_alone(trainer):
+    one = trainer("podnet", given={"fine_tuning_epochs": 1})
+    classifier = one.model.classifier
+    old = classifier.proxies()[:4].detach().clone()
+    one.epoch(0)
+    assert torch.equal(classifier.proxies()[:4], old)
+    eta, backbone = classifier.eta.item(), one.model.backbone.conv1.weight.detach().clone()
+    assert eta != 1
+    one.epoch(1)
+    assert np.ptp(np.bincount(one.task.train.label)) == 0
+    assert not torch.equal(classifier.proxies()[:4], old)
+    assert classifier.eta.item() == eta
+    assert torch.equal(one.model.backbone.conv1.weight, backbone)
+
+
+def test_centres_are_the_means_of_what_is_nearest_to_them():
+    torch.manual_seed(0)
+    clusters = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    features = clusters.repeat(20, 1) + torch.randn(60, 2)
+    found = centres(features, 3)
+    expected = torch.stack([features[c::3].mean(dim=0) for c in (0, 2, 1)])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet"])
+def test_two_processes_train_as_one(name, digits, tmp_path, monkeypatch):
+    """Two tasks, joined by gloo. The loss is that of one process, except for batch norm."""
+    losses = {}
+    small = algorithm.with_defaults(name, {})
+    words = algorithm.to_words(small | {key: 1 for key in small if key.endswith("_epochs")})
+    for processes in (1, 2):
+        folders = [tmp_path / f"{processes}-{task}" for task in range(2)]
+        for task, folder in enumerate(folders):
+            options = task_options(digits, folder, *[4, 2][: task + 1])
+            options += ["--algorithm", name, "--options", *words, "--memory", 40 if task else 0]
+            options += ["--epochs", 1, "--batch-size", 128]
+            if task:
+                before = folders[0] / "trained.safetensors"
+                options += ["--model", before, "--ranking", folders[0] / "herding.npz"]
+            torchrun = ["--standalone", "--nproc-per-node", processes, "-m", "wa.training.train"]
+            run = program("torch.distributed.run", *torchrun, *options)
+            assert run.returncode == 0, run.stdout
+            features = ["--features", folder / "features.npz"]
+            if not task:
+                run = program("wa.methods.selection", *features, "--output", folder / "herding.npz")
+                assert run.returncode == 0, run.stdout
+        rows = (folders[1] / "history.csv").read_text().splitlines()[1:]
+        losses[processes] = [float(row.split(",")[2]) for row in rows]
+    assert losses[2] == pytest.approx(losses[1], rel=0.25)

@@ -1,0 +1,178 @@
+"""An algorithm: one Python file that says how a method trains, how it predicts, or both.
+
+    algorithm: ewc         a file of wa/methods/algorithms
+    algorithm: mine.py     a file of your own
+    algorithm: standard    no file: the losses that the method's other choices name
+
+A file may define one subclass of Learner (wa/methods/learner.py), which trains with torch. It may
+define one subclass of FeatureClassifier (wa/methods/feature_classifier.py), which is fitted to
+features with numpy. Two plain values may stand beside them:
+
+    OPTIONS = {"strength": 1.0}                      the options of the algorithm, with defaults
+    CHOICES = {"freeze": True, "training": {...}}    what a method has unless the config says else
+
+A plan reads these facts from the syntax of the file. It never runs the file.
+"""
+
+import ast
+import importlib
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from wa.code import Code
+from wa.errors import UserError
+
+STANDARD = "standard"
+PACKAGE = "wa.methods.algorithms"
+FOLDER = Path(__file__).with_name("algorithms")
+OWN = "own"  # in headers, in place of the path of a user's file
+KINDS = ("Learner", "FeatureClassifier")
+
+
+# The algorithms of this program. A new file in the folder is a new algorithm.
+NAMES = (STANDARD, *sorted(file.stem for file in FOLDER.glob("[a-z]*.py")))
+
+
+def is_own(name: str) -> bool:
+    """Whether it names a user's file."""
+    return name.endswith(".py")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan must know of an algorithm.
+
+    learner, classifier: the names of its classes, or "". task_0: the options that matter for task
+    0, if it trains that in a way of its own. None: it shares task 0 with other methods.
+    """
+
+    file: Path | None = None
+    learner: str = ""
+    classifier: str = ""
+    task_0: tuple[str, ...] | None = None
+    options: dict = field(default_factory=dict)
+    choices: dict = field(default_factory=dict)
+
+
+def literal(node: ast.expr, file: Path) -> object:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UserError(f"{file}, line {node.lineno}: write a plain value here") from None
+
+
+def assignments(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    """The values of names that are assigned in a module or a class."""
+    found = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+    return found
+
+
+@cache
+def facts(name: str) -> Facts:
+    """The facts of an algorithm. Raises UserError if there is no such file, or it defines nothing.
+
+    name: as in a config.
+    """
+    if name == STANDARD:
+        return Facts()
+    file = Path(name) if is_own(name) else FOLDER / f"{name}.py"
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"algorithm: {name} does not exist. Known: {', '.join(NAMES)}") from None
+    except (SyntaxError, ValueError, OSError) as error:
+        raise UserError(f"algorithm: {file} cannot be read as Python: {error}") from None
+    classes = {}
+    for node in tree.body:
+        bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+        for kind in KINDS:
+            if kind in bases:
+                if kind in classes:
+                    raise UserError(f"algorithm: {file} has two classes of the kind {kind}")
+                classes[kind] = node
+    if not classes:
+        raise UserError(
+            f"algorithm: {file} has no class that extends Learner or FeatureClassifier. See"
+            " docs/methods.md"
+        )
+    values = assignments(tree.body)
+    learner = classes.get("Learner")
+    own = assignments(learner.body) if learner else {}
+    return Facts(
+        file=file,
+        learner=learner.name if learner else "",
+        classifier=classes["FeatureClassifier"].name if "FeatureClassifier" in classes else "",
+        task_0=literal(own["task_0"], file) if "task_0" in own else None,
+        options=literal(values["OPTIONS"], file) if "OPTIONS" in values else {},
+        choices=literal(values["CHOICES"], file) if "CHOICES" in values else {},
+    )
+
+
+def with_defaults(name: str, given: dict) -> dict:
+    """All options of an algorithm. given: those of a config. Raises UserError for a wrong one."""
+    defaults = facts(name).options
+    options = dict(defaults)
+    for key, value in given.items():
+        if key not in defaults:
+            known = ", ".join(defaults) or "none"
+            raise UserError(f"options: {name} has no option {key!r}. It has {known}")
+        default = defaults[key]
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(default):
+            raise UserError(f"options.{key}: {value!r} is not like the default, {default!r}")
+        options[key] = value
+    return options
+
+
+def of_task_0(name: str, options: dict) -> dict:
+    """The options of an algorithm for task 0. The others have their defaults."""
+    found = facts(name)
+    return found.options | {key: options[key] for key in found.task_0}
+
+
+def to_words(options: dict) -> tuple[str, ...]:
+    """Options as the settings hold them: `strength=1.0`, in the order of the names."""
+    return tuple(f"{key}={json.dumps(options[key])}" for key in sorted(options))
+
+
+def from_words(words: tuple[str, ...]) -> dict:
+    """What `to_words` wrote. Raises UserError."""
+    options = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            raise UserError(f"options: {word!r} is not NAME=VALUE") from None
+    return options
+
+
+def load(name: str, kind: str) -> type:
+    """The class of an algorithm. kind: one of KINDS. This runs the file."""
+    found = facts(name)
+    cls = found.learner if kind == "Learner" else found.classifier
+    if is_own(name):
+        spec = importlib.util.spec_from_file_location(OWN, found.file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+    return getattr(module, cls)
+
+
+def digest(code: Code, name: str, kind: str) -> str:
+    """The digest of the class of an algorithm, and of all that it reaches. "" if it has none."""
+    found = facts(name)
+    cls = found.learner if kind == "Learner" else found.classifier
+    if not cls:
+        return ""
+    if is_own(name):
+        code = Code(code.root, {OWN: found.file})
+    return code.digest(OWN if is_own(name) else f"{PACKAGE}.{name}", function=cls)

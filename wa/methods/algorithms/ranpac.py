@@ -1,0 +1,61 @@
+"""RanPAC: a ridge regression on random features of the features.
+
+McDonnell et al., "RanPAC: Random Projections and Pre-trained Models for Continual Learning",
+NeurIPS 2023, algorithm 1 and equations 4 and 5. With a random matrix P, drawn once:
+
+    h = max(0, phi(x) P),   G = sum h h^T,   Q = sum h y^T (y one-hot),   W = (G + lambda I)^-1 Q
+    y(x) = argmax_c h . w_c
+
+Lambda is chosen after each task among 10^-8 to 10^8: a regression on the first 80 % of the task's
+images has the smallest squared error on the others (appendix F.6, RanPAC.py). Images are taken in
+a random order here. Not reproduced: tuning the backbone by adapters on task 0.
+"""
+
+import numpy as np
+
+from wa.methods.feature_classifier import FeatureClassifier, Learned, State
+
+OPTIONS = {"projections": 10_000}
+CHOICES = {"freeze": True, "training": {"epochs": 0}}
+RIDGES = 10.0 ** np.arange(-8, 9)
+
+
+class RanPAC(FeatureClassifier):
+    """gram: float32 (M, M). sums: float32 (M, classes). weight: float32 (M, classes)."""
+
+    def projected(self, features: np.ndarray) -> np.ndarray:
+        """The random features h, float32 (n, M). features: (n, d)."""
+        draw = np.random.default_rng(self.seed)
+        shape = features.shape[1], self.options["projections"]
+        return np.maximum(features.astype(np.float32) @ draw.standard_normal(shape, "f4"), 0)
+
+    def fit(self, learned: Learned, before: State) -> State:
+        new = learned.label >= learned.n_old
+        h, label = self.projected(learned.features[new]), learned.label[new]
+        y = np.eye(sum(learned.sizes), dtype=np.float32)[label]
+        gram, sums = h.T @ h, h.T @ y
+        if before:
+            gram += before["gram"]
+            sums[:, : learned.n_old] += before["sums"]
+        regular = gram.copy()
+        regular[np.diag_indices(len(gram))] += self.ridge(h, y)
+        return {"gram": gram, "sums": sums, "weight": np.linalg.solve(regular, sums)}
+
+    def ridge(self, h: np.ndarray, y: np.ndarray) -> np.float32:
+        """The lambda with the smallest error on a fifth of the images. h: (n, M), y: (n, c)."""
+        order = np.random.default_rng(self.seed).permutation(len(h))
+        fitted, held = np.split(order, [int(0.8 * len(h))])
+        y = y[:, y.any(axis=0)]
+        # (F^T F + lambda I)^-1 F^T = F^T (F F^T + lambda I)^-1, and F F^T is the smaller matrix
+        # when a task has fewer images than M.
+        few = h[fitted]
+        values, vectors = np.linalg.eigh(few @ few.T)
+        left, right = (h[held] @ few.T) @ vectors, vectors.T @ y[fitted]
+        errors = [
+            np.square(left @ (right / (np.maximum(values, 0) + r)[:, None]) - y[held]).mean()
+            for r in RIDGES
+        ]
+        return np.float32(RIDGES[int(np.argmin(errors))])
+
+    def scores(self, features: np.ndarray, state: State) -> np.ndarray:
+        return self.projected(features) @ state["weight"]
