@@ -31,10 +31,10 @@ def main() -> None:
             unpaired = test.confidence_interval()
             paired, wide = each.high - each.low, unpaired.high - unpaired.low
             print(
-                f"{FINAL[metric]}, {each.method} - {reference}: {each.mean:+.1f}, {each.pairs} pairs,"
-                f" paired {each.low:+.1f} to {each.high:+.1f}, unpaired {unpaired.low:+.1f} to"
-                f" {unpaired.high:+.1f}, {wide / paired:.2f} times narrower, p (Holm)"
-                f" {each.p_holm:.2g}"
+                f"{FINAL[metric]}, {each.method} - {reference}: {each.mean:+.1f}, {each.pairs}"
+                f" pairs, paired {each.low:+.1f} to {each.high:+.1f}, unpaired"
+                f" {unpaired.low:+.1f} to {unpaired.high:+.1f}, {wide / paired:.2f} times narrower,"
+                f" p (Holm) {each.p_holm:.2g}"
             )
 
 
