@@ -14,9 +14,8 @@ from helpers import ROOT, program
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from wa import plot
 from wa.analysis.aggregate import CLASS_COLUMNS, COLUMNS
-from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES, function_of
+from wa.analysis.figures.catalog import FIGURES, READS, SENTENCES, TABLES, function_of
 from wa.analysis.figures.comparison import error_bar
 from wa.analysis.figures.drawing import Styles, write
 from wa.analysis.figures.look import Look
@@ -170,8 +169,7 @@ def draw(figure: str, study: RunTable, output: Path, look: Look = PLAIN) -> plt.
     entry = FIGURES[figure]
     if entry.per_protocol:
         study = replace(study, protocols=study.protocols[:1])
-    file = plot.TABLES.get(entry.reads)
-    table = f"{study.root}/{file}" if file else None
+    table = f"{study.root}/{READS[entry.reads]}" if entry.reads in READS else None
     write(function_of(figure), study, table, look, [str(output)])
     return plt.gcf()
 

@@ -15,6 +15,17 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
+from wa.study import layout
+
+# What a figure or a table may read: the table of the study that its function is given. Those that
+# are not here read files beside the checkpoints.
+READS = {
+    "metrics": layout.TABLE,
+    "classes": layout.CLASS_TABLE,
+    "cost": layout.COST_TABLE,
+    "anytime": layout.COST_TABLE,  # it finds metrics.csv beside it
+}
+
 
 class Figure(NamedTuple):
     """What the workflow must know of a figure."""
