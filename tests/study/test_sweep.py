@@ -45,6 +45,18 @@ def test_a_list_becomes_one_method_for_each_entry(swept, tmp_path):
     ]
 
 
+def test_options_of_an_algorithm(swept, tmp_path):
+    swept["methods"] = {"ewc": {"algorithm": "ewc", "options": {"decay": 0.9}}}
+    swept["sweep"] = {"ewc": {"options": {"strength": [10, 100]}}}
+    study = Study(swept, str(tmp_path))
+    assert list(study.config["methods"]) == ["ewc-strength-10", "ewc-strength-100"]
+    options = study.config["methods"]["ewc-strength-10"]["options"]
+    assert options["strength"] == 10 and options["decay"] == 0.9
+    swept["sweep"] = {"ewc": {"options": {"strenght": [10, 100]}}}
+    with pytest.raises(UserError, match="strenght"):
+        Study(swept, str(tmp_path))
+
+
 def test_a_value_more_leaves_the_other_names_as_they_were(swept, tmp_path):
     swept["sweep"] = {"wa": {"temperature": [1, 4]}}
     before = names(swept, tmp_path)

@@ -20,9 +20,10 @@ from wa.study.settings import TRAINING_KEYS
 MOST = 1000  # methods of one sweep
 Setting = tuple[str, ...]  # its keys, such as ("training", "lr")
 
-# Where a method has settings, and which ones.
+# Where a method has settings, and which ones. None: those that its algorithm has.
 KNOWN = {
     (): METHOD,
+    ("options",): None,
     ("training",): TRAINING_KEYS,
     ("training", "base"): [name for name in TRAINING_KEYS if name not in NOT_IN_BASE],
 }
@@ -36,7 +37,7 @@ def flat(values: dict, inside: Setting = ()) -> Iterator[tuple[Setting, object]]
             if not isinstance(value, dict):
                 raise UserError(f"{'.'.join(setting)} must hold settings, such as {{lr: [0.1]}}")
             yield from flat(value, setting)
-        elif name in KNOWN[inside]:
+        elif KNOWN[inside] is None or name in KNOWN[inside]:
             yield setting, value
         else:
             known = ", ".join(KNOWN[inside])
@@ -61,7 +62,7 @@ def points(sweep: dict | list) -> list[dict[Setting, object]]:
 
 def word(setting: Setting, value: object) -> str:
     """A setting and its value, as a part of a method's name: `lr-0.2`, `clip`, `no-clip`."""
-    name = "-".join(setting).removeprefix("training-")
+    name = "-".join(setting).removeprefix("training-").removeprefix("options-")
     if isinstance(value, bool):
         return name if value else f"no-{name}"
     values = value if isinstance(value, list) else [value]
