@@ -20,6 +20,20 @@ def test_the_permutation_of_signs_counts_all_choices():
     assert np.isnan(sign_test(np.full(5, 2.0)))
 
 
+@pytest.mark.parametrize("pairs", [6, 10, 25])
+def test_it_agrees_with_scipys_permutation_test(pairs):
+    d = np.random.default_rng(pairs).normal(0.4, 1, pairs)
+    theirs = stats.permutation_test(
+        (d,),
+        lambda x, axis: x.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**16,
+        rng=np.random.default_rng(1),
+    )
+    assert sign_test(d) == pytest.approx(theirs.pvalue, abs=0.005 if pairs > 16 else 1e-12)
+
+
 def test_it_agrees_with_students_test_on_many_normal_differences():
     d = np.random.default_rng(0).normal(0.4, 1, 40)
     assert sign_test(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, abs=0.01)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 FEWEST = 6  # pairs: with fewer, no permutation of signs can reach p < 0.05
-RESAMPLES = 2**16  # all permutations of up to 16 pairs, and as many random ones of more
+CHOICES = 2**16  # of signs: all of them for up to 16 pairs, and as many random ones for more
 
 
 class Difference(NamedTuple):
@@ -41,19 +41,22 @@ def sign_test(differences: np.ndarray) -> float:
     """The two-sided p-value that differences (n,) have a mean of 0: Fisher's permutation of signs.
 
     If both methods are alike, each difference could as well have the other sign. p is the share of
-    all 2^n choices of signs whose mean is at least as far from 0. nan for n < FEWEST.
+    all 2^n choices of signs whose sum is at least as far from 0. Of more than 2^16 choices, that
+    many are drawn. nan for n < FEWEST. (scipy's permutation_test gives the same, ten times slower.)
     """
-    if len(differences) < FEWEST:
+    n = len(differences)
+    if n < FEWEST:
         return np.nan
-    test = stats.permutation_test(
-        (differences,),
-        lambda x, axis: x.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(0),
-    )
-    return float(test.pvalue)
+    exact, rng = 2**n <= CHOICES, np.random.default_rng(0)
+    total, as_far = 2**n if exact else CHOICES, 0
+    rounding = 1e-12 * np.abs(differences).sum()
+    observed = abs(differences.sum()) - rounding
+    for start in range(0, total, 2**12):  # so that many differences need little memory
+        rows = np.arange(start, min(start + 2**12, total))
+        drawn = rows[:, None] >> np.arange(n) if exact else rng.integers(0, 2, (len(rows), n))
+        sums = (1 - 2 * (drawn & 1)) @ differences
+        as_far += np.count_nonzero(np.abs(sums) >= observed)
+    return as_far / total if exact else (as_far + 1) / (total + 1)
 
 
 def holm(p: np.ndarray) -> np.ndarray:

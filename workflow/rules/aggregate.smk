@@ -32,41 +32,48 @@ rule aggregate:
         " && printf %s {params.made_from} > {resources.note:q}"
 
 
-COSTS = made_from("wa.analysis.cost", methods=None)
+SPENT = made_from("wa.analysis.cost", methods=None)
+COSTS = f"{OUT}/{layout.COST_TABLE}"
+CHECKPOINTS = beside_checkpoints(layout.TRAINED, RUNS)
 
+# `wa evidence` copies the table, and leaves the checkpoints behind that it is made of.
+if DRAFT and not CHECKPOINTS and Path(ROOT, layout.COST_TABLE).exists():
+    COSTS = f"{ROOT}/{layout.COST_TABLE}"
+else:
 
-# What trainings cost, and what they store. It reads what they leave, so nothing is trained for it.
-rule add_up_costs:
-    input:
-        costs=drawn(
-            f"{OUT}/{layout.COST_TABLE}",
+    # What trainings cost, and what they store. It reads what they leave, so nothing is trained for
+    # it.
+    rule add_up_costs:
+        input:
+            costs=drawn(
+                COSTS,
+                SPENT,
+                lambda _: [
+                    file
+                    for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK)
+                    for file in beside_checkpoints(name, RUNS)
+                ],
+            ),
+            data=[str(part.file) for part in STUDY.parts if part.file.exists() or not DRAFT],
+        output:
             COSTS,
-            lambda _: [
-                file
-                for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK)
-                for file in beside_checkpoints(name, RUNS)
-            ],
-        ),
-        data=[str(part.file) for part in STUDY.parts if part.file.exists() or not DRAFT],
-    output:
-        f"{OUT}/{layout.COST_TABLE}",
-    log:
-        f"{OUT}/cost.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        python=PYTHON,
-        note=note(f"{OUT}/{layout.COST_TABLE}"),
-    params:
-        study=run_table,
-        made_from=COSTS,
-    message:
-        "add_up_costs {output}"
-    shell:
-        "{resources.python} -m wa.analysis.cost --study {params.study:q} --data {input.data:q}"
-        " --output {output:q} > {log:q} 2>&1"
-        " && printf %s {params.made_from} > {resources.note:q}"
+        log:
+            f"{OUT}/cost.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        resources:
+            python=PYTHON,
+            note=note(COSTS),
+        params:
+            study=run_table,
+            made_from=SPENT,
+        message:
+            "add_up_costs {output}"
+        shell:
+            "{resources.python} -m wa.analysis.cost --study {params.study:q} --data {input.data:q}"
+            " --output {output:q} > {log:q} 2>&1"
+            " && printf %s {params.made_from} > {resources.note:q}"
 
 
 # Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again

@@ -19,6 +19,7 @@ FILES = {
 }
 
 tables = {reads: f"{OUT}/{file}" for reads, file in READS.items()}
+tables |= {reads: COSTS for reads, file in READS.items() if file == layout.COST_TABLE}
 
 # What every figure is made with: the code, apart from the function that draws it.
 WRITE = RESULTS.code.digest("wa.analysis.figures.drawing", function="write")

@@ -87,7 +87,7 @@ def classes(study: RunTable, table: str, styles: Styles) -> Figure:
 
 def norms(study: RunTable, metrics: str, styles: Styles) -> Figure:
     """The norms of the classifier's rows after the last task, as trained and as aligned."""
-    table = at_the_end(read(metrics, study))
+    table = at_the_end(read(metrics, study, norms=True))
     table = table[table["metric"].str.fullmatch(r"row_norm_\d+")]
     if table.empty:
         return nothing(UNFINISHED)

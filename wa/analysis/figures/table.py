@@ -3,6 +3,7 @@
 wa.analysis.aggregate and wa.analysis.cost say what their columns are.
 """
 
+import io
 import math
 
 import pandas as pd
@@ -38,10 +39,12 @@ def read(
     path: str,
     study: RunTable,
     values: tuple[str, ...] = ("classifier", "own", "metric", "value"),
+    norms: bool = False,
 ) -> pd.DataFrame:
     """The rows of metrics.csv that belong to the study, with a column `protocol`.
 
-    values: the columns after `classes`.
+    values: the columns after `classes`. norms: whether the norms of the classifier's rows are read.
+    They are most of metrics.csv, and one figure shows them.
 
     Methods and protocols are ordered as the study orders them. `own` marks, for each method, the
     rows of the classifier that stands for it. Raises UserError if the table is damaged, or was
@@ -57,7 +60,8 @@ def read(
     texts = {"order", "method", "classifier", "metric", "class"}.intersection(columns)
     types = dict.fromkeys(texts, "category") | ({"own": bool} if "own" in columns else {})
     try:
-        table = pd.read_csv(path, usecols=columns, dtype=types, keep_default_na=False)
+        lines = path if norms else without_norms(path)
+        table = pd.read_csv(lines, usecols=columns, dtype=types, keep_default_na=False)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from None
     table["protocol"] = [
@@ -68,6 +72,12 @@ def read(
     table["protocol"] = pd.Categorical(table["protocol"], protocols, ordered=True)
     table["method"] = pd.Categorical(table["method"].astype(str), study.methods, ordered=True)
     return table
+
+
+def without_norms(path: str) -> io.BytesIO:
+    """The lines of a table, without the norms of the classifier's rows."""
+    with open(path, "rb") as file:
+        return io.BytesIO(b"".join(line for line in file if b",row_norm_" not in line))
 
 
 def read_own(path: str, study: RunTable) -> pd.DataFrame:
