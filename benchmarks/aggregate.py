@@ -1,4 +1,4 @@
-"""Time and memory of the tables of all metrics and of the figures, as a study grows.
+"""Time and memory of the tables of all metrics, of statistics and figures, as a study grows.
 
     .venv/bin/python benchmarks/aggregate.py --runs 100 300 1000
 
@@ -7,6 +7,7 @@ imagenet1000 it is 10 tasks of 100 classes. Time and memory should grow no faste
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from dag import ROOT, SIZES, config
 
+from wa.analysis.figures.catalog import TABLES
 from wa.files import write_json
 from wa.study.study import Study
 
@@ -109,13 +111,14 @@ def main() -> None:
                 ]
             }
             one = study.run_table(study.protocols[0])  # the figure of classes is of one protocol
-            drawn = (
-                ("accuracy", "svg", study.run_table(), table),
-                ("classes", "svg", one, classes),
-                ("final", "md", study.run_table(), table),
-            )
+            drawn = [("accuracy", "svg", study.run_table(), table)]
+            drawn += [(name, "svg", study.run_table(), table) for name in ("paired", "mean_ranks")]
+            drawn += [("classes", "svg", one, classes)]
+            of_metrics = [name for name, entry in TABLES.items() if entry.reads == "metrics"]
+            drawn += [(name, "md", study.run_table(), table) for name in of_metrics]
+            chosen = json.dumps({name: study.config["methods"][name] for name in study.show})
             for figure, kind, runs_of, file in drawn:
-                options = ["--study", runs_of.to_json(), "--metrics", file]
+                options = ["--study", runs_of.to_json(), "--metrics", file, "--choices", chosen]
                 options += ["--output", f"{folder}/{figure}.{kind}"]
                 programs[figure] = ["wa.analysis.figures", figure, *options]
             said = [f"{name} {measure(*command)}" for name, command in programs.items()]

@@ -28,6 +28,7 @@ NAMES = (
     "CONTRIBUTING.md",
     "results/README.md",
 )
+OTHERS = ("config", "measurements", "faults", "serving", "growing", "choosing", "papers")
 DOCUMENTS = [ROOT / name for name in NAMES]
 
 
@@ -262,6 +263,15 @@ def test_the_sweeps_of_the_page_on_choosing_are_right(tmp_path):
         assert "wa-distillation-0.5" in "".join(study.config["methods"])
 
 
+def test_the_sections_of_the_page_on_papers_are_right(tmp_path):
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    sections = [yaml.safe_load(text) for _, text in blocks(ROOT / "docs/papers.md", "yaml")]
+    assert len(sections) == 2
+    for section in sections:
+        study = Study(config | section, str(tmp_path))
+        assert section["figures"].items() <= study.config["figures"].items()
+
+
 def headings(document: Path) -> set[str]:
     """The anchors that GitHub gives to a document's headings."""
     titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.M)
@@ -271,13 +281,7 @@ def headings(document: Path) -> set[str]:
 def test_links_and_images_are_there_and_are_in_the_repository():
     known = {ROOT / name for name in files()}
     known |= {parent for name in known for parent in name.parents}
-    for document in [
-        *DOCUMENTS,
-        *(
-            ROOT / f"docs/{name}.md"
-            for name in ("config", "measurements", "faults", "serving", "growing", "choosing")
-        ),
-    ]:
+    for document in [*DOCUMENTS, *(ROOT / f"docs/{name}.md" for name in OTHERS)]:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
             if target.startswith("https://"):
                 continue

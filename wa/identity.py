@@ -206,6 +206,16 @@ def shown(value: object) -> str:
     return text if len(text) < 40 else f"{text[:18]}...{text[-18:]}"
 
 
+def noted(entries: dict, other: dict) -> dict:
+    """The entries that another header has too, at any depth, without the digests of code."""
+    found = {}
+    for key, value in entries.items():
+        if key in other and not key.endswith("code"):
+            both = isinstance(value, dict) and isinstance(other[key], dict)
+            found[key] = noted(value, other[key]) if both else value
+    return found
+
+
 def difference(have: dict, want: dict) -> Verdict:
     """How a header differs from the wanted entries, in words.
 

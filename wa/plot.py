@@ -16,14 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wa.analysis.figures.catalog import FIGURES, function_of
+from wa.analysis.figures.catalog import FIGURES, READS, function_of
 from wa.analysis.figures.look import Look
 from wa.errors import UserError
-from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
-
-TABLES = {"metrics": layout.TABLE, "classes": layout.CLASS_TABLE, "cost": layout.COST_TABLE}
 
 
 def figure(
@@ -59,7 +56,7 @@ def figure(
     if one:
         check_known("protocol", [tuple(one)], planned.protocols)
     runs = planned.run_table(tuple(one) if one else None, names=shown)
-    table = str(folder / TABLES[entry.reads]) if entry.reads in TABLES else None
+    table = str(folder / READS[entry.reads]) if entry.reads in READS else None
     wanted = Look.of(config["figures"] | look)
     with theme(wanted):
         drawn = function_of(name)(runs, table, Styles(runs, wanted))

@@ -62,7 +62,9 @@ def test_the_best_has_the_highest_mean_and_the_first_wins_a_tie(tmp_path):
 
 
 def test_the_config_of_the_best_has_no_sweep_and_no_validation(tmp_path):
-    new = best_config(config(), {"wa": "wa-memory-30", "kd": "kd-clip"})
+    written = config() | {"figures": {"columns": 2, "labels": {"wa-memory-20": "a", "kd": "b"}}}
+    new = best_config(written, {"wa": "wa-memory-30", "kd": "kd-clip"})
+    assert new["figures"] == {"columns": 2, "labels": {"kd": "b"}}
     assert new["experiment"] == "tiny-best" and new["reference"] == "wa"
     assert not {"validation", "sweep"} & set(new)
     assert new["methods"] == {

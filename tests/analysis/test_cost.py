@@ -7,11 +7,12 @@ import time
 
 import pandas as pd
 import pytest
-from helpers import ROOT, program
+from helpers import ROOT, program, random_checkpoint
 
 from wa.analysis.cost import backbone_cost, exemplar_bytes, model_cost
 from wa.analysis.figures.look import Look
 from wa.analysis.figures.tables import costs
+from wa.checkpoint import read_header
 from wa.data.memory import Memory
 from wa.files import read_json
 from wa.study.study import Study
@@ -19,18 +20,18 @@ from wa.training import meter
 from wa.training.meter import Counter, Meter, Spent
 
 
-def test_parameters_and_flops_are_those_of_the_layers():
+def test_parameters_and_flops_are_those_of_the_layers(tmp_path):
     """A ResNet-8 for images of 8 x 8: 16, 32 and 64 channels, one block each, two convolutions."""
-    parameters, flops, features = backbone_cost("resnet8", 1, (8, 8))
+    parameters, flops = backbone_cost("resnet8", 1, (8, 8))
     layers = [(1, 16, 8), (16, 16, 8), (16, 16, 8), (16, 32, 4), (32, 32, 4)]
     layers += [(32, 64, 2), (64, 64, 2)]  # channels in, channels out, side of the output
-    assert features == 64
     assert flops == sum(2 * 9 * before * after * side**2 for before, after, side in layers)
     assert parameters == sum(9 * before * after + 2 * after for before, after, _ in layers)
-    header = {"backbone": "resnet8", "in_channels": 1, "input_size": [8, 8], "bias": True}
-    assert model_cost(header | {"task_sizes": [4, 2]}) == {
-        "parameters": parameters + 6 * 65,
-        "flops": flops + 2 * 6 * 64,
+    file = random_checkpoint(tmp_path / "trained.safetensors")  # of 10 classes, for colour images
+    parameters, flops = backbone_cost("resnet8", 3, (8, 8))
+    assert model_cost(file, read_header(file)) == {
+        "parameters": parameters + 10 * 65,
+        "flops": flops + 2 * 10 * 64,
     }
 
 
@@ -95,7 +96,7 @@ def test_the_meter_adds_up_counters_and_power(machine, monkeypatch):
     assert measured.result() == {"gpu_mib": 1500, "joules": 500.0}
 
 
-@pytest.mark.parametrize("text", ["", "[N/A], [N/A]\n", "1000, [Not Supported]\n"])
+@pytest.mark.parametrize("text", ["", "[N/A], [N/A]\n", "1000, [Not Supported]\n", "580.65\n"])
 def test_a_gpu_that_tells_nothing_is_not_measured(machine, text):
     (machine / "said").write_text(text)
     assert meter.read_gpus("0") is None

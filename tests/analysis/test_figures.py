@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from wa.analysis.aggregate import CLASS_COLUMNS, COLUMNS
-from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES, function_of
+from wa.analysis.figures.catalog import FIGURES, READS, SENTENCES, TABLES, function_of
 from wa.analysis.figures.comparison import error_bar
 from wa.analysis.figures.drawing import Styles, write
 from wa.analysis.figures.look import Look
@@ -144,6 +144,9 @@ def invent(
     tables = ["--output", folder / "metrics.csv", "--classes", folder / "classes.csv"]
     made = program("wa.analysis.aggregate", "--study", study.to_json(), *tables)
     assert made.returncode == 0, made.stdout
+    costs = ["--output", folder / "cost.csv"]
+    made = program("wa.analysis.cost", "--study", study.to_json(), *costs)
+    assert made.returncode == 0, made.stdout
     return study
 
 
@@ -166,7 +169,7 @@ def draw(figure: str, study: RunTable, output: Path, look: Look = PLAIN) -> plt.
     entry = FIGURES[figure]
     if entry.per_protocol:
         study = replace(study, protocols=study.protocols[:1])
-    table = f"{study.root}/{entry.reads}.csv" if entry.reads in ("metrics", "classes") else None
+    table = f"{study.root}/{READS[entry.reads]}" if entry.reads in READS else None
     write(function_of(figure), study, table, look, [str(output)])
     return plt.gcf()
 

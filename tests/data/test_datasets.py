@@ -17,7 +17,7 @@ from PIL import Image
 
 from wa.data import datasets
 from wa.data.datasets import mean_and_std, survey
-from wa.data.folders import fingerprints, listing
+from wa.data.folders import class_folders, fingerprints, listing
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.study.study import Study
@@ -168,6 +168,10 @@ def test_folders_that_are_not_folders_of_images(tmp_path):
     Image.new("RGB", (8, 6)).save(data / "train/cow/0.png")
     with pytest.raises(UserError, match=r"hold different classes: only one of them has \['cow'\]"):
         survey("insects", data)
+    # The test images of classes that were learned before may stay when the others are deleted.
+    shutil.rmtree(data / "train/cow")
+    (data / "test/cow").mkdir()
+    assert survey("insects", data, class_folders(data / "train")) == [4, 4]
 
 
 def photographs(

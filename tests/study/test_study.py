@@ -163,6 +163,15 @@ BAD = [
     ("training.augmentation", ["crop-1", "mixup"], "mixup"),
     ("show", ["wa", "was"], "show: 'was' is not a method of this config. Its methods are finetune"),
     ("show", ["wa", "wa"], "show: ['wa', 'wa'] has non-unique elements"),
+    ("figures", {"labels": {"was": "WA"}}, "figures.labels: 'was' is not a method of this config."),
+    ("figures", {"labels": {"wa": "_"}}, "figures.labels.wa: '_' is not a valid value. A label"),
+    (
+        "figures",
+        {"colors": {"wa": "red"}},
+        "figures.colors.wa: 'red' is not a valid value. A",
+    ),
+    ("figures", {"draw": ["acuracy"]}, "figures.draw.0: 'acuracy' is not a valid value; possible:"),
+    ("figures", {"columns": 3}, "figures.columns: 3 is greater than the maximum of 2"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),
     (

@@ -9,7 +9,7 @@ import pytest
 from helpers import add_images, program, scheduled, snakemake
 from PIL import Image
 
-from wa.checkpoint import read_header
+from wa.checkpoint import read_checkpoint, read_header, write_checkpoint
 from wa.data.exemplars import read_memory
 from wa.errors import UserError
 from wa.files import read_arrays_header, read_json
@@ -174,6 +174,19 @@ def test_a_test_folder_without_the_new_class_is_refused(shop):
     shutil.rmtree(shop / "shop/test/fox")
     with pytest.raises(UserError, match=r"tasks.2: .*only one of them has \['fox'\]"):
         Study(config_of(FIRST, SECOND, THIRD))
+
+
+def test_a_later_version_of_the_program_goes_on_without_the_old_images(shop):
+    """It may have another code and a new setting. What they would change cannot be made again."""
+    file = shop / RUN / "trained.safetensors"
+    tensors, header = read_checkpoint(file)
+    del header["settings"]["optimizer"]
+    write_checkpoint(file, tensors, header | {"code": "of an earlier version"})
+    assert not scheduled(shop, config_of(FIRST, SECOND), "metrics")
+    header["settings"]["epochs"] = 7  # a setting that is there must still be the same
+    write_checkpoint(file, tensors, header)
+    with pytest.raises(UserError, match=r"epochs was 7, is 1.*images were deleted"):
+        Results(Study(config_of(FIRST, SECOND))).check()
 
 
 def test_a_memory_that_is_lost_is_made_again_or_refused(shop):

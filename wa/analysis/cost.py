@@ -10,6 +10,7 @@ Each row is one value of one task of one run. The columns are those of metrics.c
     flops        of a forward pass of one image: a multiplication and an addition are two
     model_mb     the size of model.safetensors, in MB (1e6 bytes)
     memory_mb    the exemplars that are kept after the task, as packed
+    epochs       of the training
     seconds      the training, as Snakemake measured it. Of a resumed one, the last part.
     host_gib     its peak memory on the host
     gpu_gib      the peak memory of its GPUs, with whatever else ran on them
@@ -24,20 +25,23 @@ from functools import cache
 from math import prod
 from pathlib import Path
 
+from safetensors import safe_open
+
 from wa.analysis.aggregate import RUN_COLUMNS, table
 from wa.checkpoint import read_header
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.errors import program
-from wa.study.layout import MODEL, TRAINED, Run, add_study_option
+from wa.study.layout import HISTORY, MODEL, TRAINED, Run, add_study_option
+from wa.training.history import count_epochs
 from wa.training.meter import read_spent
 
 COLUMNS = (*RUN_COLUMNS, "task", "classes", "metric", "value")
 
 
 @cache
-def backbone_cost(name: str, channels: int, size: tuple[int, int]) -> tuple[int, int, int]:
-    """The parameters of a backbone, the FLOPs of a forward pass of one image, its features."""
+def backbone_cost(name: str, channels: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The parameters of a backbone, and the FLOPs of a forward pass of one image."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,16 +51,19 @@ def backbone_cost(name: str, channels: int, size: tuple[int, int]) -> tuple[int,
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, channels, *size))
     parameters = sum(p.numel() for p in net.parameters())
-    return parameters, counter.get_total_flops(), net.features
+    return parameters, counter.get_total_flops()
 
 
-def model_cost(header: dict) -> dict[str, int]:
-    """The parameters and the FLOPs of a network, from the header of its checkpoint."""
+def model_cost(file: Path, header: dict) -> dict[str, int]:
+    """The parameters and the FLOPs of a network. file: its trained.safetensors."""
     size = tuple(header.get("input_size") or header["image_shape"][:2])
-    parameters, flops, features = backbone_cost(header["backbone"], header["in_channels"], size)
-    classes = sum(header["task_sizes"])
-    parameters += classes * (features + header["bias"])
-    return {"parameters": parameters, "flops": flops + 2 * features * classes}
+    parameters, flops = backbone_cost(header["backbone"], header["in_channels"], size)
+    with safe_open(file, framework="numpy") as tensors:
+        names = [name for name in tensors.keys() if name.startswith("classifier.")]  # noqa: SIM118
+        shapes = [tensors.get_slice(name).get_shape() for name in names]
+    parameters += sum(prod(shape) for shape in shapes)
+    rows = sum(prod(shape) for shape in shapes if len(shape) == 2)
+    return {"parameters": parameters, "flops": flops + 2 * rows}
 
 
 def exemplar_bytes(memory: Memory, header: dict, images: dict[str, int]) -> int:
@@ -74,19 +81,20 @@ def exemplar_bytes(memory: Memory, header: dict, images: dict[str, int]) -> int:
 
 def run_rows(run: Run, images: dict[str, int]) -> Iterator[tuple]:
     """The rows of one run: (task, classes, metric, value)."""
-    headers = []
-    for file in run.learned_files(TRAINED):
-        headers.append(read_header(file))
+    files = run.learned_files(TRAINED)
+    headers = [read_header(file) for file in files]
     # Task 0 is shared, so its header does not know the memory of the method.
     memory = Memory.parse(headers[-1]["memory"]) if len(headers) > 1 else Memory()
     for t in range(len(run.sizes)):
         folder = run.learned(t)
         values = dict(measured(folder))
         if t < len(headers):
-            values |= model_cost(headers[t])
-            values["memory_mb"] = exemplar_bytes(memory, headers[t], images) / 1e6
-        if (folder / MODEL).exists():
+            values |= model_cost(files[t], headers[t])
+        if (folder / HISTORY).exists():
+            values["epochs"] = count_epochs(folder / HISTORY)
+        if t < len(headers) and (folder / MODEL).exists():
             values["model_mb"] = (folder / MODEL).stat().st_size / 1e6
+            values["memory_mb"] = exemplar_bytes(memory, headers[t], images) / 1e6
         for metric, value in values.items():
             yield t, sum(run.sizes[: t + 1]), metric, value
 

@@ -11,6 +11,7 @@ methods in place of the sweeps, and with all training images. It is evaluated on
 
 import argparse
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from wa.study.sweep import swept
 
 BY = "average_incremental_accuracy"  # the metric that the best is chosen by
 SHOWN = (BY, "last_accuracy")
-FIGURES = (".svg", ".png", ".pdf")
+TABLES = (".md", ".csv", ".html", ".tex")
 
 
 class Point(NamedTuple):
@@ -107,13 +108,18 @@ def tabulate(points: list[Point]) -> Table | str:
     return Table(pd.DataFrame(numbers).round(4), words, marks, {"method", "values", "best"})
 
 
+def without(values: dict, names: Container[str]) -> dict:
+    """The entries of a dict that have none of the names."""
+    return {name: value for name, value in values.items() if name not in names}
+
+
 def best_config(config: dict, best: dict[str, str]) -> dict:
     """The config of a study with the best methods in place of its sweeps, on the test images.
 
     config: as written. best: method -> the name of the best one that its sweep made.
     """
     made = swept(config)
-    new = {key: value for key, value in config.items() if key not in ("validation", "sweep")}
+    new = without(config, ("validation", "sweep"))
     new["experiment"] = f"{config['experiment']}-best"
     methods = config["methods"]
     new["methods"] = {
@@ -124,6 +130,11 @@ def best_config(config: dict, best: dict[str, str]) -> dict:
         new["reference"] = swept_by.get(new["reference"], new["reference"])
     if new.get("show"):
         new["show"] = list(dict.fromkeys(swept_by.get(name, name) for name in new["show"]))
+    if "figures" in new:  # labels and colours of the points
+        new["figures"] = {
+            key: without(value, swept_by) if isinstance(value, dict) else value
+            for key, value in new["figures"].items()
+        }
     return new
 
 
@@ -162,9 +173,10 @@ def main() -> None:
     parser.add_argument("--output", nargs="+", required=True, help="the figures and tables")
     args = parser.parse_args()
     points = read_points(args.study, args.metrics)
-    figures = [file for file in args.output if Path(file).suffix in FIGURES]
+    tables = [file for file in args.output if Path(file).suffix in TABLES]
+    figures = [file for file in args.output if file not in tables]
     drawing.write(lambda _, __, styles: draw(points, styles), args.study, None, args.look, figures)
-    write(tabulate(points), [file for file in args.output if file not in figures])
+    write(tabulate(points), tables)
     if args.best:
         write_best(args.study, points, args.config, args.best)
 

@@ -247,7 +247,7 @@ def listing(dataset: str, path: str | Path, wanted: list[str] | None = None) -> 
         return trained, annotated(Path(path), test, names)
     tested = set(class_folders(test))
     differing = set(names) - tested
-    if not differing and names == have:  # if classes were chosen, the others may be there too
+    if not differing and not wanted and names == have:  # others may lie beside chosen classes
         differing = tested - set(have)
     if differing:
         raise UserError(

@@ -27,6 +27,7 @@ from wa.identity import (
     fitting,
     fitting_code,
     keeping,
+    noted,
     packing,
     selecting,
     training,
@@ -232,12 +233,13 @@ class Results:
         """As difference(), for what was made of the images of a task.
 
         Images of tasks by name may be deleted, and so may the memories before the last. Then what
-        was made of them stays, although today's code might make something else of them.
+        was made of them stays, although today's code might make something else of them. It may lack
+        settings that came with a later version.
         """
         if self.study.named:
             want = {k: v for k, v in want.items() if k != "from_memory" or v is not UNKNOWN}
         if self.study.is_gone(task):
-            want = {k: v for k, v in want.items() if not k.endswith("code")}
+            header, want = noted(header, want), noted(want, header)
         return difference(header, want)
 
     def check(self) -> None:

@@ -47,6 +47,12 @@ def append_history(path: Path, row: dict) -> None:
         ) from None
 
 
+def count_epochs(path: Path) -> int:
+    """The number of epochs of a history.csv."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))
+
+
 def training_seconds(path: Path) -> float:
     """The seconds that all epochs of a history.csv took together."""
     with open(path, encoding="utf-8", newline="") as file:

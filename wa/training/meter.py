@@ -72,10 +72,11 @@ def read_gpus(names: str) -> tuple[float, float] | None:
     query = "--query-gpu=memory.used,power.draw"
     said = nvidia_smi(f"--id={names}", query, "--format=csv,noheader,nounits")
     try:
-        rows = [[float(cell) for cell in line.split(",")] for line in (said or "").splitlines()]
-    except ValueError:  # [N/A]
+        rows = [tuple(map(float, line.split(","))) for line in (said or "").splitlines()]
+        memory, power = zip(*rows, strict=True)
+    except ValueError:  # [N/A], or nothing
         return None
-    return (sum(row[0] for row in rows), sum(row[1] for row in rows)) if rows else None
+    return sum(memory), sum(power)
 
 
 class Meter:

@@ -43,7 +43,7 @@ rule add_up_costs:
             COSTS,
             lambda _: [
                 file
-                for name in (layout.TRAINED, layout.MODEL, layout.BENCHMARK)
+                for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK)
                 for file in beside_checkpoints(name, RUNS)
             ],
         ),

@@ -1,6 +1,6 @@
 # Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
 # rule here. The report shows the svg, with the caption workflow/report/NAME.rst.
-from wa.analysis.figures.catalog import FIGURES, SENTENCES, TABLES
+from wa.analysis.figures.catalog import FIGURES, READS, SENTENCES, TABLES
 
 TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
@@ -11,20 +11,14 @@ LABELS = {name: LOOK[name] for name in ("labels", "first_task")}  # all that tab
 KINDS = ["svg", *LOOK["formats"]]  # the report shows the svg
 CHOICES = {name: STUDY.config["methods"][name] for name in STUDY.show}
 
-# What a figure reads apart from the tables, by the `reads` of its entry.
+# What a figure reads apart from a table of the study, by the `reads` of its entry.
 FILES = {
-    "metrics": lambda _: [],
-    "classes": lambda _: [],
     "predictions": last_predictions,
     "history": lambda wildcards: beside_checkpoints(layout.HISTORY, runs_of(wildcards)),
-    "cost": lambda _: [],
+    "anytime": lambda _: rules.aggregate.output.metrics,
 }
 
-tables = {
-    "metrics": rules.aggregate.output.metrics,
-    "classes": rules.aggregate.output.classes,
-    "cost": rules.add_up_costs.output[0],
-}
+tables = {reads: f"{OUT}/{file}" for reads, file in READS.items()}
 
 # What every figure is made with: the code, apart from the function that draws it.
 WRITE = RESULTS.code.digest("wa.analysis.figures.drawing", function="write")
@@ -44,7 +38,7 @@ for name, entry in FIGURES.items():
             name
         input:
             metrics=tables.get(entry.reads, []),
-            files=drawn(f"{file}.svg", made, FILES[entry.reads]),
+            files=drawn(f"{file}.svg", made, FILES.get(entry.reads, lambda _: [])),
         output:
             report(
                 f"{file}.svg",

@@ -14,8 +14,7 @@ rule sweep:
         metrics=drawn(f"{SWEEP}.svg", SWEPT, lambda _: rules.aggregate.output.metrics),
     output:
         files=[
-            f"{SWEEP}.png",
-            f"{SWEEP}.pdf",
+            *(f"{SWEEP}.{kind}" for kind in LOOK["formats"]),
             f"{SWEEP}.md",
             f"{SWEEP}.tex",
             report(
@@ -53,9 +52,10 @@ rule sweep:
         about=about,
         made_from=SWEPT,
     message:
-        "sweep {output.files[4]}"
+        f"sweep {SWEEP}.svg"
     shell:
         "{resources.python} -m wa.analysis.sweep --study {params.study:q} --metrics {input.metrics:q}"
-        " --look {params.look:q} --config {resources.config:q} --best {output.best:q} --output {output.files:q}"
+        " --look {params.look:q} --config {resources.config:q} --best {output.best:q}"
+        " --output {output.files:q}"
         " > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"

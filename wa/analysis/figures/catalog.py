@@ -15,6 +15,17 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
+from wa.study import layout
+
+# What a figure or a table may read: the table of the study that its function is given. Those that
+# are not here read files beside the checkpoints.
+READS = {
+    "metrics": layout.TABLE,
+    "classes": layout.CLASS_TABLE,
+    "cost": layout.COST_TABLE,
+    "anytime": layout.COST_TABLE,  # it finds metrics.csv beside it
+}
+
 
 class Figure(NamedTuple):
     """What the workflow must know of a figure."""
@@ -22,7 +33,7 @@ class Figure(NamedTuple):
     module: str  # the module of this folder that holds the function
     category: str  # where the report lists it
     title: str  # its name in the report
-    reads: str = "metrics"  # or "classes", "cost", "predictions", "history"
+    reads: str = "metrics"  # or "classes", "cost", "anytime", "predictions", "history"
     per_protocol: bool = False  # one figure for each protocol, or one for all
 
 
@@ -47,6 +58,7 @@ FIGURES = {
     ),
     "calibration": Figure("predictions", BIAS, "calibration", "predictions", per_protocol=True),
     "curves": Figure("training", "Training", "training curves", "history", per_protocol=True),
+    "anytime": Figure("anytime", "Training", "accuracy against epochs and memory", "anytime"),
     "cost": Figure("training", "Training", "time, memory and energy", "cost"),
 }
 

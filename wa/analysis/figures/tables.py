@@ -157,9 +157,8 @@ def final_columns(last: pd.DataFrame, names: list[str]) -> list[Column]:
     for name in names:
         rows = last[last["metric"] == name]
         if len(rows):
-            found.append(
-                Column(FINAL[name], rows, "lowest" if name in LOWEST_IS_BEST else "highest")
-            )
+            best = "lowest" if name in LOWEST_IS_BEST else "highest"
+            found.append(Column(FINAL[name], rows, best))
     return found
 
 
