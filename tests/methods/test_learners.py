@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wa.checkpoint import STATE, write_checkpoint
 from wa.data.packed import hashes
+from wa.errors import UserError
 from wa.files import read_json, write_arrays
 from wa.methods import algorithm
 from wa.models.cosine_classifiers import centres
@@ -154,6 +155,12 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     )
     assert torch.equal(one.task.train.index, again.task.train.index)
     assert not torch.equal(one.task.train.index, other.task.train.index)
+
+
+@pytest.mark.parametrize("name", ["gdumb", "eeil"])
+def test_a_method_that_needs_a_memory_says_so(name, trainer):
+    with pytest.raises(UserError, match=f"algorithm {name} needs a memory"):
+        trainer(name, "--memory", 0).begin_second()
 
 
 @pytest.mark.parametrize("name", ["lucir", "podnet", "eeil"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wa.errors import UserError
 from wa.files import writing
+from wa.study import layout
 
 HELP = """Write a model as ONNX, to serve it without PyTorch.
 
@@ -134,6 +135,11 @@ def export(path: str, output: str) -> None:
     from wa.models.classifier import Classifier, Served
 
     classifier = Classifier(path)
+    if classifier.own == "fitted":
+        raise UserError(
+            f"{path} cannot be exported: its method predicts by what it fitted to features"
+            f" ({layout.FITTED}), which ONNX does not hold"
+        )
     model = Served(classifier).eval()
     shape = (*classifier.input_size, classifier.image_shape[2])
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals

@@ -28,6 +28,8 @@ HELP = """Print the best classes of each image, with probabilities.
 A model.safetensors predicts with the method's own classifier, as figures and tables show it. That
 is the linear classifier after aligning, or for iCaRL the nearest mean of exemplars (nme). The
 nearest mean has no probabilities, so predict prints similarities, from -1 to 1.
+Some algorithms fit a classifier to features. It is in fitted.npz, which must be beside the model.
+Then predict prints scores.
 A trained.safetensors, and the model of task 0 that methods share, predict with the linear
 classifier. The first line, on stderr, says which classifier is used.
 
@@ -52,8 +54,11 @@ FORMATS = ("text", "json", "csv")
 Outcome = list[tuple[str, float]] | UserError  # the best classes, or why there are none
 
 
-def classifier_of(header: dict) -> str:
-    """The classifier that predicts, in words. header: that of the checkpoint."""
+def classifier_of(model) -> str:
+    """The classifier that predicts, in words. model: a wa.models.classifier.Classifier."""
+    header = model.header
+    if model.own == "fitted":
+        return f"fitted to features ({header['settings']['algorithm']})"
     if header.get("classifier") == "nme":
         return "nme, the nearest mean of exemplars"
     alignment = header.get("alignment", "none")
@@ -197,7 +202,7 @@ def predict(path: str, words: list[str], kind: str, top: int) -> None:
     from wa.models.classifier import BATCH, Classifier  # imports torch, which --help does not need
 
     model = Classifier(path)
-    print(f"classifier: {printable(classifier_of(model.header))}", file=sys.stderr)
+    print(f"classifier: {printable(classifier_of(model))}", file=sys.stderr)
     files = listed(words)
     if not files:
         raise UserError("standard input names no image: give one path on each line")

@@ -167,6 +167,12 @@ def load(name: str, kind: str) -> type:
     return getattr(module, cls)
 
 
+@cache
+def code_with(root: Path, file: Path, changed: int) -> Code:
+    """The code of a checkout and of a user's file. It is read once for each change of the file."""
+    return Code(root, {OWN: file})
+
+
 def digest(code: Code, name: str, kind: str) -> str:
     """The digest of the class of an algorithm, and of all that it reaches. "" if it has none."""
     found = facts(name)
@@ -174,5 +180,5 @@ def digest(code: Code, name: str, kind: str) -> str:
     if not cls:
         return ""
     if is_own(name):
-        code = Code(code.root, {OWN: found.file})
+        code = code_with(code.root, found.file, found.file.stat().st_mtime_ns)
     return code.digest(OWN if is_own(name) else f"{PACKAGE}.{name}", function=cls)

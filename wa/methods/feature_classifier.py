@@ -58,6 +58,11 @@ class FeatureClassifier:
         raise NotImplementedError
 
 
+def joined(before: State, new: State) -> State:
+    """What was kept of the old classes, and then of the new ones. before: empty after task 0."""
+    return {k: np.concatenate([before[k], v]) for k, v in new.items()} if before else new
+
+
 def sums_by_class(features: np.ndarray, label: np.ndarray, first: int, end: int) -> np.ndarray:
     """The sum of the features of each class from `first` to `end` - 1: (classes, d).
 

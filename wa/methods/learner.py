@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
 from wa.methods.selection import rank_classes
 from wa.models.model import CilClassifier
@@ -126,13 +127,24 @@ class Learner:
         raise NotImplementedError
 
     def balanced(self) -> "Images":
-        """The memory after this task: equally many images of each class, chosen by herding."""
+        """The memory after this task: equally many images of each class, chosen by herding.
+
+        Raises UserError if the method has no memory.
+        """
+        self.need_memory()
         images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)
         features = self.trainer.features(images).cpu().numpy()
         chosen = np.zeros(len(images), bool)
         for rows in rank_classes(features, images.label.cpu().numpy()).values():
             chosen[rows[:each]] = True
         return images.part(chosen)
+
+    def need_memory(self) -> None:
+        """Raise UserError if the method has no memory."""
+        if self.task.memory.is_none:
+            raise UserError(
+                f"algorithm {self.settings.algorithm} needs a memory, such as memory: 2000"
+            )
 
     def end(self) -> dict[str, Tensor]:
         """Called by all processes after the last epoch. Returns what the next task gets as `state`.

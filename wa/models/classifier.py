@@ -15,9 +15,11 @@ from wa.data.augment import center, normalize
 from wa.data.images import read_image
 from wa.data.packed import IMAGES
 from wa.errors import UserError
-from wa.files import check, is_count, sha256
+from wa.files import check, is_count, read_arrays, read_arrays_header, sha256
+from wa.methods import algorithm
 from wa.methods.nearest_mean import CLASSIFIERS
-from wa.models.model import build_model
+from wa.models.model import CilClassifier, build_model
+from wa.study import layout
 
 BATCH = 64  # images that go through the network together
 
@@ -51,6 +53,52 @@ def means_in(tensors: dict[str, np.ndarray], header: dict, path: str | Path) -> 
     return torch.from_numpy(means.copy())
 
 
+class Fitted:
+    """What a method's algorithm fitted to features, in fitted.npz beside a checkpoint."""
+
+    def __init__(self, path: Path, header: dict):
+        """path, header: of the checkpoint. Raises UserError if the file is of another model."""
+        settings, file = header["settings"], path.with_name(layout.FITTED)
+        if settings["algorithm"] == algorithm.OWN:
+            raise UserError(
+                f"{path} cannot predict: its method does so by a Python file of a user, and a"
+                " checkpoint runs no such code"
+            )
+        made_from = read_arrays_header(file).get("from_trained")
+        if made_from not in (header.get("from_trained"), header["content_sha256"]):
+            raise UserError(f"{file} was made from another model than {path}")
+        options = algorithm.from_words(tuple(settings["options"]))
+        kind = algorithm.load(settings["algorithm"], "FeatureClassifier")
+        self.classifier, self.state = kind(options, header["seed"]), read_arrays(file)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features (B, d) to a score of each class, float32 (B, classes)."""
+        scores = self.classifier.scores(features.cpu().numpy(), self.state)
+        return torch.from_numpy(scores.astype(np.float32))
+
+
+def algorithm_in(path: Path, header: dict) -> tuple[type[CilClassifier], Fitted | None]:
+    """The class of the trained classifier, and what the algorithm fitted, if it fits anything.
+
+    Raises UserError if a method predicts by what it fitted, and that is not beside the checkpoint.
+    """
+    name = header.get("settings", {}).get("algorithm", algorithm.STANDARD)
+    if path.with_name(layout.FITTED).exists() and name != algorithm.STANDARD:
+        fitted = Fitted(path, header)
+    else:
+        fitted = None
+    if name in (algorithm.STANDARD, algorithm.OWN):
+        return CilClassifier, fitted
+    found = algorithm.facts(name)
+    trained = algorithm.load(name, "Learner").classifier if found.learner else CilClassifier
+    if found.classifier and not fitted and trained is CilClassifier:
+        raise UserError(
+            f"{path} cannot predict: the method needs {layout.FITTED} beside it. Copy both, or run"
+            " the study again"
+        )
+    return trained, fitted
+
+
 class Classifier(nn.Module):
     """A trained model with its class names and its preprocessing, in eval mode on the CPU.
 
@@ -61,9 +109,11 @@ class Classifier(nn.Module):
     Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns scores (B, classes), by
     the method's own classifier. They are the logits of a linear classifier. For the nearest mean of
     exemplars (iCaRL) they are similarities: the cosine of the image's features and each class mean.
+    What an algorithm fitted gives scores of its own. It is in fitted.npz beside the checkpoint.
 
-    own: the method's own classifier, `linear` or `nme`. A trained.safetensors is always `linear`,
-    and so is the model of task 0, which methods with different memories share.
+    own: the method's own classifier: `linear`, `nme`, or `fitted` by the method's algorithm. The
+    model of task 0, which methods share, is `linear`. So is a trained.safetensors without a
+    fitted.npz beside it.
     classes: the names, in the order of the logits, which is the order of learning.
     image_shape: (H, W, C) of the training images.
     input_size: (H, W) that the network takes. It is smaller after training on resized crops.
@@ -79,12 +129,13 @@ class Classifier(nn.Module):
         super().__init__()
         path = Path(path).resolve()  # a link may name another file a moment later
         tensors, self.header = read_checkpoint(path)
-        self.model = build_model(tensors, self.header, path)
+        trained, self.fitted = algorithm_in(path, self.header)
+        self.model = build_model(tensors, self.header, path, trained)
         check(
             {"cache_size": None, "classifier": "linear"} | self.header, IMAGES | CACHE | OWN, path
         )
         self.version = sha256(path)
-        self.own = self.header.get("classifier", "linear")
+        self.own = "fitted" if self.fitted else self.header.get("classifier", "linear")
         self.register_buffer("means", means_in(tensors, self.header, path), persistent=False)
         self.classes = self.header["classes"]
         self.image_shape = tuple(self.header["image_shape"])
@@ -105,6 +156,8 @@ class Classifier(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fitted:
+            return self.fitted(self.model.backbone(x).detach())
         if self.means is None:
             return self.model(x)
         features = self.model.backbone(x)
@@ -113,13 +166,15 @@ class Classifier(nn.Module):
 
     @property
     def measure(self) -> str:
-        """What `measured` gives: `probability`, or `similarity` for the nearest mean."""
+        """What `measured` gives: `probability`, `similarity` for the nearest mean, or `score`."""
+        if self.fitted:
+            return "score"
         return "probability" if self.means is None else "similarity"
 
     def measured(self, x: Tensor) -> Tensor:
         """As forward, but the probabilities of a linear classifier: float32 (B, classes)."""
         scores = self(x)
-        return scores.softmax(dim=1) if self.means is None else scores
+        return scores.softmax(dim=1) if self.measure == "probability" else scores
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels, uint8 (B, C, H, W), to float32, by the training images' mean and deviation."""

@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wa.errors import UserError
@@ -32,3 +34,10 @@ class FeatureMaps:
             self.maps[place] = output
 
         return hook
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """The sums of squared maps over each row and column, with length 1. maps: (B, C, H, W)."""
+    squares = maps.float().square()
+    sums = torch.cat([squares.sum(dim=3).flatten(1), squares.sum(dim=2).flatten(1)], dim=1)
+    return F.normalize(sums, dim=1)

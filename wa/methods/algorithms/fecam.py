@@ -1,67 +1,60 @@
 """FeCAM: the Mahalanobis distance to the mean of each class, with the covariance of the class.
 
 Goswami et al., "FeCAM: Exploiting the Heterogeneity of Class Distributions in Exemplar-Free
-Continual Learning", NeurIPS 2023. Features are transformed by Tukey's ladder (equation 9), the
-covariance of a class is shrunk twice (equation 8) and becomes a correlation (equation 7), and the
-distance is between features of length 1 (equation 6):
+Continual Learning", NeurIPS 2023, equations 6 to 9, and their code (models/base.py). Features are
+raised to the power `tukey`. A covariance is shrunk twice, and becomes a correlation:
 
-    Sigma_s = Sigma + gamma_1 V_1 I + gamma_2 V_2 (1 - I),   V: mean variance, mean covariance
+    Sigma_s = Sigma + gamma V_1 I + gamma V_2 (1 - I),   V: mean variance, mean covariance
     y(x) = argmin_c (unit(x) - unit(mu_c))^T Sigma_c^-1 (unit(x) - unit(mu_c))
-
-As in their code (models/base.py, maha_utils.py), images are scaled to length 1 before Tukey's
-transformation, but those that the covariance and the mean are made of are not. Not reproduced:
-there, task 0 is classified by the distance to the rows of the trained classifier.
 """
 
 import numpy as np
 
-from wa.methods.feature_classifier import FeatureClassifier, Learned, State, sums_by_class
+from wa.methods.feature_classifier import FeatureClassifier, Learned, State, joined, sums_by_class
 from wa.methods.nearest_mean import unit
 
 OPTIONS = {"shrinkage": 1.0, "tukey": 0.5}
 CHOICES = {"freeze": True, "training": {"epochs": 0}}
+ROWS = 128  # images whose products of features are computed at once
 
 
 class FeCAM(FeatureClassifier):
-    """means: float64 (classes, d). root: float32 (classes, d, d), with root root^T = Sigma_c^-1."""
+    """The distance is x^T A x - 2 b x + c. A's upper triangles, off-diagonals twice, and b and c:
+    square (classes, d (d + 1) / 2), linear (classes, d), constant (classes,), all float32."""
 
     def fit(self, learned: Learned, before: State) -> State:
         features, label = learned.new()
-        classes = range(learned.n_old, sum(learned.sizes))
-        sums = sums_by_class(features, label, classes[0], classes[-1] + 1)
-        means = sums / np.bincount(label)[learned.n_old :, None]
-        roots = np.stack([self.root(self.tukey(features[label == c])) for c in classes])
-        if before:
-            means = np.concatenate([before["means"], means])
-            roots = np.concatenate([before["root"], roots])
-        return {"means": means, "root": roots}
+        first, end = learned.n_old, sum(learned.sizes)
+        sums = sums_by_class(features, label, first, end)
+        means = unit(self.tukey(sums / np.bincount(label)[first:, None]))
+        forms = [self.form(features[label == first + c], mean) for c, mean in enumerate(means)]
+        square, linear, constant = (np.stack(part) for part in zip(*forms, strict=True))
+        return joined(before, {"square": square, "linear": linear, "constant": constant})
 
     def tukey(self, x: np.ndarray) -> np.ndarray:
-        """Tukey's transformation of features (n, d), which are 0 or above."""
-        power = self.options["tukey"]
-        return np.maximum(x, 0) ** power if power != 1 else x
+        return np.maximum(x, 0) ** self.options["tukey"]
 
     def shrunk(self, covariance: np.ndarray) -> np.ndarray:
-        size = len(covariance)
-        diagonal = np.trace(covariance) / size
-        apart = covariance.sum() - np.trace(covariance)
-        beside = apart / max(1, np.count_nonzero(covariance - np.diag(np.diag(covariance))))
-        gamma, eye = self.options["shrinkage"], np.eye(size)
-        return covariance + gamma * diagonal * eye + gamma * beside * (1 - eye)
+        eye = np.eye(len(covariance))
+        variance, apart = np.trace(covariance) / len(eye), covariance * (1 - eye)
+        beside = apart.sum() / max(1, np.count_nonzero(apart))
+        return covariance + self.options["shrinkage"] * (variance * eye + beside * (1 - eye))
 
-    def root(self, features: np.ndarray) -> np.ndarray:
-        """The root of the inverse of a class's correlation. features: (n, d), n at least 2."""
-        covariance = self.shrunk(self.shrunk(np.cov(features.T)))
-        deviation = np.sqrt(np.diag(covariance)) + 1e-12
-        values, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
-        # As a pseudo-inverse: what has no variance does not count.
-        kept = values > 1e-6 * values.max()
-        return (vectors * np.where(kept, np.abs(values), np.inf) ** -0.5).astype(np.float32)
+    def form(self, features: np.ndarray, mean: np.ndarray) -> tuple:
+        """A, b and c of a class. features: (n, d), n at least 2. mean: (d,), of length 1."""
+        covariance = self.shrunk(self.shrunk(np.cov(self.tukey(features).T)))
+        deviation = np.sqrt(np.diag(covariance))
+        inverse = np.linalg.inv(covariance / np.outer(deviation, deviation))
+        twice, linear = 2 * inverse - np.diag(np.diag(inverse)), inverse @ mean
+        square = twice[np.triu_indices(len(mean))]
+        return square.astype("f4"), linear.astype("f4"), np.float32(mean @ linear)
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:
-        x = unit(self.tukey(unit(features.astype(np.float64)))).astype(np.float32)
-        means = unit(self.tukey(state["means"])).astype(np.float32)
-        scores = np.empty((len(x), len(means)), np.float32)
-        for c, root in enumerate(state["root"]):
-            scores[:, c] = -(((x - means[c]) @ root) ** 2).sum(axis=1)
+        x = unit(self.tukey(unit(features.astype(np.float64)))).astype("f4")
+        scores = 2 * x @ state["linear"].T - state["constant"]
+        buffer = np.empty((ROWS, state["square"].shape[1]), "f4")
+        for start in range(0, len(x), ROWS):
+            part, out = x[start : start + ROWS], buffer[: len(x) - start]
+            products = [part[:, [k]] * part[:, k:] for k in range(x.shape[1])]
+            scores[start : start + ROWS] -= np.concatenate(products, 1, out) @ state["square"].T
         return scores

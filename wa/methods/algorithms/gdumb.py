@@ -19,6 +19,7 @@ CHOICES = {"start": "scratch", "selection": "random"}
 
 class GDumb(Learner):
     def begin(self) -> None:
+        self.need_memory()
         images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)
         label = images.label.cpu().numpy()
         draw = key(self.trainer.seed, 0, HOLD_OUT)

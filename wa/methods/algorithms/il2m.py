@@ -14,7 +14,7 @@ with a memory and the cross-entropy alone.
 import numpy as np
 
 from wa.errors import UserError
-from wa.methods.feature_classifier import FeatureClassifier, Learned, State, sums_by_class
+from wa.methods.feature_classifier import FeatureClassifier, Learned, State, joined, sums_by_class
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -34,9 +34,7 @@ class IL2M(FeatureClassifier):
         own = scores[np.arange(len(label)), label]
         means = sums_by_class(own[:, None], label, 0, n_seen)[:, 0] / counts
         confidence = np.full(n_seen - n_old, scores[label >= n_old].max(axis=1).mean())
-        state = {"initial": means[n_old:], "confidence": confidence}
-        if before:
-            state = {name: np.concatenate([before[name], state[name]]) for name in state}
+        state = joined(before, {"initial": means[n_old:], "confidence": confidence})
         return state | {"now": means[:n_old], "weight": learned.weight, "bias": learned.bias}
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:

@@ -13,9 +13,7 @@ The scale eta is learned. After task 0 the loss of an image is LSC and, with sqr
 where p has the sums of the squared map over each row and over each column, as one vector of length
 1, and p', h' are of the model before (equations 4 to 8, in the form of the authors' code). Old
 proxies stay. New ones begin as the centres of K clusters of the features. Then the classifier alone
-is trained on equally many images of each class. A checkpoint's heads hold the first proxies.
-
-Not reproduced: maps and features before their last ReLU, and gradients clamped to [-5, 5].
+is trained on equally many images of each class.
 """
 
 import math
@@ -29,7 +27,7 @@ from wa.data.batches import Images
 from wa.methods.feature_classifier import FeatureClassifier, Learned, State
 from wa.methods.learner import Learner, Losses
 from wa.models.cosine_classifiers import PROXIES, ProxyClassifier, centres
-from wa.models.feature_maps import FeatureMaps
+from wa.models.feature_maps import FeatureMaps, pooled
 
 OPTIONS = {
     "spatial": 3.0,
@@ -101,13 +99,6 @@ class PODNet(Learner):
         self.model.backbone.requires_grad_(False)
         self.model.classifier.requires_grad_(True).eta.requires_grad_(False)
         return images
-
-
-def pooled(maps: Tensor) -> Tensor:
-    """The sums of squared maps over each row and column, with length 1. maps: (B, C, H, W)."""
-    squares = maps.float().square()
-    sums = torch.cat([squares.sum(dim=3).flatten(1), squares.sum(dim=2).flatten(1)], dim=1)
-    return F.normalize(sums, dim=1)
 
 
 class Proxies(FeatureClassifier):

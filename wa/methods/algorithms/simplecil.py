@@ -9,7 +9,7 @@ Adaptivity are All You Need", IJCV 2024 (arXiv 2303.07338), equations 4 and 5:
 
 import numpy as np
 
-from wa.methods.feature_classifier import FeatureClassifier, Learned, State, sums_by_class
+from wa.methods.feature_classifier import FeatureClassifier, Learned, State, joined, sums_by_class
 from wa.methods.nearest_mean import similarities, unit
 
 CHOICES = {"freeze": True, "training": {"epochs": 0}}
@@ -22,8 +22,7 @@ class SimpleCIL(FeatureClassifier):
         features, label = learned.new()
         sums = sums_by_class(features, label, learned.n_old, sum(learned.sizes))
         counts = np.bincount(label)[learned.n_old :]
-        means = (sums / counts[:, None]).astype(np.float32)
-        return {"means": np.concatenate([before["means"], means]) if before else means}
+        return joined(before, {"means": (sums / counts[:, None]).astype(np.float32)})
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:
         return similarities(features, unit(state["means"].astype(np.float64)))
