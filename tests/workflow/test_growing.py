@@ -189,6 +189,12 @@ def test_a_later_version_of_the_program_goes_on_without_the_old_images(shop):
         Results(Study(config_of(FIRST, SECOND))).check()
 
 
+def test_packing_again_in_vain_loses_nothing(shop):
+    forced = snakemake(shop, "metrics", "--forcerun", "prepare", config=config_of(FIRST, SECOND))
+    assert forced.returncode == 1 and "has no folder for 3 of the classes" in forced.stdout
+    assert not scheduled(shop, config_of(FIRST, SECOND), "metrics")
+
+
 def test_a_memory_that_is_lost_is_made_again_or_refused(shop):
     config = config_of(FIRST, SECOND)
     memory = shop / RUN / "inc-named/wa/task-1/memory.npz"

@@ -1,5 +1,6 @@
 # A benchmark is packed as a whole, and tasks by name one by one. The images of tasks by name may be
-# deleted, so they are no outputs.
+# deleted, so they are no outputs. Their dataset.json stays if the job fails (`update`): without it,
+# a task whose images are gone could not be read any more.
 if STUDY.named or not packed_elsewhere(STUDY.parts[0]):
 
     rule prepare:
@@ -11,7 +12,7 @@ if STUDY.named or not packed_elsewhere(STUDY.parts[0]):
             ),
         output:
             [] if STUDY.named else [f"{PART}/{array}" for array in layout.ARRAYS],
-            dataset=f"{PART}/dataset.json",
+            dataset=(update if STUDY.named else str)(f"{PART}/dataset.json"),
         log:
             f"{PART}/prepare.log",
         conda:
