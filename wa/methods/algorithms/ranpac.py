@@ -37,9 +37,8 @@ class RanPAC(FeatureClassifier):
         if before:
             gram += before["gram"]
             sums[:, : learned.n_old] += before["sums"]
-        regular = gram.copy()
-        regular[np.diag_indices(len(gram))] += self.ridge(h, y)
-        return {"gram": gram, "sums": sums, "weight": np.linalg.solve(regular, sums)}
+        weight = np.linalg.solve(gram + self.ridge(h, y) * np.eye(len(gram), dtype="f4"), sums)
+        return {"gram": gram, "sums": sums, "weight": weight}
 
     def ridge(self, h: np.ndarray, y: np.ndarray) -> np.float32:
         """The lambda with the smallest error on a fifth of the images. h: (n, M), y: (n, c)."""
