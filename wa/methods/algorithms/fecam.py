@@ -1,8 +1,8 @@
 """FeCAM: the Mahalanobis distance to the mean of each class, with the covariance of the class.
 
 Goswami et al., "FeCAM: Exploiting the Heterogeneity of Class Distributions in Exemplar-Free
-Continual Learning", NeurIPS 2023, equations 6 to 9, and their code (models/base.py). Features are
-raised to the power `tukey`. A covariance is shrunk twice, and becomes a correlation:
+Continual Learning", NeurIPS 2023, equations 6 to 9, and their code. Features are raised to the
+power `tukey`. A covariance is shrunk twice, and becomes a correlation:
 
     Sigma_s = Sigma + gamma V_1 I + gamma V_2 (1 - I),   V: mean variance, mean covariance
     y(x) = argmin_c (unit(x) - unit(mu_c))^T Sigma_c^-1 (unit(x) - unit(mu_c))
@@ -20,12 +20,12 @@ ROWS = 128  # images whose products of features are computed at once
 
 class FeCAM(FeatureClassifier):
     """The distance is x^T A x - 2 b x + c. A's upper triangles, off-diagonals twice, and b and c:
-    square (classes, d (d + 1) / 2), linear (classes, d), constant (classes,), all float32."""
+    square (classes, d (d + 1) / 2), linear (classes, d), constant (classes,)."""
 
     def fit(self, learned: Learned, before: State) -> State:
         features, label = learned.new()
-        first, end = learned.n_old, sum(learned.sizes)
-        sums = sums_by_class(features, label, first, end)
+        first = learned.n_old
+        sums = sums_by_class(features, label, first, sum(learned.sizes))
         means = unit(self.tukey(sums / np.bincount(label)[first:, None]))
         forms = [self.form(features[label == first + c], mean) for c, mean in enumerate(means)]
         square, linear, constant = (np.stack(part) for part in zip(*forms, strict=True))
@@ -46,8 +46,7 @@ class FeCAM(FeatureClassifier):
         deviation = np.sqrt(np.diag(covariance))
         inverse = np.linalg.inv(covariance / np.outer(deviation, deviation))
         twice, linear = 2 * inverse - np.diag(np.diag(inverse)), inverse @ mean
-        square = twice[np.triu_indices(len(mean))]
-        return square.astype("f4"), linear.astype("f4"), np.float32(mean @ linear)
+        return twice[np.triu_indices(len(mean))].astype("f4"), linear.astype("f4"), mean @ linear
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:
         x = unit(self.tukey(unit(features.astype(np.float64)))).astype("f4")
