@@ -247,6 +247,8 @@ class Trainer:
         self.first_epochs, self.epochs = settings.epochs, settings.epochs + second.get("epochs", 0)
         self.started = 0  # the epoch in which this stage began
         self.snapshot: dict[str, np.ndarray] = {}  # the model when the second stage began
+        # Called after each step with the share of the epoch that is done. It changes no result.
+        self.report: Callable[[float], None] = lambda share: None
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -275,8 +277,6 @@ class Trainer:
             settings.weight_decay / (len(self.task.sizes) if settings.divide_weight_decay else 1),
         )
         self.run = RecordedStep(self.step) if self.graphs else self.step
-        # Called after each step with the share of the epoch that is done. It changes no result.
-        self.report: Callable[[float], None] = lambda share: None
 
     def begin_second(self) -> None:
         """Begin the second stage of the method's learner, with its settings and its images."""
