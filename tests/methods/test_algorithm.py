@@ -156,3 +156,10 @@ def test_the_standard_does_not_depend_on_the_algorithms():
     """So a new algorithm trains nothing again."""
     standard = training_code(Code(ROOT), asdict(Settings()))
     assert code_of("ewc").startswith(standard) and code_of("ewc") != standard
+
+
+@pytest.mark.parametrize("line", ["import helper", "from helper import x", "from . import helper"])
+def test_a_file_that_imports_another_of_ones_own_is_refused(own, line):
+    own("x = 1\n", "helper.py")
+    with pytest.raises(UserError, match=r"mine.py, line 3: it imports .* a file of yours"):
+        algorithm.facts(own(MINE.replace("import sys\n", f"import sys\n{line}\n")))

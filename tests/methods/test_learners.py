@@ -13,6 +13,7 @@ from wa.data.packed import hashes
 from wa.errors import UserError
 from wa.files import read_json, write_arrays
 from wa.methods import algorithm
+from wa.methods.learner import Learner
 from wa.models.cosine_classifiers import centres
 from wa.models.feature_maps import FeatureMaps
 from wa.models.model import CilModel
@@ -304,3 +305,18 @@ def test_two_processes_train_as_one(name, digits, tmp_path, monkeypatch):
         rows = (folders[1] / "history.csv").read_text().splitlines()[1:]
         losses[processes] = [float(row.split(",")[2]) for row in rows]
     assert losses[2] == pytest.approx(losses[1], rel=0.25)
+
+
+class Scalar(Learner):
+    def losses(self, x, label):
+        found = super().losses(x, label)
+        return found._replace(total=found.total.mean())
+
+
+def test_a_loss_that_is_one_number_is_refused(trainer):
+    made = trainer("standard")
+    made.learner = Scalar(made, {}, {})
+    with pytest.raises(
+        UserError, match=r"`total` of its losses must have one value for each image"
+    ):
+        made.epoch(0)

@@ -185,7 +185,9 @@ def test_code_that_means_something_else_runs_again(work, name):
 
 def test_a_changed_default_runs_again(work):
     work.edit(
-        "wa/study/settings.py", "momentum: float = setting(0.9", "momentum: float = setting(0.5"
+        "wa/study/settings.py",
+        "momentum: float = setting(\n        0.9",
+        "momentum: float = setting(\n        0.5",
     )
     work.edit("workflow/schemas/config.schema.yaml", "default: 0.9", "default: 0.5")
     assert work.planned()["train"] == TRAININGS

@@ -178,15 +178,20 @@ def first_shape(files: list[str], read: Reader) -> tuple[int, ...]:
     return (1, 1, 3)
 
 
-def refuse(path: str, unreadable: list[str], odd: list[str]) -> None:
-    """Raise UserError if there are images that cannot be used. It lists them."""
+def refuse(path: str, unreadable: list[str], odd: list[str], like: Path | None) -> None:
+    """Raise UserError if there are images that cannot be used. It lists them.
+
+    like: dataset.json of images of the same size, if there is one.
+    """
     if not unreadable and not odd:
         return
     every = [*unreadable, *odd]
     lines = every[:20]
     if len(every) > 20:
         lines.append(f"... and {len(every) - 20} more")
-    if odd:
+    if odd and like:
+        lines.append("all tasks have the size of task 0, so resize these images")
+    elif odd:
         lines.append(
             "for images of several sizes, write `cache_size: 256`, or a side that fits them, in the"
             " config"
@@ -231,7 +236,7 @@ def read_folder(
         problems = pack(files, packed, shape, read, sha256(__file__), processes)
         unreadable += problems[0]
         odd += problems[1]
-    refuse(path, unreadable, odd)
+    refuse(path, unreadable, odd, like)
     arrays = []
     for split, by_class in (("train", train), ("test", test)):
         images = np.load(output / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)

@@ -61,7 +61,10 @@ def literal(node: ast.expr, file: Path) -> object:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise UserError(f"{file}, line {node.lineno}: write a plain value here") from None
+        raise UserError(
+            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES and task_0 are read without"
+            " running the file, so write the values themselves, such as 1.0"
+        ) from None
 
 
 def assignments(body: list[ast.stmt]) -> dict[str, ast.expr]:
@@ -71,6 +74,24 @@ def assignments(body: list[ast.stmt]) -> dict[str, ast.expr]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found[node.targets[0].id] = node.value
     return found
+
+
+def check_imports(tree: ast.Module, file: Path) -> None:
+    """Refuse a user's file that imports a file beside it: an edit of that one would not count."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            module = file.parent / name.partition(".")[0]
+            own = module.name != "wa" and any(
+                beside.exists() for beside in (module.with_suffix(".py"), module / "__init__.py")
+            )
+            if own or (isinstance(node, ast.ImportFrom) and node.level):
+                raise UserError(
+                    f"algorithm: {file}, line {node.lineno}: it imports {name or '.'}, a file of"
+                    " yours. Write what it needs into this file"
+                )
 
 
 @cache
@@ -83,11 +104,13 @@ def facts(name: str) -> Facts:
         return Facts()
     file = Path(name) if is_own(name) else FOLDER / f"{name}.py"
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     except FileNotFoundError:
         raise UserError(f"algorithm: {name} does not exist. Known: {', '.join(NAMES)}") from None
     except (SyntaxError, ValueError, OSError) as error:
         raise UserError(f"algorithm: {file} cannot be read as Python: {error}") from None
+    if is_own(name):
+        check_imports(tree, file)
     classes = {}
     for node in tree.body:
         bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []

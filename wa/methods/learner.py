@@ -12,13 +12,11 @@ may share a batch.
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wa.errors import UserError
 from wa.methods.loss import CLASSIFICATION, DISTILLATION, distillation_weight
-from wa.methods.selection import rank_classes
 from wa.models.model import CilClassifier
 
 if TYPE_CHECKING:
@@ -125,19 +123,6 @@ class Learner:
         It may freeze parameters. A killed training calls it again, with the model as it was.
         """
         raise NotImplementedError
-
-    def balanced(self) -> "Images":
-        """The memory after this task: equally many images of each class, chosen by herding.
-
-        Raises UserError if the method has no memory.
-        """
-        self.need_memory()
-        images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)
-        features = self.trainer.features(images).cpu().numpy()
-        chosen = np.zeros(len(images), bool)
-        for rows in rank_classes(features, images.label.cpu().numpy()).values():
-            chosen[rows[:each]] = True
-        return images.part(chosen)
 
     def need_memory(self) -> None:
         """Raise UserError if the method has no memory."""

@@ -126,7 +126,8 @@ def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> 
     checkpoint: the list of tasks only grows.
     """
     learned = 0
-    for file in sorted(Path(root, f"order-{layout.NAMED}").glob(f"**/{layout.TRAINED}")):
+    files = Path(root, f"order-{layout.NAMED}").glob(f"**/{layout.TRAINED}")
+    for file in sorted(files, key=lambda file: (len(file.parts), file)):  # task 0 first
         header = read_header(file)
         start = 0
         for number, size in enumerate(header["task_sizes"]):

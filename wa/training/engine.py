@@ -316,7 +316,15 @@ class Trainer:
         x: (B, C, H, W). label: int64 (B,).
         """
         with self.autocast:
-            return self.learner.losses(x, label)
+            losses = self.learner.losses(x, label)
+        for part, values in losses._asdict().items():
+            if values.shape != label.shape:
+                raise UserError(
+                    f"algorithm {self.settings.algorithm}: `{part}` of its losses must have one"
+                    f" value for each image, {list(label.shape)}, but has the shape"
+                    f' {list(values.shape)}. Losses of torch need reduction="none"'
+                )
+        return losses
 
     def step(self, batch: int, rows: Tensor, pixels: Tensor) -> None:
         """A step on this process's share of a global batch of `batch` images.

@@ -235,6 +235,8 @@ def spelled(value: object) -> str:
         return "–"
     if value is True:
         return "yes"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items()) or "–"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wa.data.batches import Images
+from wa.methods.balanced import balanced
 from wa.methods.learner import Learner, Losses
 from wa.methods.loss import distillation
 
@@ -55,6 +56,6 @@ class EEIL(Learner):
         return {"epochs": epochs, "lr": self.options["fine_tuning_lr"], "warmup": 0, **schedule}
 
     def begin_second(self) -> Images:
-        images = self.balanced()  # it gives all processes the same statistics of batch norm
+        images = balanced(self)  # it gives all processes the same statistics of batch norm
         self.before = copy.deepcopy(self.model).requires_grad_(False).eval()
         return images

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wa.data.batches import Images
+from wa.methods.balanced import balanced
 from wa.methods.feature_classifier import FeatureClassifier, Learned, State
 from wa.methods.learner import Learner, Losses
 from wa.models.cosine_classifiers import PROXIES, ProxyClassifier, centres
@@ -95,7 +96,7 @@ class PODNet(Learner):
         return {"epochs": epochs, "lr": lr, "schedule": "constant", "warmup": 0}
 
     def begin_second(self) -> Images:
-        images = self.balanced()
+        images = balanced(self)
         self.model.backbone.requires_grad_(False)
         self.model.classifier.requires_grad_(True).eta.requires_grad_(False)
         return images
