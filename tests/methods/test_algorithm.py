@@ -78,7 +78,10 @@ def test_a_plan_reads_the_facts_and_does_not_run_the_file(own):
         ("x = 1\n", "has no class that extends Learner or FeatureClassifier"),
         ("class A(Learner): pass\nclass B(Learner): pass\n", "two classes of the kind Learner"),
         ("class A(Learner\n", "cannot be read as Python"),
-        ("OPTIONS = dict(a=1)\nclass A(Learner): pass\n", "line 1: write a plain value here"),
+        (
+            "OPTIONS = dict(a=1)\nclass A(Learner): pass\n",
+            "line 1: OPTIONS, CHOICES and task_0 are read without",
+        ),
     ],
 )
 def test_a_file_that_is_no_algorithm_is_one_error(own, text, said):

@@ -314,7 +314,7 @@ class Scalar(Learner):
 
 
 def test_a_loss_that_is_one_number_is_refused(trainer):
-    made = trainer("standard")
+    made = trainer("ewc")
     made.learner = Scalar(made, {}, {})
     with pytest.raises(
         UserError, match=r"`total` of its losses must have one value for each image"
