@@ -80,7 +80,7 @@ def test_a_plan_reads_the_facts_and_does_not_run_the_file(own):
         ("class A(Learner\n", "cannot be read as Python"),
         (
             "OPTIONS = dict(a=1)\nclass A(Learner): pass\n",
-            "line 1: OPTIONS, CHOICES and task_0 are read without",
+            "line 1: OPTIONS, CHOICES",
         ),
     ],
 )
