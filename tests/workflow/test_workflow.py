@@ -131,6 +131,7 @@ def test_a_new_method_schedules_only_itself(variant):
     folder, config = variant
     config["methods"]["kd"] = {"memory": 20, "distillation": "dynamic"}
     assert scheduled(folder, config) == {
+        "add_up_costs": 1,
         "train": 2,
         "align": 2,
         "herd": 2,

@@ -122,10 +122,12 @@ def best_of_own_task(scores: np.ndarray, label: np.ndarray, task_sizes: list[int
     the lower class wins. scores: (n, classes). label: integers (n,).
     """
     task, ends = task_of(label, task_sizes), np.cumsum(task_sizes)
-    best = np.empty(len(label), np.int64)
+    best = np.full(len(label), -1)  # for a class without a score
     for j, end in enumerate(ends):
         start, rows = end - task_sizes[j], task == j
-        best[rows] = start + scores[rows, start:end].argmax(axis=1)
+        own = scores[rows, start:end]
+        if own.size:
+            best[rows] = start + own.argmax(axis=1)
     return best
 
 
