@@ -94,6 +94,9 @@ def become(request: dict, client: str, files: list[int], sockets: list[socket.so
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    # As Python makes them for these files. Those of the server are for its own.
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
