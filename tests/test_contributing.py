@@ -20,6 +20,8 @@ from wa.checkpoint import read_checkpoint
 from wa.code import Code
 from wa.files import read_arrays, read_json
 
+pytestmark = pytest.mark.slow
+
 # What CONTRIBUTING.md calls it -> what is written before the table, and the entry in the table.
 # Each leaves a trace in the results, which a test below looks for.
 ADDITIONS = {

@@ -29,6 +29,7 @@ def wa(folder: Path, *options: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_every_command_works_and_writes_elsewhere(medium, tmp_path):
     old, new = f"{RUN}/../../model.safetensors", f"{RUN}/task-2/model.safetensors"
     for command in (

@@ -690,6 +690,7 @@ def without(*commands: tuple) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_a_model_is_used_without_the_packages_of_studies(checkpoint, image, tmp_path):
     commands = (("predict", checkpoint, image), ("show", checkpoint.parents[1]))
     run = without(*commands, ("export", checkpoint, tmp_path / "model.onnx"))

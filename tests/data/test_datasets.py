@@ -399,6 +399,7 @@ def test_digits_are_never_a_folder_of_images(tmp_path):
     assert not (tmp_path / "out/dataset.json").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_named_cifar_holds_as_many_images(tmp_path):
     folder = tmp_path / "cifar"
     for split, count in (("train", 5000), ("test", 1000)):

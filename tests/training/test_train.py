@@ -38,7 +38,9 @@ def test_the_same_bits_twice(digits, base, tmp_path):
     assert (tensors["backbone.conv1.weight"] != before["backbone.conv1.weight"]).any()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_killed_training_goes_on_to_the_same_bits(digits, base, tmp_path, number):
     command = [*map(str, second_task(digits, base, tmp_path / "killed")), "--epochs", "12"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

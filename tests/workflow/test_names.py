@@ -58,6 +58,7 @@ def test_weights_with_an_odd_name_are_planned(odd):
     assert "'--pretrained=-{w}.pth'" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_checkout_with_braces_in_its_path(odd, tmp_path):
     folder, config = odd
     checkout = tmp_path / "my {x} checkout"
