@@ -45,6 +45,7 @@ from wa.randomness import INITIALIZE, REDRAW, key
 from wa.study import layout
 from wa.study.settings import Settings
 from wa.training import resume
+from wa.training.cores import Cores
 from wa.training.engine import Processes, Trainer
 from wa.training.failures import in_words
 from wa.training.history import write_history
@@ -254,6 +255,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         events = args.output / layout.EVENTS if args.tensorboard else None
         live = Live(saved.folder, history, trainer.epochs, len(task.train), events)
         trainer.report = live.within_epoch
+    cores = Cores()
     for epoch in range(len(history), trainer.epochs):
         if settings.redraw_classifier == "after-warmup" and epoch == settings.warmup:
             torch.manual_seed(key(args.seed, len(task.sizes), REDRAW).item())
@@ -263,6 +265,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         history.append(row | {"test_accuracy": trainer.accuracy(task.test) if test_now else None})
         if first:
             print(line(history[-1], trainer.epochs), flush=True)
+            if warning := cores.warning():
+                print(warning, flush=True)
             live.after_epoch(history[-1])
             if epoch + 1 < trainer.epochs:
                 saved.save_if_due(trainer, history)
