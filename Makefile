@@ -58,13 +58,14 @@ endif
 slurm: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.txt -e '.[slurm]'
 
-run: setup given
+run: given
 	$(BIN)/snakemake --cores $(CORES) $(STUDY)
 
-# Snakemake has a page of traceback for a config that is not there.
-given:
-	@$(if $(CONFIG),test -f $(call quoted,$(CONFIG)) || { \
-		echo "there is no config" $(call quoted,$(CONFIG)); exit 1; },:)
+# Snakemake has a traceback, or a line without a place, for a config that cannot be read.
+READ = import sys; from wa.errors import program; from wa.study.config_file import read_config; \
+	program(lambda: read_config(sys.argv[1]))
+given: setup
+	@$(if $(CONFIG),$(BIN)/python -c '$(READ)' $(call quoted,$(CONFIG)),:)
 
 # The report lies in the folder of the study.
 EXPERIMENT = $(shell $(BIN)/python -c 'import sys; from wa.study.config_file import read_config; \
@@ -75,7 +76,7 @@ report: run
 	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.html)
 	$(REPORT) $(call quoted,results/$(EXPERIMENT)/report.zip)
 
-draft: setup given
+draft: given
 	$(BIN)/snakemake --cores $(CORES) $(STUDY) --config draft=True
 
 test: setup

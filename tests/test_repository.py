@@ -214,8 +214,28 @@ def test_make_says_which_python_it_needs(made):
 def test_make_takes_a_config_with_a_space():
     run = make(ROOT, "--dry-run", "--old-file=.venv/done", "run", "CONFIG=my x.yaml", CORES="2")
     assert run.stdout.endswith("\n.venv/bin/snakemake --cores 2 --configfile 'my x.yaml'\n")
-    run = make(ROOT, "--old-file=.venv/done", "run", "CONFIG=my x.yaml")
-    assert run.returncode == 2 and run.stdout.startswith("there is no config my x.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, " does not exist. Give the path of a config"),
+        (b"methods:\n\twa: {}\n", ":2:1: this is not valid YAML"),
+        ("experiment: mine\n".encode("utf-16"), ":1:1: the byte 0xff is not UTF-8"),
+        (b"", ":1:1: this holds no keys"),
+        (b"seeds: !!python/object/apply:os.system [exit]\n", ":1:8: the tag tag:yaml.org"),
+    ],
+)
+def test_make_says_in_one_line_that_a_config_cannot_be_read(tmp_path, content, said):
+    file = tmp_path / "my x.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    for target in ("run", "draft", "report"):
+        words = (target, f"CONFIG={file}", f"BIN={Path(sys.executable).parent}")
+        run = make(ROOT, "--old-file=.venv/done", *words)
+        first, end = run.stdout.splitlines()
+        assert first.startswith(f"error: {file}{said}"), run.stdout
+        assert end.startswith("make: ***") and run.returncode == 2
 
 
 def test_the_report_lies_in_the_folder_of_the_study_whatever_the_config(tmp_path):
