@@ -293,6 +293,16 @@ def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(w
     assert "not in the config: finetune, joint." in said and "set `show`" in said
 
 
+def test_jobs_do_not_run_again_to_be_measured(work):
+    """Earlier versions measured the time of trainings only."""
+    measured = list(work.folder.rglob("*.benchmark.tsv"))
+    others = [file for file in measured if file.name != "train.benchmark.tsv"]
+    assert len(others) == EVALUATIONS + TRAININGS + 5  # evaluate, align, herd
+    for file in others:
+        file.unlink()
+    assert work.planned() == {}
+
+
 def change_a_label(work: Workplace) -> None:
     labels = work.folder / "results/data/digits/train_labels.npy"
     data = bytearray(labels.read_bytes())

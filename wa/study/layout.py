@@ -28,7 +28,7 @@ MODEL = "model.safetensors"  # the same with the aligned classifier: what the ne
 FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
-BENCHMARK = "train.benchmark.tsv"
+BENCHMARK = "train.benchmark.tsv"  # its time and memory, as Snakemake measured them
 FORGOTTEN = "forgotten.json"  # beside the orders: the classes that `wa forget` removed
 METER = "train.meter.json"  # memory of GPUs and energy, where the machine tells them
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
@@ -57,6 +57,14 @@ TASK = rf"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/{INCREMENT}/[^/]+/task-\d+)?"
 def ranking(selection: str) -> str:
     """The file with the ranking of all images learned so far, beside a checkpoint."""
     return f"{selection}.npz"
+
+
+def benchmark(job: str) -> str:
+    """The file with the time of a job, as Snakemake measured it.
+
+    job: `align`, `fit`, `evaluate`, or how exemplars are chosen, such as `herding`.
+    """
+    return f"{job}.benchmark.tsv"
 
 
 def array_hash(array: str) -> str:

@@ -547,6 +547,23 @@ def beside_checkpoints(name, runs):
     return [file for file in files if not DRAFT or Path(file).exists()]
 
 
+def costing():
+    """The files that tell what jobs cost, or that lie beside their benchmarks.
+
+    Earlier versions measured trainings only. Other jobs shall not run again to be measured, so
+    their benchmarks are not among the files.
+    """
+    files = {}
+    for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK):
+        files |= dict.fromkeys(beside_checkpoints(name, RUNS))
+    for run in RUNS:
+        for task in run:
+            files[f"{task.path}/{layout.METRICS}"] = None
+            if STUDY.memory(task).keeps:
+                files[f"{task.learned}/{layout.ranking(STUDY.selection(task))}"] = None
+    return [file for file in files if not DRAFT or Path(file).exists()]
+
+
 def one_per_job():
     """A file of each job: packing, training, ranking, alignment and evaluation of all runs."""
     files = {str(part.file): None for part in STUDY.parts} | dict.fromkeys(packed_arrays(None))

@@ -64,6 +64,8 @@ rule herd:
         f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
         f"{ROOT}/{{task}}/{{selection}}.log",
+    benchmark:
+        f"{ROOT}/{{task}}/{{selection}}.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT
@@ -118,6 +120,8 @@ rule align:
         report=f"{ROOT}/{{task}}/alignment.json",
     log:
         f"{ROOT}/{{task}}/align.log",
+    benchmark:
+        f"{ROOT}/{{task}}/align.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT
