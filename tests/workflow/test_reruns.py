@@ -411,7 +411,7 @@ def test_one_and_one_point_nought_are_the_same(work):
 
 def test_where_it_runs_changes_nothing(work):
     work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
-    work.config["tensorboard"] = True
+    work.config |= {"tensorboard": True, "wandb": True}
     work.config["path"] = "elsewhere"  # of the raw data
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_results_lie_where_they_should(study):
         assert file.stat().st_size > 0
     assert not (run / "finetune/task-1/herding.npz").exists()  # no memory, no herding
     assert not list(folder.rglob(".resume"))
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed here")
+def test_a_missing_tracker_is_named_before_anything_runs(tmp_path, study, config):
+    config["wandb"] = True
+    run = snakemake(tmp_path, config=config)
+    assert run.returncode == 1 and "\nwandb: true needs the package wandb" in run.stdout
+    assert not (tmp_path / "results/data").exists()
+    assert not set(scheduled(study[0], config)) - {"config"}  # a finished study needs no tracker
 
 
 def test_the_table_is_tidy_and_whole(study):

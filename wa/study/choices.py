@@ -301,6 +301,15 @@ RUN = {
         schema={"type": "boolean"},
         reruns=False,
     ),
+    "wandb": Key(
+        False,
+        "As `tensorboard`, for Weights & Biases in its offline mode, into the folder `wandb/` of "
+        "each training. Nothing is sent. `wandb sync FOLDER` uploads a run: its project is the "
+        "study, and its group the run of the study. It needs the package wandb.",
+        "true",
+        schema={"type": "boolean"},
+        reruns=False,
+    ),
     "reference": Key(
         None,
         "The method that the table `differences` and the figure `paired` compare the others with. "

@@ -34,6 +34,7 @@ METER = "train.meter.json"  # memory of GPUs and energy, where the machine tells
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
+WANDB = "wandb"  # the folder that wandb makes, with `wandb: true`
 # In the folder of each task of a run.
 FITTED = "fitted.npz"  # of a method whose algorithm fits a classifier to features
 PREDICTIONS = "predictions.npz"

@@ -54,6 +54,7 @@ from wa.study.choices import RERUNS_NOTHING
 from wa.study.config_file import dump, read_all
 from wa.study.results import Results
 from wa.study.study import Study
+from wa.training.trackers import TRACKERS, check_installed
 
 sys.path.remove(str(CHECKOUT))
 
@@ -94,6 +95,7 @@ if is_folder(STUDY.config["path"]) and not STUDY.parts[-1].file.exists():
     for line in left_out(STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
+TRACKED = [name for name in TRACKERS if STUDY.config[name]]
 ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
@@ -151,6 +153,8 @@ config = STUDY.config | {
 onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
+        if not CONDA and any(job.rule.name == "train" for job in workflow.dag.needrun_jobs()):
+            check_installed(TRACKED)
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
