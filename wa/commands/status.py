@@ -8,9 +8,11 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 
 import argparse
 import csv
+import math
 import re
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from wa.errors import UserError
@@ -23,15 +25,17 @@ from wa.training.progress import read_progress
 
 HELP = """Print how far a study is.
 
-It lists the trainings that have begun, each with its epoch, its last loss and accuracies, and its
-speed. It estimates when the study will end. The estimate counts trainings only. Evaluations and
-figures take a few seconds each. Run it in the folder that holds results/. It only reads files.
+It lists the trainings that have begun, each with its epoch, its speed, and its last loss and
+accuracies with their curves. It estimates when the study will end. The estimate counts trainings
+only. Evaluations and figures take a few seconds each. Run it in the folder that holds results/. It
+only reads files.
 """
 
 STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
 WATCH = 5.0  # seconds between two reports of --watch
 CLEAR = "\033[H\033[2J"  # puts the next text at the top of an empty terminal
+BARS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of the curve of a training
 # Columns of history.csv -> their name and unit on the screen.
 CURVES = {"loss": "loss {}", "train_accuracy": "train {} %", "test_accuracy": "test {} %"}
 
@@ -112,13 +116,33 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
 
 
 def last_values(history: Path) -> list[str]:
-    """The loss and the accuracies of the last epoch, in words. The training may be writing it."""
+    """The last loss and accuracies, in words, each with its curve. The training may be writing."""
     if not history.exists():
         return []
     with open(history, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    last = rows[-1] if rows else {}
-    return [text.format(last[name]) for name, text in CURVES.items() if last.get(name)]
+    found = []
+    for name, text in CURVES.items():
+        values = [row[name] for row in rows if row.get(name)]
+        if values:
+            found.append(f"{text.format(values[-1])} {curve([*map(float, values)])}".rstrip())
+    return found
+
+
+def curve(values: list[float]) -> str:
+    """The values as a line of bars, from the lowest to the highest: 1, 0.5, 0.1 are `█▄▁`.
+
+    At most WIDTH bars: each is the mean of neighbouring values. One value has no curve.
+    """
+    values = [value for value in values if math.isfinite(value)]
+    bars = min(len(values), WIDTH)
+    if bars < 2:
+        return ""
+    ends = [len(values) * bar // bars for bar in range(bars + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
+    low, high = min(means), max(means)
+    scale = (len(BARS) - 1) / (high - low or 1)
+    return "".join(BARS[round((mean - low) * scale)] for mean in means)
 
 
 def report(study: Study, now: float) -> str:
