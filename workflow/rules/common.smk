@@ -163,12 +163,24 @@ onstart:
     stop_jobs_too()
 
 
-def removed_protocols():
-    """The protocols that have figures and are no longer in the config. Their figures stay."""
-    found = set()
-    for file in Path(OUT, "figures").glob("*-base-*-inc-*.svg"):
-        found.add(f"base-{file.stem.rpartition('-base-')[2]}")
-    return sorted(found - set(PROTOCOLS))
+def left_over():
+    """The figures and tables on disk that the config no longer makes, in words for a shell.
+
+    These are formats, figures and protocols that left the config. Nothing deletes them: they may be
+    in a paper. Other files are the user's own.
+    """
+    files = [*DRAWN, *(rules.sweep.output if STUDY.config["sweep"] else [])]
+    made = {Path(file).name for file in files} | {f"{Path(file).stem}.log" for file in files}
+    found = {}
+    for file in sorted(Path(OUT, "figures").glob("[!.]*")):
+        is_ours = file.stem.partition("-base-")[0] in {*FIGURES, *TABLES, "sweep"}
+        if is_ours and file.suffix in SUFFIXES and file.name not in made:
+            found.setdefault(file.suffix, []).append(file.stem)
+    start = f"{shlex.quote(OUT)}/figures/"
+    return [
+        start + (f"{{{','.join(names)}}}" if len(names) > 1 else names[0]) + suffix
+        for suffix, names in found.items()
+    ]
 
 
 def best_of_sweeps():
@@ -183,10 +195,10 @@ def best_of_sweeps():
 onsuccess:
     for line in best_of_sweeps():
         logger.info(line)
-    for protocol in removed_protocols():
+    if files := left_over():
         logger.info(
-            f"{OUT}/figures has figures of {protocol}, which the config no longer has."
-            f" To delete them: rm {shlex.quote(OUT)}/figures/*-{protocol}.*"
+            f"{OUT}/figures has files that the config no longer makes."
+            f" To delete them: rm {' '.join(files)}"
         )
 
 
