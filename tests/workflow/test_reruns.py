@@ -416,6 +416,13 @@ def test_where_it_runs_changes_nothing(work):
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
 
 
+def test_another_reference_only_draws_again(work):
+    work.config["reference"] = "wa"
+    said = work.snakemake("-n", "--quiet", "rules")
+    assert re.search(r"^differences +1$", said, re.M)
+    assert not re.search("^(aggregate|add_up_costs) ", said, re.M)
+
+
 def test_another_look_only_draws_again(work):
     figures = {"gamma": 1, "accuracy": 1, "config": 1}
     work.config["figures"] = {"colors": {"wa": "#000000"}, "font_size": 8}
