@@ -12,7 +12,7 @@ import pytest
 import yaml
 from helpers import ROOT, small_study
 
-from wa.commands.status import curve, duration, report
+from wa.commands.status import Outdated, curve, duration, is_done, outdated, report
 from wa.errors import UserError
 from wa.locks import lock
 from wa.study.study import Study
@@ -180,6 +180,39 @@ def test_a_curve_has_a_bar_for_each_value_or_for_neighbours():
     halves = curve([0.0] * 30 + [7.0] * 30)
     assert halves == "▁" * 10 + "█" * 10
     assert curve([0.0, 14.0] * 20) == curve([1.0] * 1000) == "▁" * 20
+
+
+def test_outdated_results_are_counted_with_a_reason(finished, config, tmp_path, monkeypatch):
+    """Another alignment of wa: its task 1 is aligned anew, and its task 2 trained anew."""
+    monkeypatch.chdir(finished)
+    assert outdated(Study(config)) == Outdated({}, {})
+    config["methods"]["wa"]["alignment"] = "unit"
+    study = Study(config)
+    old = outdated(study)
+    run = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
+    why = "alignment was weight, is unit"
+    assert old.trainings == {f"{run}/task-2": why}
+    assert old.evaluations == {f"{run}/task-1": why, f"{run}/task-2": why}
+    assert report(study, 1000, old).splitlines() == [
+        "results/tiny: 6 of 7 trainings done, 7 of 9 tasks evaluated",
+        "outdated, so the next run makes them anew: 1 training and 2 evaluations. For instance"
+        f" order-1993/seed-0/base-6/inc-2/wa/task-2: {why}",
+    ]
+    assert is_done(study, Outdated({}, {})) and not is_done(study, old)
+    config["training"]["epochs"] = 2
+    old = outdated(Study(config))
+    assert (len(old.trainings), len(old.evaluations)) == (7, 9)
+
+
+def test_a_training_that_makes_an_outdated_result_anew_is_shown(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, base = Study(config), "results/tiny/order-1993/seed-0/base-6"
+    running = learn(base, 2)
+    finish(base, 1)
+    old = Outdated({base: "lr was 1, is 2"}, {})
+    assert "  order-1993/seed-0/base-6: epoch 2/10" in report(study, 1000, old)
+    running.close()
+    assert "begun" not in report(study, 1000, old)
 
 
 def test_watching_ends_when_the_study_is_done(finished, tmp_path):
