@@ -268,7 +268,7 @@ def main(args: argparse.Namespace) -> None:
     old, new = Classifier(args.old), Classifier(args.new)
     folders = args.data
     if folders is None:
-        place = layout.place(Path(args.new).absolute())
+        _, place = layout.find(args.new)
         if place is None:
             raise UserError(f"{args.new} lies in no study. Name the packed data: --data FOLDER")
         folders = layout.data_folders(place.shared, new.header["dataset"], parts_of(new.header))

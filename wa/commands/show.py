@@ -65,10 +65,9 @@ def tasks_of(path: str) -> tuple[Path, list[Path]]:
     path: the run, one of its tasks, or a file in one. A task means the checkpoints up to that task.
     Raises UserError if there is no trained task at `path`.
     """
-    absolute = Path(os.path.abspath(path))
+    absolute, found = layout.find(path)
     if not absolute.exists():
         raise UserError(f"{path} does not exist")
-    found = layout.place(absolute)
     folder = absolute.parent if absolute.is_file() else absolute
     if not found and (folder / layout.MODEL).exists():
         return folder, [folder]  # a checkpoint by itself

@@ -10,6 +10,7 @@ these names from here.
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -181,6 +182,16 @@ class Place(NamedTuple):
     run: Path | None  # the folder of the run. None for the shared task 0.
     shared: Path
     task: int | None  # None for a run as a whole
+
+
+def find(path: str | Path) -> tuple[Path, Place | None]:
+    """The absolute path, and what it names. If that is nothing, the path behind its links."""
+    absolute = Path(os.path.abspath(path))
+    found = place(absolute)
+    if found is None:
+        absolute = absolute.resolve()
+        found = place(absolute)
+    return absolute, found
 
 
 def place(path: Path) -> Place | None:
