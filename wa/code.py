@@ -35,6 +35,7 @@ WITHOUT_EFFECT = {
     "wa.study.settings": "names and defaults: each result has the values in its header",
     "wa.training.options": "how a training gets those values",
     "wa.training.live": "what the screen shows",
+    "wa.training.trackers": "what other programs show",
     "wa.training.progress": "what the screen shows",
     "wa.training.gpus": "which GPUs there are",
     "wa.training.failures": "how a training fails",

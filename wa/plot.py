@@ -11,7 +11,8 @@ arguments as `figure`, without the first.
 """
 
 import os
-from functools import partial
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ def figure(
     the study: labels, colors, columns, font_size.
 
     Returns a matplotlib Axes, or an array of them if the figure has several panels. `axes.figure`
-    is the figure. Raises wa.errors.UserError if the folder holds no study, or if something is not
-    in it.
+    is the figure. Raises wa.errors.UserError if the folder holds no study, if something is not in
+    it, or if there is nothing to draw.
     """
     from wa.analysis.figures.drawing import Styles, plt, theme  # imports seaborn, which is slow
 
@@ -60,6 +61,10 @@ def figure(
     wanted = Look.of(config["figures"] | look)
     with theme(wanted):
         drawn = function_of(name)(runs, table, Styles(runs, wanted))
+        if not drawn.axes:
+            plt.close(drawn)
+            why = " ".join(drawn.texts[0].get_text().split())
+            raise UserError(f"there is no figure {name}: {why}")
         drawn.canvas.draw()  # makes the labels of the ticks while the theme holds
     plt.figure(drawn)  # the current figure, for plt.title and so on
     panels = np.array(drawn.axes)
@@ -87,10 +92,28 @@ def check_known(what: str, names: list, known: list) -> None:
             raise UserError(f"there is no {what} {name!r}. Known: {', '.join(map(str, known))}")
 
 
+@cache
+def function(name: str) -> Callable:
+    """The function that draws one figure, with help of its own."""
+
+    def draw(study, methods=None, protocol=None, **look):
+        return figure(name, study, methods, protocol, **look)
+
+    draw.__name__ = draw.__qualname__ = name
+    draw.__annotations__ = {k: v for k, v in figure.__annotations__.items() if k != "name"}
+    _, start, arguments = figure.__doc__.partition("    study: ")
+    draw.__doc__ = f"""Draw the figure `{name}` of a study: {FIGURES[name].title}.
+
+        wa.plot.{name}("results/digits", methods=["wa", "replay"], font_size=9)
+
+{start}{arguments}"""
+    return draw
+
+
 def __getattr__(name: str):
     """The function of a figure."""
     if name in FIGURES:
-        return partial(figure, name)
+        return function(name)
     raise AttributeError(f"module 'wa.plot' has no attribute {name!r}")
 
 

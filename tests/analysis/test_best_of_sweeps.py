@@ -1,15 +1,19 @@
 """The best of each sweep, and the config that runs it on the test images."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import yaml
 from helpers import program, small_study
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.sweep import best_config, best_of, read_points
+from wa.analysis.figures.drawing import Styles, on_paper
+from wa.analysis.figures.look import Look
+from wa.analysis.sweep import BY, Point, best_config, best_of, draw, read_points
 from wa.study.layout import RunTable
 from wa.study.study import Study
 
@@ -74,6 +78,24 @@ def test_the_config_of_the_best_has_no_sweep_and_no_validation(tmp_path):
     }
     study = Study(new, str(tmp_path))
     assert study.parts[0].folder == f"{tmp_path}/data/digits"
+
+
+def test_ticks_have_room_between_them():
+    """Runs that are close together need digits, and long names leave little room."""
+    values = [20 * "x" + str(n) for n in range(3)]
+    points = [
+        Point("wa", f"wa-{each}", each, {BY: pd.Series([90 + n / 20, 90.025 + n / 20])})
+        for n, each in enumerate(values)
+    ]
+    names = [point.name for point in points]
+    table = RunTable("x", "x", ["1"], [0], [(5, 5)], names, 10, sweeps={"wa": names})
+    with on_paper(Look()):
+        figure = draw(points, Styles(table, Look()))
+        figure.canvas.draw()
+        boxes = [tick.get_window_extent() for tick in figure.axes[-1].get_xticklabels()]
+        plt.close(figure)
+    gaps = [(b.x0 - a.x1) * 72 / figure.dpi for a, b in pairwise(boxes)]
+    assert gaps and min(gaps) > 4  # points: the width of a letter
 
 
 def run(folder: Path, table: RunTable, *options: object):

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from helpers import ROOT, program, random_checkpoint
 
-from wa.analysis.cost import backbone_cost, exemplar_bytes, model_cost
+from wa.analysis.cost import backbone_cost, exemplar_bytes, model_cost, other_jobs
 from wa.analysis.figures.look import Look
 from wa.analysis.figures.tables import costs
 from wa.checkpoint import read_header
 from wa.data.memory import Memory
 from wa.files import read_json
+from wa.study.layout import Run
 from wa.study.study import Study
 from wa.training import meter
 from wa.training.meter import Counter, Meter, Spent
@@ -48,7 +50,8 @@ def test_the_costs_of_a_finished_study(finished, config, tmp_path):
     data = finished / "results/data/digits/dataset.json"
     output = tmp_path / "cost.csv"
     runs = study.run_table()
-    run = program("wa.analysis.cost", "--study", runs.to_json(), "--data", data, "--output", output)
+    options = ["--study", runs.to_json(), "--data", data, "--ranked", '{"wa": "herding"}']
+    run = program("wa.analysis.cost", *options, "--output", output)
     assert run.returncode == 0, run.stdout
     table = pd.read_csv(output)
     wa = table[(table["method"] == "wa") & (table["task"] == 2)].set_index("metric")["value"]
@@ -60,8 +63,32 @@ def test_the_costs_of_a_finished_study(finished, config, tmp_path):
     made = costs(runs, str(output), Look(), {}).words.set_index("method")
     assert made.loc["wa", "exemplars (MB)"] == "0.00128"
     whole = table[(table["method"] == "wa") & (table["metric"] == "seconds")]["value"].sum()
-    assert made.loc["wa", "training (min)"] == f"{whole / 60:.3g}"
+    assert float(made.loc["wa", "training (min)"]) == pytest.approx(whole / 60, rel=0.01)
     assert "energy (kJ)" not in made
+    jobs = table[table["metric"].str.endswith("_seconds")]
+    found = {name: set(rows["metric"]) for name, rows in jobs.groupby("method")}
+    each = {"align_seconds", "evaluate_seconds"}
+    assert found == {"wa": {*each, "herd_seconds"}, "finetune": each, "joint": each}
+    own = Path(study.root, "order-1993/seed-0/base-6/inc-2/wa")
+    first = float((own / "task-2/evaluate.benchmark.tsv").read_text().splitlines()[1].split()[0])
+    assert wa["evaluate_seconds"] == first > 0
+    assert list(jobs.groupby("method").size()) == [6, 6, 9]  # three tasks each
+
+
+def test_each_run_has_the_times_of_its_own_jobs(tmp_path):
+    """Two methods share task 0, where exemplars were chosen in two ways."""
+    run = Run("1993", 0, 2, 2, "wa", tmp_path, [2, 2], None)
+    for task, jobs in ((0, {"herding": 1, "random": 2, "align": 4}), (1, {"random": 8})):
+        for job, seconds in jobs.items():
+            run.learned(task).mkdir(parents=True, exist_ok=True)
+            file = run.learned(task) / f"{job}.benchmark.tsv"
+            file.write_text(f"s\tmax_rss\n{seconds}\t-\n")
+    run.task(0).mkdir()
+    (run.task(0) / "fit.benchmark.tsv").write_text("s\tmax_rss\n16\t-\n")
+    of_task_0 = {"align_seconds": 4, "fit_seconds": 16}
+    assert other_jobs(run, 0, "random") == of_task_0 | {"herd_seconds": 2}
+    assert other_jobs(run, 0, None) == of_task_0
+    assert other_jobs(run, 1, "random") == {"herd_seconds": 8}
 
 
 @pytest.fixture

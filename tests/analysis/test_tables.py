@@ -17,6 +17,7 @@ from wa.analysis.figures.tables import (
     after_each_task,
     differences_to_reference,
     final,
+    if_the_task_is_told,
     write,
 )
 from wa.study.layout import RunTable
@@ -120,6 +121,32 @@ def test_the_accuracies_after_each_task(tmp_path):
     assert cells[3:5] == [f"{last.mean() - less:.1f} ± {last.std():.1f}" for less in (0, 5)]
     without = written(after_each_task, table, tmp_path, Look(first_task="without"))["md"]
     assert "10 classes" not in without.replace("100 classes", "") and "100 classes" in without
+
+
+def test_the_accuracies_if_the_task_is_told(tmp_path):
+    """Averages are those that the aggregation writes, but for the task 0 that it always counts."""
+    table, rows = study(tmp_path, orders=5), []
+    for number, run in enumerate(table.runs()):
+        for task, told in enumerate((90, 80 + number, 70 - number)):
+            key = "x", *run[:5], task, 10 * (task + 1), "trained", "true"
+            rows += [(*key, "accuracy", told / 2), (*key, "task_aware_accuracy", told)]
+        rows.append((*key, "last_accuracy", told / 2))
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "metrics.csv", index=False)
+    header, _, *_ = written(if_the_task_is_told, table, tmp_path)["md"].splitlines()
+    titles = ["average", "average without first", "last"]
+    columns = [title + end for title in titles for end in ("", ", task told")]
+    assert header == f"| protocol | method | runs | {' | '.join(columns)} |"
+    read = pd.read_csv(tmp_path / "table.csv").set_index("method").loc["wa"]
+    for title, value in zip(titles, (80, 75, 70 - np.mean(range(1, 40, 4))), strict=True):
+        assert read[f"{title}, task told (mean)"] == pytest.approx(value)
+        assert read[f"{title} (mean)"] == pytest.approx(value / 2)
+    without = written(if_the_task_is_told, table, tmp_path, Look(first_task="without"))["md"]
+    assert "| runs | average without first | average without first, task told |" in without
+
+
+def test_no_table_where_no_task_was_told(tmp_path):
+    text = written(if_the_task_is_told, study(tmp_path, orders=2), tmp_path)["md"]
+    assert text == "no task has been evaluated with its task told\n"
 
 
 def test_the_ablation_has_the_choices_that_differ(tmp_path):

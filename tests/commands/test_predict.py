@@ -95,8 +95,15 @@ def test_files_that_cannot_be_read_do_not_stop_the_rest(checkpoint, photos, tmp_
     ]
     _, *errors, last = err.splitlines()
     for line, file in zip(errors, [torn, words[2], empty, words[4]], strict=True):
-        assert line.startswith(f"error: {file}: cannot be read (")
+        why = "there is no image in it (" if file is empty else "cannot be read ("
+        assert line.startswith(f"error: {file}: {why}")
     assert last == "error: 4 of 6 images could not be predicted"
+
+
+def test_a_folder_without_images_alone_is_one_line(checkpoint, tmp_path, capsys):
+    out, err = run(capsys, checkpoint, tmp_path)
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert not out and line.startswith(f"error: {tmp_path}: there is no image in it (.bmp, ")
 
 
 def command(checkpoint: Path, *words: object, **options) -> subprocess.CompletedProcess:

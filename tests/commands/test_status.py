@@ -12,7 +12,7 @@ import pytest
 import yaml
 from helpers import ROOT, small_study
 
-from wa.commands.status import duration, report
+from wa.commands.status import Outdated, curve, duration, is_done, outdated, report
 from wa.errors import UserError
 from wa.locks import lock
 from wa.study.study import Study
@@ -38,7 +38,7 @@ def learn(folder: str, epoch: int = 0, log: str = "", age: float = 0, **values: 
     os.utime(Path(folder, "train.log"), (1000 - age, 1000 - age))
     held = lock(f"{folder}/.resume/lock", wait=False)
     if epoch:
-        live = Live(Path(folder, ".resume"), [], 10, 100, None)
+        live = Live(Path(folder, ".resume"), [], 10, 100, [])
         live.after_epoch(row(epoch, **values))
         file = Path(folder, ".resume/progress.json")
         file.write_text(
@@ -134,7 +134,7 @@ def test_a_short_time_has_seconds(seconds, text):
 
 def test_progress_is_written_at_most_once_a_second(tmp_path):
     assert read_progress(tmp_path) is None
-    live = Live(tmp_path, [], 10, 100, None)
+    live = Live(tmp_path, [], 10, 100, [])
     live.after_epoch(row(1))
     live.after_epoch(row(2))
     assert read_progress(tmp_path).epoch == 1
@@ -149,7 +149,7 @@ def test_the_first_epoch_tells_how_far_it_is(config, tmp_path, monkeypatch):
     running = learn(folder)
     clock = SimpleNamespace(monotonic=lambda: 50.0, time=time.time)
     monkeypatch.setattr("wa.training.live.time", clock)
-    live = Live(Path(folder, ".resume"), [], 10, images=1000, events=None)
+    live = Live(Path(folder, ".resume"), [], 10, images=1000, trackers=[])
     clock.monotonic = lambda: 58.0
     live.within_epoch(0.4)  # so an epoch takes 20 seconds
     text = report(Study(config), time.time())
@@ -165,12 +165,54 @@ def test_the_last_loss_and_accuracies_are_shown(config, tmp_path, monkeypatch):
     running = learn(folder, 2)
     history = Path(folder, ".resume/history.csv")
     append_history(history, row(3) | {"loss": 0.123456789, "test_accuracy": 66.5})
-    shown = "base-6: epoch 2/10, loss 0.123457, train 1 %, test 66.5 %, 90 images/s"
+    shown = "base-6: epoch 2/10, loss 0.123457 █▁, train 1 % ▁▁, test 66.5 %, 90 images/s"
     assert shown in report(Study(config), 1000)
     with open(history, "a", encoding="utf-8") as file:
         file.write("4,0.1,0.0")  # a row that is being written
     assert shown in report(Study(config), 1000)
     running.close()
+
+
+def test_a_curve_has_a_bar_for_each_value_or_for_neighbours():
+    assert curve([1, 0.5, 0]) == "█▅▁" and curve([0.0, 7.0]) == "▁█"
+    assert curve([5.0]) == curve([]) == "" and curve([2.0, 2.0]) == "▁▁"
+    assert curve([0.0, float("nan"), 7.0]) == "▁█"
+    halves = curve([0.0] * 30 + [7.0] * 30)
+    assert halves == "▁" * 10 + "█" * 10
+    assert curve([0.0, 14.0] * 20) == curve([1.0] * 1000) == "▁" * 20
+
+
+def test_outdated_results_are_counted_with_a_reason(finished, config, tmp_path, monkeypatch):
+    """Another alignment of wa: its task 1 is aligned anew, and its task 2 trained anew."""
+    monkeypatch.chdir(finished)
+    assert outdated(Study(config)) == Outdated({}, {})
+    config["methods"]["wa"]["alignment"] = "unit"
+    study = Study(config)
+    old = outdated(study)
+    run = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
+    why = "alignment was weight, is unit"
+    assert old.trainings == {f"{run}/task-2": why}
+    assert old.evaluations == {f"{run}/task-1": why, f"{run}/task-2": why}
+    assert report(study, 1000, old).splitlines() == [
+        "results/tiny: 6 of 7 trainings done, 7 of 9 tasks evaluated",
+        "outdated, so the next run makes them anew: 1 training and 2 evaluations. For instance"
+        f" order-1993/seed-0/base-6/inc-2/wa/task-2: {why}",
+    ]
+    assert is_done(study, Outdated({}, {})) and not is_done(study, old)
+    config["training"]["epochs"] = 2
+    old = outdated(Study(config))
+    assert (len(old.trainings), len(old.evaluations)) == (7, 9)
+
+
+def test_a_training_that_makes_an_outdated_result_anew_is_shown(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, base = Study(config), "results/tiny/order-1993/seed-0/base-6"
+    running = learn(base, 2)
+    finish(base, 1)
+    old = Outdated({base: "lr was 1, is 2"}, {})
+    assert "  order-1993/seed-0/base-6: epoch 2/10" in report(study, 1000, old)
+    running.close()
+    assert "begun" not in report(study, 1000, old)
 
 
 def test_watching_ends_when_the_study_is_done(finished, tmp_path):

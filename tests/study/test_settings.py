@@ -140,7 +140,7 @@ def test_each_example_is_a_config_and_says_something(path, key, config):
 def test_keys_that_rerun_nothing():
     assert choices.RERUNS_NOTHING == (
         "path", "device", "processes", "nodes", "runs_per_gpu", "test_every", "tensorboard",
-        "draft",
+        "wandb", "draft",
     )  # fmt: skip
 
 

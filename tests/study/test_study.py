@@ -55,6 +55,12 @@ BAD = [
     ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),
     ("training.lr", "1e-3", "'1e-3' is not of type 'number'. Write it without quotes"),
     ("training.lr", 1000, "training.lr: 1000 is greater than the maximum of 100"),
+    ("seeds", 0, "seeds: 0 is no list. Write it in brackets: [0]. The seeds of"),
+    ("tasks", ["cat, dog"], "tasks.0: 'cat, dog' is no list. Write it in brackets: [cat, dog]"),
+    ("protocols", {"base": 4, "increment": 2}, "in brackets: [{base: 4, increment: 2}]. How a"),
+    ("seeds", "x" * 900, "is no list. Write it in brackets: [...]."),
+    ("methods", ["wa", "kd"], "is a list. Write the names as keys: {wa: {}, kd: {}}. The methods"),
+    ("methods.wa", 20, "methods.wa: 20 has no keys. Write {key: value}."),
     ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
     ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
     (
@@ -180,7 +186,8 @@ BAD = [
         "'../elsewhere' is not a valid name. It may hold only letters, digits",
     ),
     ("experiment", "data", "experiment: 'data' is reserved. Choose another name"),
-    ("dataset", "cifar1000", "dataset 'cifar1000' is not built in (digits, cifar10, cifar100)"),
+    ("dataset", "cifar1000", "(digits, cifar10, cifar100; did you mean 'cifar100'?), and path"),
+    ("dataset", "pets", "dataset 'pets' is not built in (digits, cifar10, cifar100), and path"),
 ]
 
 

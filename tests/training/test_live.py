@@ -1,7 +1,9 @@
-"""What others see of a training while it runs: history.csv, progress.json and TensorBoard."""
+"""What others see of a training while it runs: history.csv, progress.json and trackers."""
 
 import csv
+import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -10,9 +12,11 @@ from helpers import task_options
 
 from wa.checkpoint import read_header
 from wa.errors import UserError
-from wa.training import live, train
+from wa.files import read_json
+from wa.training import train
 from wa.training.history import COLUMNS, append_history, write_history
 from wa.training.live import Live
+from wa.training.trackers import TRACKERS, check_installed, trackers
 
 TIMES = ("images_per_second", "seconds")
 
@@ -30,7 +34,7 @@ def rows_of(file: Path) -> list[dict]:
 def test_a_history_grows_row_by_row_to_what_is_written_at_once(tmp_path):
     rows = [row(1, 1 / 3), row(2, 1e-9), row(3, 123456.789)]
     write_history(tmp_path / "whole.csv", rows)
-    grown = Live(tmp_path / "run", [], 3, 10, None)
+    grown = Live(tmp_path / "run", [], 3, 10, [])
     for number, each in enumerate(rows, 1):
         grown.after_epoch(each)
         assert len(rows_of(tmp_path / "run/history.csv")) == number
@@ -40,12 +44,12 @@ def test_a_history_grows_row_by_row_to_what_is_written_at_once(tmp_path):
 
 
 def test_rows_after_the_saved_state_are_written_again(tmp_path):
-    first = Live(tmp_path, [], 3, 10, None)
+    first = Live(tmp_path, [], 3, 10, [])
     for epoch in (1, 2):
         first.after_epoch(row(epoch))
     with open(tmp_path / "history.csv", "a", encoding="utf-8") as file:
         file.write("3,0.1,0.")  # a kill cut this row
-    second = Live(tmp_path, [row(1)], 3, 10, None)  # only epoch 1 was saved
+    second = Live(tmp_path, [row(1)], 3, 10, [])  # only epoch 1 was saved
     for epoch in (2, 3):
         second.after_epoch(row(epoch))
     assert [r["epoch"] for r in rows_of(tmp_path / "history.csv")] == ["1", "2", "3"]
@@ -107,30 +111,87 @@ class Writer:
         self.file.close()
 
 
-def test_tensorboard_gets_every_number_and_changes_no_bit(digits, tmp_path, monkeypatch):
-    fake = ModuleType("torch.utils.tensorboard")
-    fake.SummaryWriter = Writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+class Run:
+    """In place of a run of Weights & Biases."""
+
+    def __init__(self, project, name, group, dir, config, settings):
+        self.about = {"project": project, "name": name, "group": group, "config": config}
+        assert settings["mode"] == "offline" and not Path(dir, "wandb").exists()
+        Path(dir, "wandb").mkdir()
+        self.file = Path(dir, "wandb", "run.json")
+        self.rows = []
+
+    def log(self, values, step):
+        self.rows.append({"step": step} | values)
+
+    def finish(self):
+        self.file.write_text(json.dumps(self.about | {"rows": self.rows}))
+
+
+def package(name: str, **content: object) -> ModuleType:
+    found = ModuleType(name)
+    found.__spec__ = ModuleSpec(name, None, origin="here")
+    vars(found).update(content)
+    return found
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """TensorBoard and Weights & Biases, as far as they are used here."""
+    monkeypatch.setitem(sys.modules, "tensorboard", package("tensorboard"))
+    torchs = package("torch.utils.tensorboard", SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", torchs)
+    monkeypatch.setitem(sys.modules, "wandb", package("wandb", init=Run, Settings=dict))
+
+
+def test_trackers_get_every_number_and_change_no_bit(digits, tmp_path, installed):
     hashes = []
-    for folder, more in (("plain", []), ("logged", ["--tensorboard", "--test-every", "1"])):
-        options = [*task_options(digits, tmp_path / folder), *more]
+    logged = tmp_path / "results/mine/order-1993/seed-0/base-4"
+    for folder, more in (
+        (tmp_path / "plain", []),
+        (logged, ["--tensorboard", "--wandb", "--test-every", "1"]),
+    ):
+        options = [*task_options(digits, folder), *more]
         train.run(*train.parse([str(option) for option in options]))
-        hashes.append(read_header(tmp_path / folder / "trained.safetensors")["content_sha256"])
+        hashes.append(read_header(folder / "trained.safetensors")["content_sha256"])
     assert hashes[0] == hashes[1]
-    assert not (tmp_path / "plain/tensorboard").exists()
-    events = (tmp_path / "logged/tensorboard/events").read_text().splitlines()
+    assert not list((tmp_path / "plain").glob("[tw]*[bd]"))
+    events = (logged / "tensorboard/events").read_text().splitlines()
     columns = [name for name in COLUMNS if name != "epoch"]
     assert events == [f"{name} {epoch}" for epoch in (1, 2, 3) for name in columns]
+    run = read_json(logged / "wandb/run.json")
+    assert (run["project"], run["name"]) == ("mine", "order-1993/seed-0/base-4")
+    assert run["config"]["lr"] == 0.05 and run["config"]["task_sizes"] == [4]
+    assert [list(each) for each in run["rows"]] == [["step", *columns]] * 3
+    assert [each["step"] for each in run["rows"]] == [1, 2, 3]
 
 
-def test_events_of_a_resumed_training_are_written_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "event_writer", Writer)
-    Live(tmp_path / "run", [row(1), row(2)], 3, 10, tmp_path / "tensorboard").events.close()
-    events = (tmp_path / "tensorboard/events").read_text()
+def test_a_resumed_training_is_tracked_anew(tmp_path, installed):
+    folder = tmp_path / "task"
+    args, settings = train.parse([*map(str, task_options(tmp_path, folder)), "--wandb"])
+    args.tensorboard = True
+    for name in ("tensorboard", "wandb"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "old").touch()
+    Live(tmp_path / "run", [row(1), row(2)], 3, 10, trackers(args, settings)).close()
+    events = (folder / "tensorboard/events").read_text()
     assert "loss 1\n" in events and "loss 2\n" in events and "test_accuracy" not in events
+    run = read_json(folder / "wandb/run.json")
+    assert [each["step"] for each in run["rows"]] == [1, 2] and run["project"] == "wa"
+    assert not list(folder.glob("*/old"))
 
 
-def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # importing it fails
-    with pytest.raises(UserError, match=r"needs the package tensorboard .* Install it with `pip"):
-        Live(tmp_path, [], 3, 10, tmp_path / "tensorboard")
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_that_is_not_installed_is_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    monkeypatch.setattr("wa.training.trackers.find_spec", lambda name: None)
+    args, settings = train.parse([*map(str, task_options(tmp_path, tmp_path)), f"--{name}"])
+    with pytest.raises(UserError, match=f"needs the package {name}, .* Install it with `pip"):
+        trackers(args, settings)
+
+
+def test_a_folder_of_the_same_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match="needs the package wandb"):
+        check_installed(["wandb"])

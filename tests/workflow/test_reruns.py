@@ -293,6 +293,16 @@ def test_methods_that_leave_the_config_are_named_before_metrics_csv_loses_them(w
     assert "not in the config: finetune, joint." in said and "set `show`" in said
 
 
+def test_jobs_do_not_run_again_to_be_measured(work):
+    """Earlier versions measured the time of trainings only."""
+    measured = list(work.folder.rglob("*.benchmark.tsv"))
+    others = [file for file in measured if file.name != "train.benchmark.tsv"]
+    assert len(others) == EVALUATIONS + TRAININGS + 5  # evaluate, align, herd
+    for file in others:
+        file.unlink()
+    assert work.planned() == {}
+
+
 def change_a_label(work: Workplace) -> None:
     labels = work.folder / "results/data/digits/train_labels.npy"
     data = bytearray(labels.read_bytes())
@@ -401,9 +411,16 @@ def test_one_and_one_point_nought_are_the_same(work):
 
 def test_where_it_runs_changes_nothing(work):
     work.config |= {"processes": 2, "device": "cpu", "runs_per_gpu": 2, "test_every": 1}
-    work.config["tensorboard"] = True
+    work.config |= {"tensorboard": True, "wandb": True}
     work.config["path"] = "elsewhere"  # of the raw data
     assert work.planned("--cores", "1", "--set-threads", "train=2") == {}
+
+
+def test_another_reference_only_draws_again(work):
+    work.config["reference"] = "wa"
+    said = work.snakemake("-n", "--quiet", "rules")
+    assert re.search(r"^differences +1$", said, re.M)
+    assert not re.search("^(aggregate|add_up_costs) ", said, re.M)
 
 
 def test_another_look_only_draws_again(work):

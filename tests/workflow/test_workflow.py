@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_results_lie_where_they_should(study):
         assert file.stat().st_size > 0
     assert not (run / "finetune/task-1/herding.npz").exists()  # no memory, no herding
     assert not list(folder.rglob(".resume"))
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed here")
+def test_a_missing_tracker_is_named_before_anything_runs(tmp_path, study, config):
+    config["wandb"] = True
+    run = snakemake(tmp_path, config=config)
+    assert run.returncode == 1 and "\nwandb: true needs the package wandb" in run.stdout
+    assert not (tmp_path / "results/data").exists()
+    assert not set(scheduled(study[0], config)) - {"config"}  # a finished study needs no tracker
 
 
 def test_the_table_is_tidy_and_whole(study):
@@ -330,20 +340,24 @@ def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):
     assert "submitted: prepare train\n" in run.stdout, run.stdout + run.stderr
 
 
-def test_figures_of_a_protocol_that_left_the_config_are_named(tmp_path, config):
+def test_figures_that_the_config_no_longer_makes_are_named(tmp_path, config):
+    """A format, a figure, a protocol and a sweep left the config."""
     figures = tmp_path / "results/tiny/figures"
     figures.mkdir(parents=True)
-    for name in ("norms-base-6-inc-2.svg", "norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf"):
+    config["figures"] = {"formats": ["pdf"], "draw": ["norms", "accuracy"]}
+    stay = ["norms-base-6-inc-2.svg", "accuracy.pdf", "accuracy.log", "final.tex", "mine.png"]
+    go = ["norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf", "norms-base-5-inc-1.log"]
+    go += ["accuracy.png", "norms-base-6-inc-2.png", "gamma.svg", "sweep.csv"]
+    for name in (*stay, *go):
         (figures / name).touch()
     run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
     assert run.returncode == 0, run.stdout
-    (line,) = [line for line in run.stdout.splitlines() if "has figures of" in line]
-    assert "figures of base-5-inc-1, which the config no longer has" in line
+    (line,) = [line for line in run.stdout.splitlines() if "no longer makes" in line]
     command = line.partition("To delete them: ")[2]
-    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
-    assert [file.name for file in figures.iterdir()] == ["norms-base-6-inc-2.svg"]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert sorted(file.name for file in figures.iterdir()) == sorted(stay)
     run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
-    assert "has figures of" not in run.stdout
+    assert run.returncode == 0 and "no longer makes" not in run.stdout
 
 
 def test_the_screen_shows_a_line_a_job_and_errors_whole(tmp_path, config):

@@ -15,11 +15,14 @@ Each row is one value of one task of one run. The columns are those of metrics.c
     host_gib     its peak memory on the host
     gpu_gib      the peak memory of its GPUs, with whatever else ran on them
     kilojoules   the energy of the processors and the GPUs meanwhile, likewise
+    herd_seconds, align_seconds, fit_seconds, evaluate_seconds
+                 the other jobs of the task, each with the start of its program
 
 What was not measured has no row. Runs that share task 0 have its rows each.
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from functools import cache
 from math import prod
@@ -32,9 +35,9 @@ from wa.checkpoint import read_header
 from wa.data.memory import Memory
 from wa.data.packed import read_dataset
 from wa.errors import program
-from wa.study.layout import HISTORY, MODEL, TRAINED, Run, add_study_option
+from wa.study.layout import HISTORY, MODEL, TRAINED, Run, add_study_option, benchmark
 from wa.training.history import count_epochs
-from wa.training.meter import read_spent
+from wa.training.meter import read_benchmark, read_spent
 
 COLUMNS = (*RUN_COLUMNS, "task", "classes", "metric", "value")
 
@@ -79,15 +82,19 @@ def exemplar_bytes(memory: Memory, header: dict, images: dict[str, int]) -> int:
     return sum(kept) * prod(header["image_shape"])
 
 
-def run_rows(run: Run, images: dict[str, int]) -> Iterator[tuple]:
-    """The rows of one run: (task, classes, metric, value)."""
+def run_rows(run: Run, images: dict[str, int], selection: str | None) -> Iterator[tuple]:
+    """The rows of one run: (task, classes, metric, value).
+
+    images: as in exemplar_bytes. selection: how the exemplars of its method are chosen, if it keeps
+    any.
+    """
     files = run.learned_files(TRAINED)
     headers = [read_header(file) for file in files]
     # Task 0 is shared, so its header does not know the memory of the method.
     memory = Memory.parse(headers[-1]["memory"]) if len(headers) > 1 else Memory()
     for t in range(len(run.sizes)):
         folder = run.learned(t)
-        values = dict(measured(folder))
+        values = measured(folder) | other_jobs(run, t, selection)
         if t < len(headers):
             values |= model_cost(files[t], headers[t])
         if (folder / HISTORY).exists():
@@ -112,10 +119,27 @@ def measured(folder: Path) -> dict[str, float]:
     return {name: value / unit for name, (value, unit) in values.items() if value is not None}
 
 
+def other_jobs(run: Run, task: int, selection: str | None) -> dict[str, float]:
+    """The seconds of the jobs after the training of a task."""
+    beside, own = run.learned(task), run.task(task)
+    folders = {"align": beside, "fit": own, "evaluate": own}
+    files = {job: folder / benchmark(job) for job, folder in folders.items()}
+    if selection:
+        files["herd"] = beside / benchmark(selection)
+    found = {f"{job}_seconds": read_benchmark(file)[0] for job, file in files.items()}
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write what each run of a study costs.")
     add_study_option(parser)
     parser.add_argument("--data", nargs="*", default=[], help="dataset.json of the packed data")
+    parser.add_argument(
+        "--ranked",
+        type=json.loads,
+        default={},
+        help="JSON: each method that keeps exemplars, and how it chooses them",
+    )
     parser.add_argument("--output", required=True, help="the CSV file to write")
     args = parser.parse_args()
     images: dict[str, int] = {}
@@ -125,7 +149,8 @@ def main() -> None:
     with table(args.output, COLUMNS) as costs:
         for run in args.study.runs():
             start = (args.study.experiment, *run[:5])
-            costs.writerows((*start, *row) for row in run_rows(run, images))
+            selection = args.ranked.get(run.method)
+            costs.writerows((*start, *row) for row in run_rows(run, images, selection))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wa.analysis.figures import drawing
 from wa.analysis.figures.drawing import Styles, grid, nothing
@@ -71,10 +72,11 @@ def draw(points: list[Point], styles: Styles) -> Figure:
     if not points:
         return nothing("no run of a sweep is finished")
     best = best_of(points)
-    most = max(sum(point.sweep == sweep for point in points) for sweep in best)
-    figure, panels = grid(len(best), 1, 0.5 + 0.16 * most, sharex=True)
-    for [panel], sweep in zip(panels, best, strict=True):
-        of_sweep = [point for point in points if point.sweep == sweep]
+    sweeps = {sweep: [point for point in points if point.sweep == sweep] for sweep in best}
+    heights = [0.35 + 0.16 * len(of_sweep) for of_sweep in sweeps.values()]
+    mean = sum(heights) / len(heights)
+    figure, panels = grid(len(best), 1, mean, sharex=True, height_ratios=heights)
+    for [panel], (sweep, of_sweep) in zip(panels, sweeps.items(), strict=True):
         for y, point in enumerate(of_sweep):
             color, values = styles.colors[point.name], point.runs[BY]
             panel.plot(values, [y] * len(values), "|", color=color)
@@ -83,6 +85,8 @@ def draw(points: list[Point], styles: Styles) -> Figure:
         panel.set_yticks(range(len(of_sweep)), [point.values for point in of_sweep])
         panel.set_ylim(len(of_sweep) - 0.5, -0.5)
         panel.set_title(sweep, loc="left")
+    # Steps of 0.25 would have long labels, which nearly touch.
+    panels[-1][0].xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     panels[-1][0].set_xlabel(f"{FINAL[BY]}, validation images (%)")
     return figure
 

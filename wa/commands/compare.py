@@ -7,7 +7,6 @@ classes, and the new one on all classes.
 """
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,11 +204,10 @@ def test_images(folders: list[Path], header: dict, path: str, classes: list[str]
 
 def draw(found: list[Change], confused: list[Confusion], output: str) -> None:
     """The classes that fell or rose most, before and after. Below, the worst confusions."""
-    os.environ["MPLBACKEND"] = "agg"  # opens no window
-    from wa.analysis.figures.drawing import save, theme
+    from wa.analysis.figures.drawing import on_paper, save
     from wa.analysis.figures.look import Look
 
-    with theme(Look()):
+    with on_paper(Look()):
         save(drawing(found, confused), [output])
 
 
@@ -268,7 +266,7 @@ def main(args: argparse.Namespace) -> None:
     old, new = Classifier(args.old), Classifier(args.new)
     folders = args.data
     if folders is None:
-        place = layout.place(Path(args.new).absolute())
+        _, place = layout.find(args.new)
         if place is None:
             raise UserError(f"{args.new} lies in no study. Name the packed data: --data FOLDER")
         folders = layout.data_folders(place.shared, new.header["dataset"], parts_of(new.header))

@@ -89,8 +89,7 @@ def images_in(folder: str) -> list[str]:
 def listed(words: list[str]) -> list[str]:
     """The files that the arguments name. `-` stands for a list on standard input.
 
-    A folder stands for the images in it. One without images stands for itself, which gives an
-    error like that of a file that cannot be read.
+    A folder stands for the images in it. One without images stands for itself, which is an error.
     """
     named = []
     for word in words:
@@ -127,6 +126,8 @@ def classified(model, files: list[str], top: int) -> list[tuple[str, Outcome]]:
     outcomes, read = {}, {}
     for place, file in enumerate(files):
         try:
+            if os.path.isdir(file):
+                raise UserError(f"{file}: there is no image in it ({', '.join(sorted(SUFFIXES))})")
             read[place] = model.read(file)
         except UserError as error:
             outcomes[place] = error
@@ -213,6 +214,8 @@ def predict(path: str, words: list[str], kind: str, top: int) -> None:
     for file, outcome in tqdm(
         outcomes(model, files, top), "predicting", len(files), False, unit="image", disable=hidden
     ):
+        if isinstance(outcome, UserError) and len(files) == 1:
+            raise outcome
         if isinstance(outcome, UserError):
             tqdm.write(f"error: {printable_bytes(str(outcome))}", file=sys.stderr)
             failed += 1

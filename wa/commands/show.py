@@ -36,15 +36,23 @@ from wa.study import layout
 HELP = """Print a run task by task, and verify its checkpoints.
 
 The table has each classifier's accuracy and gamma. Below it stands the chain of checkpoints back to
-the data. Each file is hashed again and compared with what the checkpoints' headers say. The exit
-status is 1 if a file differs or is absent. Images of tasks by name may be deleted. Of a run that is
-not finished, show prints what exists.
+the data. Each file is hashed again and compared with what the checkpoints' headers say. The first
+12 digits of its SHA-256 are shown. The exit status is 1 if a file differs or is absent. Images of
+tasks by name may be deleted. Of a run that is not finished, show prints what exists.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, or of a task, or a checkpoint in it")
 
+
+OWN = {
+    "trained": "the linear one as trained",
+    "aligned": "the linear one after aligning",
+    "nme": "the nearest mean of exemplars",
+    "fitted": "which its algorithm fits to features",
+}
+DIGITS = 12  # of a SHA-256 that are printed
 
 digest = cache(sha256)  # a checkpoint is hashed twice: for itself and as the parent of the next
 
@@ -65,10 +73,9 @@ def tasks_of(path: str) -> tuple[Path, list[Path]]:
     path: the run, one of its tasks, or a file in one. A task means the checkpoints up to that task.
     Raises UserError if there is no trained task at `path`.
     """
-    absolute = Path(os.path.abspath(path))
+    absolute, found = layout.find(path)
     if not absolute.exists():
         raise UserError(f"{path} does not exist")
-    found = layout.place(absolute)
     folder = absolute.parent if absolute.is_file() else absolute
     if not found and (folder / layout.MODEL).exists():
         return folder, [folder]  # a checkpoint by itself
@@ -122,7 +129,10 @@ def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[
         )
     if metrics[-1]:
         own = own_classifier(metrics[-1], named if named != "linear" else None)
-        yield f"The method's own classifier is {own}. Tables, wa predict and wa export use it."
+        yield (
+            f"The method's own classifier is `{own}`, {OWN[own]}. Tables, wa predict and wa export"
+            " use it."
+        )
     yield from harm(metrics)
     if removed := (headers[-1] or {}).get("removed"):
         yield f"Exemplars were removed from the memory: {', '.join(removed)}."
@@ -264,8 +274,8 @@ def show(path: str) -> None:
         last = link.task
         said = status(link)
         broken += said in ("absent", "DIFFERS")
-        shown = digest(link.file) if link.file.exists() else "-" * 64
-        print(f"{task:7}  {link.role:7}  {said:7}  {shown}  {os.path.relpath(link.file)}")
+        shown = digest(link.file) if link.file.exists() else "-" * DIGITS
+        print(f"{task:7}  {link.role:7}  {said:7}  {shown[:DIGITS]}  {os.path.relpath(link.file)}")
     if broken:
         raise UserError(
             f"{broken} of these files are absent or not those that the checkpoints were made from"

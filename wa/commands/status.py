@@ -8,30 +8,38 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 
 import argparse
 import csv
+import math
 import re
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
+from wa.code import Code
 from wa.errors import UserError
+from wa.identity import CHECKOUT
 from wa.locks import is_locked
 from wa.study import layout
 from wa.study.config_file import read_config
+from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.history import training_seconds
 from wa.training.progress import read_progress
 
 HELP = """Print how far a study is.
 
-It lists the trainings that have begun, each with its epoch, its last loss and accuracies, and its
-speed. It estimates when the study will end. The estimate counts trainings only. Evaluations and
-figures take a few seconds each. Run it in the folder that holds results/. It only reads files.
+It lists the trainings that have begun, each with its epoch, its speed, and its last loss and
+accuracies with their curves. It estimates when the study will end. The estimate counts trainings
+only. Evaluations and figures take a few seconds each. Run it in the folder that holds results/. It
+only reads files.
 """
 
 STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
 WATCH = 5.0  # seconds between two reports of --watch
 CLEAR = "\033[H\033[2J"  # puts the next text at the top of an empty terminal
+BARS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of the curve of a training
 # Columns of history.csv -> their name and unit on the screen.
 CURVES = {"loss": "loss {}", "train_accuracy": "train {} %", "test_accuracy": "test {} %"}
 
@@ -112,31 +120,108 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
 
 
 def last_values(history: Path) -> list[str]:
-    """The loss and the accuracies of the last epoch, in words. The training may be writing it."""
+    """The last loss and accuracies, in words, each with its curve. The training may be writing."""
     if not history.exists():
         return []
     with open(history, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    last = rows[-1] if rows else {}
-    return [text.format(last[name]) for name, text in CURVES.items() if last.get(name)]
+    found = []
+    for name, text in CURVES.items():
+        values = [row[name] for row in rows if row.get(name)]
+        if values:
+            found.append(f"{text.format(values[-1])} {curve([*map(float, values)])}".rstrip())
+    return found
 
 
-def report(study: Study, now: float) -> str:
-    """The text that status prints. now: in seconds since 1970."""
+def curve(values: list[float]) -> str:
+    """The values as a line of bars, from the lowest to the highest: 1, 0.5, 0.1 are `█▄▁`.
+
+    At most WIDTH bars: each is the mean of neighbouring values. One value has no curve.
+    """
+    values = [value for value in values if math.isfinite(value)]
+    bars = min(len(values), WIDTH)
+    if bars < 2:
+        return ""
+    ends = [len(values) * bar // bars for bar in range(bars + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
+    low, high = min(means), max(means)
+    scale = (len(BARS) - 1) / (high - low or 1)
+    return "".join(BARS[round((mean - low) * scale)] for mean in means)
+
+
+class Outdated(NamedTuple):
+    """Results that exist, but that the study wants otherwise today: folder -> why."""
+
+    trainings: dict[str, str]
+    evaluations: dict[str, str]
+
+
+NONE = Outdated({}, {})
+
+
+def outdated(study: Study, code: Code | None = None) -> Outdated:
+    """The results that the next run makes anew, because of the config, the code or the data.
+
+    code: of this checkout, if it was read before.
+    """
+    results, trainings, evaluations = Results(study, code), {}, {}
+    other = {}  # folder of a checkpoint -> why it, or what is made of it, is made anew
+    data = next(filter(None, map(results.prepared, study.parts)), None)
+    for task in sorted(study.tasks.values(), key=lambda task: len(task.sizes)):
+        path = task.learned
+        if task.path == path and Path(path, layout.TRAINED).exists():
+            why = results.trained(path)
+            if why is None:
+                why = other.get(task.previous) or data
+            if why:
+                trainings[path] = why
+            ranked = study.memory(task).keeps and results.ranked(path, study.selection(task))
+            if made := why or results.aligned(path) or ranked:
+                other[path] = made
+    for run in study.runs():
+        for task in run:
+            if Path(task.path, layout.METRICS).exists():
+                why = results.evaluated(task)
+                if why := other.get(task.learned) if why is None else why:
+                    evaluations[task.path] = why
+    return Outdated(trainings, evaluations)
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def report(study: Study, now: float, old: Outdated = NONE) -> str:
+    """The text that status prints. now: in seconds since 1970. old: what outdated() found."""
     trainings = sorted({task.learned for task in study.tasks.values()})
     evaluations = [task.path for run in study.runs() for task in run]
-    done = [path for path in trainings if Path(path, "trained.safetensors").exists()]
-    evaluated = sum(Path(path, "metrics.json").exists() for path in evaluations)
+    done = [path for path in trainings if Path(path, layout.TRAINED).exists()]
+    done = [path for path in done if path not in old.trainings]
+    evaluated = [path for path in evaluations if Path(path, layout.METRICS).exists()]
     text = [
         f"{study.root}: {len(done)} of {len(trainings)} trainings done, "
-        f"{evaluated} of {len(evaluations)} tasks evaluated"
+        f"{len(evaluated) - len(old.evaluations)} of {len(evaluations)} tasks evaluated"
     ]
+    if why := old.trainings | old.evaluations:
+        path, reason = next(iter(why.items()))
+        counts = (
+            counted(len(old.trainings), "training"),
+            counted(len(old.evaluations), "evaluation"),
+        )
+        text.append(
+            f"outdated, so the next run makes them anew: {' and '.join(counts)}. For instance"
+            f" {path.removeprefix(study.root + '/')}: {reason}"
+        )
+    begun = False
     running = []  # the seconds left of each training that runs
     for path in sorted(set(trainings) - set(done)):
         if not Path(path, "train.log").exists():
             continue
-        if len(text) == 1:
+        if path in old.trainings and not is_locked(Path(path, layout.RESUME, "lock")):
+            continue  # its log is that of the result that is there
+        if not begun:
             text.append("begun and not done:")
+            begun = True
         what, left = state(Path(path), now)
         text.append(f"  {path.removeprefix(study.root + '/')}: {what}")
         if left is not None:
@@ -155,11 +240,11 @@ def report(study: Study, now: float) -> str:
     return "\n".join(text)
 
 
-def is_done(study: Study) -> bool:
-    """Whether every training is done, and every task evaluated."""
+def is_done(study: Study, old: Outdated) -> bool:
+    """Whether every training is done, and every task evaluated, as the study wants it."""
     files = [f"{task.learned}/{layout.TRAINED}" for task in study.tasks.values()]
     files += [f"{task.path}/{layout.METRICS}" for run in study.runs() for task in run]
-    return all(Path(file).exists() for file in files)
+    return not any(old) and all(Path(file).exists() for file in files)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -167,12 +252,14 @@ def main(args: argparse.Namespace) -> None:
     if not Path("results").is_dir():
         raise UserError("there is no folder results/ here: run this in the folder that holds it")
     study = Study(read_config(args.config))
+    code = Code(CHECKOUT)
     if args.watch is not None and args.watch <= 0:
         raise UserError(f"--watch {args.watch:g} is not a number of seconds above 0, such as 5")
     while True:
         clear = CLEAR if args.watch and sys.stdout.isatty() else ""
-        print(clear + report(study, time.time()), flush=True)
-        if not args.watch or is_done(study):
+        old = outdated(study, code)
+        print(clear + report(study, time.time(), old), flush=True)
+        if not args.watch or is_done(study, old):
             return
         try:
             time.sleep(args.watch)

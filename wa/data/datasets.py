@@ -25,6 +25,7 @@ where they are needed.
 """
 
 import argparse
+import difflib
 import json
 import time
 from functools import partial
@@ -98,11 +99,17 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
     if dataset not in BUILT_IN:
         there = "is not a folder of images" if Path(path).exists() else "does not exist"
         raise UserError(
-            f"dataset {dataset!r} is not built in ({', '.join(BUILT_IN)}), and path {str(path)!r}"
-            f" {there}. A folder of images holds train/CLASS/* and test/CLASS/*"
+            f"dataset {dataset!r} is not built in ({', '.join(BUILT_IN)}{meant(dataset)}), and path"
+            f" {str(path)!r} {there}. A folder of images holds train/CLASS/* and test/CLASS/*"
             " (or val/CLASS/*)"
         )
     return BUILT_IN[dataset]
+
+
+def meant(dataset: str) -> str:
+    """A question for a name that is nearly that of a known data set, or nothing."""
+    close = difflib.get_close_matches(dataset, [*BUILT_IN, *IMAGENET], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_cifar(dataset: str, path: str | Path, train: Files, test: Files) -> None:

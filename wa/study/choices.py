@@ -14,6 +14,8 @@ LARGEST_SEED = 2**32 - 1  # of numpy
 # Keys that were renamed: old -> new.
 RENAMED = {"form": "distillation_loss", "classification": "classification_loss"}
 
+FORMATS = ("png", "pdf", "tiff")  # of figures, beside svg
+
 COUNT = {"type": "integer", "minimum": 1, "maximum": 1024}  # of processes, machines, trainings
 
 # Settings of the network itself. Task 0 cannot have others than the tasks that go on from it.
@@ -301,6 +303,15 @@ RUN = {
         schema={"type": "boolean"},
         reruns=False,
     ),
+    "wandb": Key(
+        False,
+        "As `tensorboard`, for Weights & Biases in its offline mode, into the folder `wandb/` of "
+        "each training. Nothing is sent. `wandb sync FOLDER` uploads a run: its project is the "
+        "study, and its group the run of the study. It needs the package wandb.",
+        "true",
+        schema={"type": "boolean"},
+        reruns=False,
+    ),
     "reference": Key(
         None,
         "The method that the table `differences` and the figure `paired` compare the others with. "
@@ -378,7 +389,7 @@ LOOK = {
         ["png", "pdf"],
         "The formats of figures beside svg, which the report shows.",
         "[pdf]",
-        choices=("png", "pdf", "tiff"),
+        choices=FORMATS,
     ),
     "first_task": Key(
         "both",

@@ -150,10 +150,24 @@ def invalid_value(error: ValidationError) -> str:
         )
     if isinstance(value, str) and wanted == "boolean":
         return f"{error.message}. YAML 1.2 knows only true and false"
+    if wanted == "array":
+        return f"{value!r:.60} is no list. Write it in brackets: [{spelled(value)}]"
+    if wanted == "object" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        keys = ", ".join(f"{name}: {{}}" for name in value)
+        return f"{value!r:.60} is a list. Write the names as keys: {{{keys:.60}}}"
+    if wanted == "object":
+        return f"{value!r:.60} has no keys. Write {{key: value}}"
     if isinstance(value, (bool, int, float)) and "string" in wanted:
         word = str(value).lower() if isinstance(value, bool) else value
         return f'{word} is not a name, but {word_for(value)}. Put it in quotes: "{word}"'
     return error.message
+
+
+def spelled(value: object) -> str:
+    """A value as YAML on one line, if it is short."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=LARGEST["characters"])
+    text = text.removesuffix("...\n").strip()
+    return text if len(text) < 60 else "..."
 
 
 def first_error(config: dict, schema: dict) -> ValidationError | None:

@@ -10,6 +10,7 @@ these names from here.
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,12 +29,13 @@ MODEL = "model.safetensors"  # the same with the aligned classifier: what the ne
 FEATURES = "features.npz"
 HISTORY = "history.csv"
 ALIGNMENT = "alignment.json"
-BENCHMARK = "train.benchmark.tsv"
+BENCHMARK = "train.benchmark.tsv"  # its time and memory, as Snakemake measured them
 FORGOTTEN = "forgotten.json"  # beside the orders: the classes that `wa forget` removed
 METER = "train.meter.json"  # memory of GPUs and energy, where the machine tells them
 MEMORY = "memory.npz"  # of a study of tasks by name, in the folder of each task of a run
 RESUME = ".resume"  # a training that is not finished
 EVENTS = "tensorboard"  # the folder of event files, with `tensorboard: true`
+WANDB = "wandb"  # the folder that wandb makes, with `wandb: true`
 # In the folder of each task of a run.
 FITTED = "fitted.npz"  # of a method whose algorithm fits a classifier to features
 PREDICTIONS = "predictions.npz"
@@ -57,6 +59,14 @@ TASK = rf"order-[^/]+/seed-\d+/base-\d+(-[^/]+)?(/{INCREMENT}/[^/]+/task-\d+)?"
 def ranking(selection: str) -> str:
     """The file with the ranking of all images learned so far, beside a checkpoint."""
     return f"{selection}.npz"
+
+
+def benchmark(job: str) -> str:
+    """The file with the time of a job, as Snakemake measured it.
+
+    job: `align`, `fit`, `evaluate`, or how exemplars are chosen, such as `herding`.
+    """
+    return f"{job}.benchmark.tsv"
 
 
 def array_hash(array: str) -> str:
@@ -172,6 +182,16 @@ class Place(NamedTuple):
     run: Path | None  # the folder of the run. None for the shared task 0.
     shared: Path
     task: int | None  # None for a run as a whole
+
+
+def find(path: str | Path) -> tuple[Path, Place | None]:
+    """The absolute path, and what it names. If that is nothing, the path behind its links."""
+    absolute = Path(os.path.abspath(path))
+    found = place(absolute)
+    if found is None:
+        absolute = absolute.resolve()
+        found = place(absolute)
+    return absolute, found
 
 
 def place(path: Path) -> Place | None:

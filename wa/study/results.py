@@ -44,11 +44,14 @@ HASHED = 2**28  # bytes: a plan hashes arrays up to this size, which takes 0.2 s
 
 
 class Results:
-    """The results of a study as they are on disk. Each header is read once."""
+    """The results of a study as they are on disk. Each header is read once.
 
-    def __init__(self, study: Study, checkout: Path = CHECKOUT):
+    code: that of this checkout. It may be read once for several looks at the results.
+    """
+
+    def __init__(self, study: Study, code: Code | None = None):
         self.study = study
-        self.code = Code(checkout)
+        self.code = code or Code(CHECKOUT)
         self.header = cache(self._header)
         self.trained = cache(self._trained)
         self.aligned = cache(self._aligned)

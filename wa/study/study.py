@@ -621,7 +621,11 @@ class Study:
         within: str = "",
         names: list[str] | None = None,
     ) -> RunTable:
-        """The runs of the study (of one protocol, of some methods), in the folder `within`."""
+        """The runs of the study (of one protocol, of some methods), in the folder `within`.
+
+        Only that of some methods, which figures and tables show, has the reference. Others do not
+        compare methods, and a change of the reference shall not run them again.
+        """
         every = self.config["methods"]
         methods = {name: every[name] for name in names or every}
         return RunTable(
@@ -633,7 +637,7 @@ class Study:
             methods=list(methods),
             n_classes=self.n_classes,
             named=self.named,
-            reference=self.config["reference"] or "",
+            reference=(self.config["reference"] or "") if names else "",
             bases={name: self.bases[name] for name in methods if self.bases[name]},
             classifiers={
                 name: own for name in methods if (own := self.own_classifier(name)) != "linear"

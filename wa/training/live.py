@@ -5,38 +5,41 @@ In the training's folder .resume/, which goes when the training ends:
     history.csv      the rows of the epochs so far, one more after each epoch
     progress.json    how far it is, at most once a second, for `wa status`
 
-With --tensorboard, the same numbers go to event files of TensorBoard, in the folder tensorboard/
-beside the checkpoint. They are for `tensorboard --logdir results/STUDY`.
+The same numbers go to trackers such as TensorBoard (wa/training/trackers.py).
 """
 
 import shutil
 import time
 from pathlib import Path
 
-from wa.errors import UserError
 from wa.study import layout
 from wa.training.history import append_history, write_history
 from wa.training.progress import Progress, seconds_left, write_progress
+from wa.training.trackers import Tracker
 
 
 class Live:
     """The files of a training that has begun, or goes on after some epochs.
 
     folder: .resume/. history: the rows of the epochs that are done. Rows of epochs that were lost
-    by a kill are trained, and written, again. epochs, images: how many there are in all. events:
-    the folder for TensorBoard, or None. Raises UserError if a file cannot be written, or if
-    TensorBoard is not installed.
+    by a kill are trained, and written, again. epochs, images: how many there are in all. trackers:
+    what gets each row too. Raises UserError if a file cannot be written.
     """
 
     def __init__(
-        self, folder: Path, history: list[dict], epochs: int, images: int, events: Path | None
+        self,
+        folder: Path,
+        history: list[dict],
+        epochs: int,
+        images: int,
+        trackers: list[Tracker],
     ):
         self.folder, self.epochs, self.images = folder, epochs, images
-        self.done, self.events = len(history), event_writer(events) if events else None
+        self.done, self.trackers = len(history), trackers
         self.started, self.due = time.monotonic(), 0.0
         write_history(folder / layout.HISTORY, history)
         for row in history:
-            self.add_events(row)
+            self.track(row)
 
     def within_epoch(self, share: float) -> None:
         """Note the share of the epoch that is done, at most once a second."""
@@ -55,35 +58,19 @@ class Live:
         """Add the row of an epoch."""
         self.done = row["epoch"]
         append_history(self.folder / layout.HISTORY, row)
-        self.add_events(row)
+        self.track(row)
         left = seconds_left(row, self.epochs)
         speed = row["images_per_second"]
         write_progress(self.folder, Progress(self.done, self.epochs, 0, speed, left, time.time()))
         self.started = time.monotonic()
         self.due = self.started + 1
 
-    def add_events(self, row: dict) -> None:
-        if self.events:
-            for name, value in row.items():
-                if name != "epoch" and value is not None:
-                    self.events.add_scalar(name, value, row["epoch"])
-            self.events.flush()
+    def track(self, row: dict) -> None:
+        for tracker in self.trackers:
+            tracker.add(row)
 
     def close(self) -> None:
         """Remove what is only for a training that runs."""
-        if self.events:
-            self.events.close()
+        for tracker in self.trackers:
+            tracker.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def event_writer(folder: Path):
-    """torch's SummaryWriter, which writes the events of all epochs anew."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError(
-            f"tensorboard: true needs the package tensorboard ({error}). Install it with `pip"
-            " install tensorboard`, or take the key out of the config"
-        ) from None
-    shutil.rmtree(folder, ignore_errors=True)
-    return SummaryWriter(str(folder))

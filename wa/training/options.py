@@ -77,6 +77,11 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
         action="store_true",
         help="write event files of TensorBoard to the folder tensorboard/ of --output",
     )
+    add(
+        "--wandb",
+        action="store_true",
+        help="write an offline run of Weights & Biases to the folder wandb/ of --output",
+    )
     add("--code", help="digest of the code, for the header (default: found in this checkout)")
     add_options(parser)
     args = parser.parse_args(options)

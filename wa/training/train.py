@@ -52,6 +52,7 @@ from wa.training.history import write_history
 from wa.training.live import Live
 from wa.training.options import parse, wanted
 from wa.training.progress import seconds_left
+from wa.training.trackers import trackers
 
 
 def input_size(task: Task, settings: Settings) -> list[int]:
@@ -252,8 +253,8 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     history, engines = saved.load(trainer, engine)
     if first:
         announce(trainer, history, engines)
-        events = args.output / layout.EVENTS if args.tensorboard else None
-        live = Live(saved.folder, history, trainer.epochs, len(task.train), events)
+        more = trackers(args, settings)
+        live = Live(saved.folder, history, trainer.epochs, len(task.train), more)
         trainer.report = live.within_epoch
     cores = Cores()
     for epoch in range(len(history), trainer.epochs):

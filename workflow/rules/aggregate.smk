@@ -32,7 +32,13 @@ rule aggregate:
         " && printf %s {params.made_from} > {resources.note:q}"
 
 
-SPENT = made_from("wa.analysis.cost", methods=None)
+# The methods with exemplars, and how they choose them.
+RANKED = {
+    name: method["selection"]
+    for name, method in STUDY.config["methods"].items()
+    if STUDY.memory_of(name).keeps
+}
+SPENT = made_from("wa.analysis.cost", methods=None, ranked=RANKED)
 COSTS = f"{OUT}/{layout.COST_TABLE}"
 CHECKPOINTS = beside_checkpoints(layout.TRAINED, RUNS)
 
@@ -41,18 +47,13 @@ if DRAFT and not CHECKPOINTS and Path(ROOT, layout.COST_TABLE).exists():
     COSTS = f"{ROOT}/{layout.COST_TABLE}"
 else:
 
-    # What trainings cost, and what they store. It reads what they leave, so nothing is trained for
-    # it.
+    # What jobs cost, and what they store. It reads what they leave, so nothing is trained for it.
     rule add_up_costs:
         input:
             costs=drawn(
                 COSTS,
                 SPENT,
-                lambda _: [
-                    file
-                    for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK)
-                    for file in beside_checkpoints(name, RUNS)
-                ],
+                lambda _: costing(),
             ),
             data=[str(part.file) for part in STUDY.parts if part.file.exists() or not DRAFT],
         output:
@@ -67,12 +68,13 @@ else:
             note=note(COSTS),
         params:
             study=run_table,
+            ranked=as_it_is(json.dumps(RANKED)),
             made_from=SPENT,
         message:
             "add_up_costs {output}"
         shell:
             "{resources.python} -m wa.analysis.cost --study {params.study:q} --data {input.data:q}"
-            " --output {output:q} > {log:q} 2>&1"
+            " --ranked {params.ranked:q} --output {output:q} > {log:q} 2>&1"
             " && printf %s {params.made_from} > {resources.note:q}"
 
 

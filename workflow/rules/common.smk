@@ -54,6 +54,7 @@ from wa.study.choices import RERUNS_NOTHING
 from wa.study.config_file import dump, read_all
 from wa.study.results import Results
 from wa.study.study import Study
+from wa.training.trackers import TRACKERS, check_installed
 
 sys.path.remove(str(CHECKOUT))
 
@@ -94,6 +95,7 @@ if is_folder(STUDY.config["path"]) and not STUDY.parts[-1].file.exists():
     for line in left_out(STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
+TRACKED = [name for name in TRACKERS if STUDY.config[name]]
 ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
@@ -151,6 +153,8 @@ config = STUDY.config | {
 onstart:
     global STUDY_LOCK  # held as long as this Snakemake lives
     try:
+        if not CONDA and any(job.rule.name == "train" for job in workflow.dag.needrun_jobs()):
+            check_installed(TRACKED)
         STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
     except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
@@ -159,12 +163,24 @@ onstart:
     stop_jobs_too()
 
 
-def removed_protocols():
-    """The protocols that have figures and are no longer in the config. Their figures stay."""
-    found = set()
-    for file in Path(OUT, "figures").glob("*-base-*-inc-*.svg"):
-        found.add(f"base-{file.stem.rpartition('-base-')[2]}")
-    return sorted(found - set(PROTOCOLS))
+def left_over():
+    """The figures and tables on disk that the config no longer makes, in words for a shell.
+
+    These are formats, figures and protocols that left the config. Nothing deletes them: they may be
+    in a paper. Other files are the user's own.
+    """
+    files = [*DRAWN, *(rules.sweep.output if STUDY.config["sweep"] else [])]
+    made = {Path(file).name for file in files} | {f"{Path(file).stem}.log" for file in files}
+    found = {}
+    for file in sorted(Path(OUT, "figures").glob("[!.]*")):
+        is_ours = file.stem.partition("-base-")[0] in {*FIGURES, *TABLES, "sweep"}
+        if is_ours and file.suffix in SUFFIXES and file.name not in made:
+            found.setdefault(file.suffix, []).append(file.stem)
+    start = f"{shlex.quote(OUT)}/figures/"
+    return [
+        start + (f"{{{','.join(names)}}}" if len(names) > 1 else names[0]) + suffix
+        for suffix, names in found.items()
+    ]
 
 
 def best_of_sweeps():
@@ -179,10 +195,10 @@ def best_of_sweeps():
 onsuccess:
     for line in best_of_sweeps():
         logger.info(line)
-    for protocol in removed_protocols():
+    if files := left_over():
         logger.info(
-            f"{OUT}/figures has figures of {protocol}, which the config no longer has."
-            f" To delete them: rm {shlex.quote(OUT)}/figures/*-{protocol}.*"
+            f"{OUT}/figures has files that the config no longer makes."
+            f" To delete them: rm {' '.join(files)}"
         )
 
 
@@ -544,6 +560,23 @@ def beside_checkpoints(name, runs):
     """A file that every training of the runs leaves; for a draft, where it is there."""
     folders = dict.fromkeys(task.learned for run in runs for task in run)
     files = [f"{folder}/{name}" for folder in folders]
+    return [file for file in files if not DRAFT or Path(file).exists()]
+
+
+def costing():
+    """The files that tell what jobs cost, or that lie beside their benchmarks.
+
+    Earlier versions measured trainings only. Other jobs shall not run again to be measured, so
+    their benchmarks are not among the files.
+    """
+    files = {}
+    for name in (layout.TRAINED, layout.MODEL, layout.HISTORY, layout.BENCHMARK):
+        files |= dict.fromkeys(beside_checkpoints(name, RUNS))
+    for run in RUNS:
+        for task in run:
+            files[f"{task.path}/{layout.METRICS}"] = None
+            if STUDY.memory(task).keeps:
+                files[f"{task.learned}/{layout.ranking(STUDY.selection(task))}"] = None
     return [file for file in files if not DRAFT or Path(file).exists()]
 
 

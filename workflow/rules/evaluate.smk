@@ -8,6 +8,8 @@ rule fit:
         f"{ROOT}/{{task}}/fitted.npz",
     log:
         f"{ROOT}/{{task}}/fit.log",
+    benchmark:
+        f"{ROOT}/{{task}}/fit.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT
@@ -39,6 +41,8 @@ rule evaluate:
         metrics=f"{ROOT}/{{task}}/metrics.json",
     log:
         f"{ROOT}/{{task}}/evaluate.log",
+    benchmark:
+        f"{ROOT}/{{task}}/evaluate.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT

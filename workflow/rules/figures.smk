@@ -1,6 +1,7 @@
 # Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
 # rule here. The report shows the svg, with the caption workflow/report/NAME.rst.
 from wa.analysis.figures.catalog import FIGURES, READS, SENTENCES, TABLES
+from wa.study.choices import FORMATS
 
 TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
@@ -9,6 +10,8 @@ LOOK = STUDY.config["figures"]
 STYLE = json.dumps({name: value for name, value in LOOK.items() if name not in ("draw", "formats")})
 LABELS = {name: LOOK[name] for name in ("labels", "first_task")}  # all that tables show of it
 KINDS = ["svg", *LOOK["formats"]]  # the report shows the svg
+TABLE_KINDS = ("md", "tex", "csv", "html")
+SUFFIXES = {f".{kind}" for kind in ("svg", *FORMATS, *TABLE_KINDS, "log")}  # of all there can be
 CHOICES = {name: STUDY.config["methods"][name] for name in STUDY.show}
 
 # What a figure reads apart from a table of the study, by the `reads` of its entry.
@@ -82,7 +85,7 @@ for name, entry in TABLES.items():
         choices=choices,
     )
     file = f"{OUT}/figures/{name}"
-    DRAWN += [f"{file}.{kind}" for kind in ("md", "tex", "csv", "html")]
+    DRAWN += [f"{file}.{kind}" for kind in TABLE_KINDS]
 
     rule:
         name:

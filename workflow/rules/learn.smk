@@ -34,7 +34,7 @@ rule train:
         device=STUDY.config["device"],
         runs_per_gpu=STUDY.config["runs_per_gpu"],
         test_every=STUDY.config["test_every"],
-        tensorboard="--tensorboard" if STUDY.config["tensorboard"] else "",
+        trackers=" ".join(f"--{name}" for name in TRACKED),
         path=as_it_is(STUDY.config["path"]),  # of the original images, for `input: timm`
     params:
         tasks=lambda wildcards: task_of(wildcards).sizes,
@@ -48,7 +48,7 @@ rule train:
         "{resources.python} -m wa.training.launch"
         " --nodes {resources.nodes} --processes {resources.processes} --threads {threads}"
         " --device {resources.device} --runs-per-gpu {resources.runs_per_gpu}"
-        " -- --test-every {resources.test_every} {resources.tensorboard}"
+        " -- --test-every {resources.test_every} {resources.trackers}"
         " --data $(dirname {input.data:q}) --path={resources.path:q}"
         " --order {input.order:q} --output $(dirname {output.trained:q})"
         " --model {input.model:q} --unaligned {input.unaligned:q} --ranking {input.ranking:q}"
@@ -64,6 +64,8 @@ rule herd:
         f"{ROOT}/{{task}}/{{selection}}.npz",
     log:
         f"{ROOT}/{{task}}/{{selection}}.log",
+    benchmark:
+        f"{ROOT}/{{task}}/{{selection}}.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT
@@ -118,6 +120,8 @@ rule align:
         report=f"{ROOT}/{{task}}/alignment.json",
     log:
         f"{ROOT}/{{task}}/align.log",
+    benchmark:
+        f"{ROOT}/{{task}}/align.benchmark.tsv"
     localrule: True
     conda:
         ENVIRONMENT

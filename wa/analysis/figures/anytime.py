@@ -27,14 +27,17 @@ def anytime(study: RunTable, costs: str, styles: Styles) -> Figure:
     protocols = [p for p in own["protocol"].cat.categories if (by_epochs["protocol"] == p).any()]
     finished = [p for p in protocols if (by_memory["protocol"] == p).any()]
     figure, panels = grid(len(protocols), 2 if finished else 1, 1.5, sharey=True)
+    figure.get_layout_engine().set(wspace=0.08)  # the labels of neighbours would nearly touch
     for row, protocol in zip(panels, protocols, strict=True):
-        styles.line(by_epochs[by_epochs["protocol"] == protocol], row[0])
+        rows = by_epochs[by_epochs["protocol"] == protocol]
+        styles.line(rows, row[0])
         lines = [protocol] if len(study.protocols) > 1 else []
-        row[0].set(xlabel="epochs of training", xlim=(0, None), ylim=(0, 102))
+        row[0].set(xlabel="epochs of training", xlim=room(rows), ylim=(0, 102))
         row[0].set_ylabel("\n".join([*lines, "accuracy (%)"]))
         if protocol in finished:
-            draw_points(study, row[1], by_memory[by_memory["protocol"] == protocol], styles)
-            row[1].set(xlabel="model and exemplars (MB)", xlim=(0, None))
+            rows = by_memory[by_memory["protocol"] == protocol]
+            draw_points(study, row[1], rows, styles)
+            row[1].set(xlabel="model and exemplars (MB)", xlim=room(rows))
         for empty in row[1:] if protocol not in finished else ():
             empty.remove()
     for panel, title in zip(panels[0], ("after each task", "average over tasks"), strict=False):
@@ -43,6 +46,11 @@ def anytime(study: RunTable, costs: str, styles: Styles) -> Figure:
     handles = [styles.handle(m, f" ({counts[m]})") for m in study.methods if m in counts]
     legend(figure, handles, styles.line_means())
     return figure
+
+
+def room(rows: pd.DataFrame) -> tuple[float, float]:
+    """Where the x axis begins and ends, so that the last marker is whole."""
+    return 0, 1.08 * rows["x"].max() or 1
 
 
 def epochs_so_far(table: pd.DataFrame) -> pd.DataFrame:

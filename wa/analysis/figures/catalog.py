@@ -74,6 +74,7 @@ class Table(NamedTuple):
 TABLES = {
     "final": Table("final"),
     "tasks": Table("after_each_task"),
+    "task_told": Table("if_the_task_is_told"),
     "ablation": Table("ablation"),
     "differences": Table("differences_to_reference"),
     "costs": Table("costs", "cost"),

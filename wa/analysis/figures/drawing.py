@@ -65,6 +65,14 @@ def theme(look: Look) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def on_paper(look: Look) -> Iterator[None]:
+    """As theme, for figures that go to files. No window opens, and no screen is needed."""
+    plt.switch_backend("agg")
+    with theme(look):
+        yield
+
+
 def width() -> float:
     """The width of a figure in the theme, in inches."""
     return plt.rcParams["figure.figsize"][0]
@@ -300,6 +308,5 @@ def write(
     function: Callable, study: RunTable, table: str | None, look: Look, outputs: list[str]
 ) -> None:
     """Draw a figure by its function, see catalog.py, and write it to each file."""
-    plt.switch_backend("agg")  # opens no window
-    with theme(look):
+    with on_paper(look):
         save(function(study, table, Styles(study, look)), outputs)

@@ -84,6 +84,28 @@ def after_each_task(study: RunTable, metrics: str, look: Look, choices: dict) ->
     return summary(study, columns + final_columns(at_the_end(own), AVERAGES[look.first_task]), look)
 
 
+TOLD = {"accuracy": "", "task_aware_accuracy": ", task told"}  # metric -> the end of its title
+
+
+def if_the_task_is_told(study: RunTable, metrics: str, look: Look, choices: dict) -> Table | str:
+    """The averages and the last accuracy, beside the same if the task of each image is told."""
+    own = read_own(metrics, study)
+    if not (own["metric"] == "task_aware_accuracy").any():
+        return "no task has been evaluated with its task told"
+    last, of_run = at_the_end(own), [*RUN, "protocol"]
+    own = own.merge(last[RUN].drop_duplicates(), on=RUN)  # of the runs that are finished
+    columns = []
+    for name in AVERAGES[look.first_task]:
+        tasks = own if name == WITH_FIRST else own[own["task"] > 0]
+        for metric, end in TOLD.items():
+            rows = tasks[tasks["metric"] == metric]
+            means = rows.groupby(of_run, observed=True)["value"].mean().reset_index()
+            columns.append(Column(FINAL[name] + end, means))
+    for metric, end in TOLD.items():
+        columns.append(Column(FINAL["last_accuracy"] + end, last[last["metric"] == metric]))
+    return summary(study, [column for column in columns if len(column.rows)], look)
+
+
 def ablation(study: RunTable, metrics: str, look: Look, choices: dict) -> Table | str:
     """The choices in which the methods differ, and the results of each.
 
@@ -122,6 +144,10 @@ COSTS = {
     "model_mb": ("model (MB)", 1, "last"),
     "memory_mb": ("exemplars (MB)", 1, "last"),
     "seconds": ("training (min)", 60, "sum"),
+    "herd_seconds": ("herding (s)", 1, "sum"),
+    "align_seconds": ("aligning (s)", 1, "sum"),
+    "fit_seconds": ("fitting (s)", 1, "sum"),
+    "evaluate_seconds": ("evaluation (s)", 1, "sum"),
     "host_gib": ("host memory (GiB)", 1, "max"),
     "gpu_gib": ("GPU memory (GiB)", 1, "max"),
     "kilojoules": ("energy (kJ)", 1, "sum"),
