@@ -158,20 +158,25 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     assert not torch.equal(one.task.train.index, other.task.train.index)
 
 
-@pytest.mark.parametrize("name", ["gdumb", "eeil"])
+@pytest.mark.parametrize("name", ["gdumb", "eeil", "der"])
 def test_a_method_that_needs_a_memory_says_so(name, trainer):
     with pytest.raises(UserError, match=f"algorithm {name} needs a memory"):
         trainer(name, "--memory", 0).begin_second()
 
 
-@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil"])
-def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
+@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil", "der"])
+def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer, monkeypatch):
     """The tensors only pretend to be on a GPU. So it is an error if Python asks for a value."""
     one = trainer(name)
     with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
         kind = one.learner.classifier
         one.learner.model = CilModel("resnet8", 1, [4, 2], classifier=kind)
         one.learner.teacher = CilModel("resnet8", 1, [4], classifier=kind)
+        if name == "der":
+            with monkeypatch.context() as patched:  # a copy would be no tensor of this GPU
+                patched.setattr("copy.deepcopy", lambda _: CilModel("resnet8", 1, [4]).backbone)
+                one.learner.model.grow()
+            one.learner.model.auxiliary = torch.nn.Linear(64, 3)
         if name == "podnet":
             one.learner.maps = FeatureMaps(one.learner.model.backbone)
             one.learner.maps_before = FeatureMaps(one.learner.teacher.backbone)
@@ -270,6 +275,63 @@ def test_podnet_keeps_old_proxies_and_then_trains_the_classifier_alone(trainer):
     assert torch.equal(one.model.backbone.conv1.weight, backbone)
 
 
+def softmax_loss(logits: np.ndarray, c: int) -> float:
+    return math.log(sum(math.exp(each) for each in logits)) - float(logits[c])
+
+
+def linear(layer: torch.nn.Linear, features: np.ndarray) -> np.ndarray:
+    weight, bias = (p.detach().double().numpy() for p in layer.parameters())
+    return np.array([row @ features + b for row, b in zip(weight, bias, strict=True)])
+
+
+def test_der(trainer):
+    one = trainer("der", given={"auxiliary": 0.5, "temperature": 4, "fine_tuning_epochs": 1})
+    x, label = batch(one)
+    one.model.eval()
+    first, second = (features_of(branch, x) for branch in one.model.backbone.branches)
+    np.testing.assert_array_equal(first, second)  # the new network begins as a copy
+    with torch.no_grad():
+        for p in one.model.backbone.branches[1].parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    second = features_of(one.model.backbone.branches[1], x)
+    found = one.learner.losses(x, label)
+    auxiliary = one.model.auxiliary
+    assert auxiliary.weight.shape == (3, 64)
+    for i, c in enumerate(label.tolist()):
+        joined = np.concatenate([first[i], second[i]])
+        logits = np.concatenate([linear(head, joined) for head in one.model.classifier.heads])
+        kind = 0 if c < 4 else c - 3
+        of_new = softmax_loss(linear(auxiliary, second[i]), kind)
+        assert found.classification[i].item() == pytest.approx(softmax_loss(logits, c), rel=1e-4)
+        assert found.other[i].item() == pytest.approx(of_new, rel=1e-4)
+        total = softmax_loss(logits, c) + 0.5 * of_new
+        assert found.total[i].item() == pytest.approx(total, rel=1e-4)
+        assert found.right[i].item() == (logits.argmax() == c)
+    one.begin_second()
+    one.model.eval()
+    found = one.learner.losses(x, label)
+    for i, c in enumerate(label.tolist()):
+        joined = np.concatenate([first[i], second[i]])
+        logits = np.concatenate([linear(head, joined) for head in one.model.classifier.heads])
+        assert found.total[i].item() == pytest.approx(softmax_loss(logits / 4, c), rel=1e-4)
+
+
+def test_der_trains_the_new_network_and_then_the_classifier_alone(trainer):
+    one = trainer("der", "--memory", "24", given={"fine_tuning_epochs": 2})
+    before = {k: v.clone() for k, v in one.model.state_dict().items()}
+    first = one.epoch(0)
+    after = {k: v.clone() for k, v in one.model.state_dict().items()}
+    moved = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert {k.split(".")[2] for k in moved if k.startswith("backbone")} == {"1"}
+    assert {"auxiliary.weight", "classifier.heads.0.weight"} <= moved
+    rates = [one.epoch(epoch)["lr"] for epoch in (1, 2)]
+    assert first["lr"] == 0.1 and rates == pytest.approx([0.1, 0.01])
+    assert np.bincount(one.task.train.label).tolist() == [4] * 6
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(tensor, after[name]) == name.startswith("backbone"), name
+    assert not any("auxiliary" in name for name in one.model.tensors())
+
+
 def test_centres_are_the_means_of_what_is_nearest_to_them():
     torch.manual_seed(0)
     clusters = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
@@ -280,7 +342,7 @@ def test_centres_are_the_means_of_what_is_nearest_to_them():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet"])
+@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet", "der"])
 def test_two_processes_train_as_one(name, digits, tmp_path, monkeypatch):
     """Two tasks, joined by gloo. The loss is that of one process, except for batch norm."""
     losses = {}
