@@ -67,11 +67,12 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3])
-@pytest.mark.parametrize("name", ["eeil", "der"])
+@pytest.mark.parametrize("name", ["eeil", "der", "foster"])
 def test_a_training_resumes_in_its_second_stage(name, killed_after, digits, base, tmp_path):
     """Two epochs, then two of another stage. `eeil` distils the model of the first one.
 
     `der` has another network in the second task, and a classifier drawn anew in the second stage.
+    `foster` trains another model in the second stage.
     """
     options = [*second_task(digits, base, tmp_path), "--epochs", 2, "--algorithm", name]
     given = {key: 2 for key in algorithm.facts(name).options if key.endswith("_epochs")}

@@ -23,6 +23,8 @@ METHODS = {
         **{"algorithm": "der", "memory": 20, "alignment": "weight"},
         "options": {"fine_tuning_epochs": 2},
     },
+    "memo": {"algorithm": "memo", "memory": 20},
+    "foster": {"algorithm": "foster", "memory": 20, "options": {"compression_epochs": 2}},
     "simplecil": {"algorithm": "simplecil"},
     "slda": {"algorithm": "slda"},
     "fecam": {"algorithm": "fecam"},
@@ -59,7 +61,9 @@ def test_every_algorithm_runs_in_the_workflow(tmp_path):
         assert {shown[name, str(task)] for task in range(3)} == shown_by(name)
         epochs = len((folder / "history.csv").read_text().splitlines()) - 1
         frozen = name in ("simplecil", "slda", "fecam", "ranpac")
-        assert epochs == (0 if frozen else 3 if name in ("eeil", "podnet", "der") else 1), name
+        assert epochs == (
+            0 if frozen else 3 if name in ("eeil", "podnet", "der", "foster") else 1
+        ), name
         metrics = read_json(folder / "metrics.json")
         assert all(metrics[kind]["accuracy"] > 5 for kind in shown_by(name)), name
     assert scheduled(tmp_path, config) == {}
@@ -72,11 +76,14 @@ def test_every_algorithm_runs_in_the_workflow(tmp_path):
     assert fisher["state.classifier.heads.1.weight"].shape == (2, 64)
     assert np.max(fisher["state.backbone.conv1.weight"]) <= 2e-4
     check_growth(root / "base-6/inc-2/der", "network", 3)
+    check_growth(root / "base-6/inc-2/memo", "stage", 3)
     with open(tmp_path / "results/tiny/cost.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "parameters"]
     parameters = {(r["method"], int(r["task"])): int(float(r["value"])) for r in rows}
     one = parameters["gdumb", 0] - 6 * 65
     assert parameters["der", 2] == 3 * one + 10 * (3 * 64 + 1)
+    assert one < parameters["memo", 2] - 10 * (3 * 64 + 1) < 3 * one
+    assert parameters["foster", 2] == parameters["gdumb", 2] == one + 10 * 65
 
     names = read_json(tmp_path / "results/tiny/order-1993/order.json")["names"]
     image = tmp_path / "seven.png"

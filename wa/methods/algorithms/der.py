@@ -17,10 +17,10 @@ chosen by herding, where the authors draw as many new images as there are exempl
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wa.data.batches import Images
+from wa.methods import auxiliary
 from wa.methods.balanced import balanced
 from wa.methods.learner import Learner, Losses
 
@@ -38,24 +38,17 @@ class DER(Learner):
     def begin(self) -> None:
         if self.task.n_old:
             self.model.grow()
-            kinds = self.task.sizes[-1] + 1
-            self.model.auxiliary = nn.Linear(self.model.width, kinds).to(self.trainer.device)
+            auxiliary.add(self)
 
     def losses(self, x: Tensor, label: Tensor) -> Losses:
         features = self.model.backbone(x)
         logits = self.model.classifier(features).float()
         ce = self.classification(logits / self.temperature, label)
-        auxiliary = torch.zeros_like(ce)
+        other = torch.zeros_like(ce)
         if isinstance(self.model.auxiliary, nn.Linear):
-            auxiliary = self.auxiliary_loss(features[:, -self.model.width :], label)
-        total = ce + self.options["auxiliary"] * auxiliary
-        return Losses(total, ce, auxiliary, logits.argmax(dim=1) == label)
-
-    def auxiliary_loss(self, features: Tensor, label: Tensor) -> Tensor:
-        """The cross-entropy over the new classes and one for all old ones: (B,)."""
-        logits = self.model.auxiliary(features).float()
-        kind = (label - self.task.n_old + 1).clamp(min=0)
-        return F.cross_entropy(logits, kind, reduction="none")
+            other = auxiliary.loss(self, features, label)
+        total = ce + self.options["auxiliary"] * other
+        return Losses(total, ce, other, logits.argmax(dim=1) == label)
 
     def second(self) -> dict[str, object]:
         epochs, lr = self.options["fine_tuning_epochs"], self.options["fine_tuning_lr"]
