@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # Streams of random numbers. Each is a part of a key.
-SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT, LAYERS = range(6)
+SHUFFLE, AUGMENT, INITIALIZE, REDRAW, HOLD_OUT, LAYERS, BEGIN = range(7)
 GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed 64-bit integer
 
 

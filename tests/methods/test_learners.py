@@ -1,5 +1,6 @@
 """The loss of each algorithm that trains, against its paper's equations in loops and float64."""
 
+import copy
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ from wa.methods import algorithm
 from wa.methods.learner import Learner
 from wa.models.cosine_classifiers import centres
 from wa.models.feature_maps import FeatureMaps
-from wa.models.model import CilModel
+from wa.models.model import CilModel, growth
 from wa.training import train
 from wa.training.engine import Trainer
 
@@ -158,20 +159,27 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     assert not torch.equal(one.task.train.index, other.task.train.index)
 
 
-@pytest.mark.parametrize("name", ["gdumb", "eeil"])
+@pytest.mark.parametrize("name", ["gdumb", "eeil", "der", "foster"])
 def test_a_method_that_needs_a_memory_says_so(name, trainer):
     with pytest.raises(UserError, match=f"algorithm {name} needs a memory"):
         trainer(name, "--memory", 0).begin_second()
 
 
-@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil"])
-def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer):
+@pytest.mark.parametrize("name", ["lucir", "podnet", "eeil", "der", "foster"])
+def test_a_loss_reads_nothing_back_from_a_gpu(name, trainer, monkeypatch):
     """The tensors only pretend to be on a GPU. So it is an error if Python asks for a value."""
     one = trainer(name)
     with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
         kind = one.learner.classifier
         one.learner.model = CilModel("resnet8", 1, [4, 2], classifier=kind)
         one.learner.teacher = CilModel("resnet8", 1, [4], classifier=kind)
+        if name in ("der", "foster"):
+            one.learner.old = CilModel("resnet8", 1, [4, 2])
+            with monkeypatch.context() as patched:  # a copy would be no tensor of this GPU
+                patched.setattr("copy.deepcopy", lambda _: CilModel("resnet8", 1, [4]).backbone)
+                one.learner.model.grow()
+            one.learner.model.auxiliary = torch.nn.Linear(64, 6)
+            one.learner.weights = torch.ones(6)
         if name == "podnet":
             one.learner.maps = FeatureMaps(one.learner.model.backbone)
             one.learner.maps_before = FeatureMaps(one.learner.teacher.backbone)
@@ -270,6 +278,166 @@ def test_podnet_keeps_old_proxies_and_then_trains_the_classifier_alone(trainer):
     assert torch.equal(one.model.backbone.conv1.weight, backbone)
 
 
+def softmax_loss(logits: np.ndarray, c: int) -> float:
+    return math.log(sum(math.exp(each) for each in logits)) - float(logits[c])
+
+
+def linear(layer: torch.nn.Linear, features: np.ndarray) -> np.ndarray:
+    weight, bias = (p.detach().double().numpy() for p in layer.parameters())
+    return np.array([row @ features + b for row, b in zip(weight, bias, strict=True)])
+
+
+def test_der(trainer):
+    one = trainer("der", given={"auxiliary": 0.5, "temperature": 4, "fine_tuning_epochs": 1})
+    x, label = batch(one)
+    one.model.eval()
+    first, second = (features_of(branch, x) for branch in one.model.backbone.branches)
+    np.testing.assert_array_equal(first, second)  # the new network begins as a copy
+    with torch.no_grad():
+        for p in one.model.backbone.branches[1].parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    second = features_of(one.model.backbone.branches[1], x)
+    found = one.learner.losses(x, label)
+    auxiliary = one.model.auxiliary
+    assert auxiliary.weight.shape == (3, 64)
+    for i, c in enumerate(label.tolist()):
+        joined = np.concatenate([first[i], second[i]])
+        logits = np.concatenate([linear(head, joined) for head in one.model.classifier.heads])
+        kind = 0 if c < 4 else c - 3
+        of_new = softmax_loss(linear(auxiliary, second[i]), kind)
+        assert found.classification[i].item() == pytest.approx(softmax_loss(logits, c), rel=1e-4)
+        assert found.other[i].item() == pytest.approx(of_new, rel=1e-4)
+        total = softmax_loss(logits, c) + 0.5 * of_new
+        assert found.total[i].item() == pytest.approx(total, rel=1e-4)
+        assert found.right[i].item() == (logits.argmax() == c)
+    one.begin_second()
+    one.model.eval()
+    found = one.learner.losses(x, label)
+    for i, c in enumerate(label.tolist()):
+        joined = np.concatenate([first[i], second[i]])
+        logits = np.concatenate([linear(head, joined) for head in one.model.classifier.heads])
+        assert found.total[i].item() == pytest.approx(softmax_loss(logits / 4, c), rel=1e-4)
+
+
+def test_der_trains_the_new_network_and_then_the_classifier_alone(trainer):
+    one = trainer("der", "--memory", "24", given={"fine_tuning_epochs": 2})
+    before = {k: v.clone() for k, v in one.model.state_dict().items()}
+    first = one.epoch(0)
+    after = {k: v.clone() for k, v in one.model.state_dict().items()}
+    moved = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert {k.split(".")[2] for k in moved if k.startswith("backbone")} == {"1"}
+    assert {"auxiliary.weight", "classifier.heads.0.weight"} <= moved
+    rates = [one.epoch(epoch)["lr"] for epoch in (1, 2)]
+    assert first["lr"] == 0.1 and rates == pytest.approx([0.1, 0.01])
+    assert np.bincount(one.task.train.label).tolist() == [4] * 6
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(tensor, after[name]) == name.startswith("backbone"), name
+    assert not any("auxiliary" in name for name in one.model.tensors())
+
+
+def test_memo(trainer):
+    one = trainer("memo", given={"auxiliary": 0.5})
+    x, label = batch(one)
+    one.model.eval()
+    stage, inputs = one.model.backbone.layer3, []
+    hook = stage.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
+    found = one.learner.losses(x, label)
+    hook.remove()
+    with torch.no_grad():
+        maps = [branch(inputs[0]).double().numpy() for branch in stage.branches]
+    assert len(maps) == 2 and one.model.auxiliary.weight.shape == (3, 64)
+    for i, c in enumerate(label.tolist()):
+        means = [np.array([channel.mean() for channel in each[i]]) for each in maps]
+        joined = np.concatenate(means)
+        logits = np.concatenate([linear(head, joined) for head in one.model.classifier.heads])
+        of_new = softmax_loss(linear(one.model.auxiliary, means[1]), 0 if c < 4 else c - 3)
+        total = softmax_loss(logits, c) + 0.5 * of_new
+        assert found.total[i].item() == pytest.approx(total, rel=1e-4)
+        assert found.other[i].item() == pytest.approx(of_new, rel=1e-4)
+
+
+def test_memo_trains_what_is_shared_unless_it_is_frozen(trainer):
+    for options, shared in (((), {"conv1", "bn1", "layer1", "layer2"}), (("--freeze",), set())):
+        one = trainer("memo", *options)
+        before = {k: v.clone() for k, v in one.model.backbone.state_dict().items()}
+        one.epoch(0)
+        after = one.model.backbone.state_dict()
+        moved = {k for k, v in after.items() if not torch.equal(v, before[k])}
+        assert {k.split(".")[0] for k in moved} == shared | {"layer3"}
+        assert {k.split(".")[2] for k in moved if k.startswith("layer3")} == {"1"}
+
+
+def effective(counts: list[int], beta: float) -> np.ndarray:
+    inverse = [(1 - beta) / (1 - beta**n) for n in counts]
+    return np.array([each * len(counts) / sum(inverse) for each in inverse])
+
+
+def test_foster(trainer):
+    given = {"beta": 0.9, "compression_beta": 0.95, "distillation": 0.5, "compression_epochs": 1}
+    one = trainer("foster", given=given)
+    x, label = batch(one)
+    old_heads = [copy.deepcopy(head) for head in one.learner.old.classifier.heads]
+    with torch.no_grad():
+        for p in one.model.backbone.branches[1].parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    one.model.eval()
+    first, second = (features_of(branch, x) for branch in one.model.backbone.branches)
+    counts = np.bincount(one.task.train.label).tolist()
+    assert len(counts) == 6 and counts[0] < counts[5]
+
+    def both(i: int) -> np.ndarray:
+        joined = np.concatenate([first[i], second[i]])
+        return np.concatenate([linear(head, joined) for head in one_heads])
+
+    one_heads = [copy.deepcopy(head) for head in one.model.classifier.heads]
+    found = one.learner.losses(x, label)
+    w = effective(counts, 0.9)
+    for i, c in enumerate(label.tolist()):
+        logits = both(i)
+        aligned = softmax_loss(logits / w, c)
+        kd = kl(linear(old_heads[0], first[i]), logits[:4])
+        other = softmax_loss(linear(one.model.auxiliary, second[i]), c) + 0.5 * kd
+        assert found.classification[i].item() == pytest.approx(aligned, rel=1e-4)
+        assert found.other[i].item() == pytest.approx(other, rel=1e-4)
+        assert found.total[i].item() == pytest.approx(aligned + other, rel=1e-4)
+
+    one.begin_second()
+    assert one.model.backbone.features == 64 and len(one.parameters) == len(
+        list(one.model.parameters())
+    )
+    assert one.settings.weight_decay == 0 and growth(one.model) == {}
+    for a, b in zip(one.model.classifier.heads, old_heads, strict=True):
+        assert torch.equal(a.weight, b.weight)  # of the model before, and rows for new classes
+    with torch.no_grad():
+        for p in one.model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    one.model.eval()
+    student = features_of(one.model.backbone, x)
+    found = one.learner.losses(x, label)
+    w = effective(counts, 0.95)
+    for i in range(len(label)):
+        wanted = w * np.exp(both(i) / 2)
+        wanted /= wanted.sum()
+        logits = np.concatenate([linear(head, student[i]) for head in one.model.classifier.heads])
+        loss = sum(p * softmax_loss(logits / 2, c) for c, p in enumerate(wanted))
+        assert found.total[i].item() == pytest.approx(loss, rel=1e-4)
+
+
+def test_foster_leaves_one_network_unless_it_does_not_compress(trainer):
+    one = trainer("foster", given={"compression_epochs": 1})
+    old = {k: v.clone() for k, v in one.model.backbone.branches[0].state_dict().items()}
+    for epoch in range(one.epochs):
+        one.epoch(epoch)
+    now = one.model.backbone.state_dict()
+    assert old.keys() == now.keys() and not torch.equal(old["conv1.weight"], now["conv1.weight"])
+    one = trainer("foster", given={"compression_epochs": 0})
+    assert one.epochs == 1
+    one.epoch(0)
+    now = one.model.backbone.branches
+    assert growth(one.model) == {"grown": "network", "branches": 2}
+    assert all(torch.equal(v, old[k]) for k, v in now[0].state_dict().items())
+
+
 def test_centres_are_the_means_of_what_is_nearest_to_them():
     torch.manual_seed(0)
     clusters = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
@@ -280,7 +448,7 @@ def test_centres_are_the_means_of_what_is_nearest_to_them():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet"])
+@pytest.mark.parametrize("name", ["ewc", "lucir", "eeil", "podnet", "der", "foster"])
 def test_two_processes_train_as_one(name, digits, tmp_path, monkeypatch):
     """Two tasks, joined by gloo. The loss is that of one process, except for batch norm."""
     losses = {}

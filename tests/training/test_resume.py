@@ -24,6 +24,7 @@ from helpers import (
 )
 
 from wa.checkpoint import read_header
+from wa.methods import algorithm
 from wa.models import backbones, resnet
 from wa.training import engine, resume, train
 
@@ -66,10 +67,17 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3])
-def test_a_training_resumes_in_its_second_stage(killed_after, digits, base, tmp_path):
-    """Two epochs, then two of balanced fine-tuning, which distils the model of the first stage."""
-    options = [*second_task(digits, base, tmp_path), "--epochs", 2, "--algorithm", "eeil"]
-    options += ["--options", "distillation=1.0", "fine_tuning_epochs=2", "fine_tuning_lr=0.01"]
+@pytest.mark.parametrize("name", ["eeil", "der", "foster"])
+def test_a_training_resumes_in_its_second_stage(name, killed_after, digits, base, tmp_path):
+    """Two epochs, then two of another stage. `eeil` distils the model of the first one.
+
+    `der` has another network in the second task, and a classifier drawn anew in the second stage.
+    `foster` trains another model in the second stage.
+    """
+    options = [*second_task(digits, base, tmp_path), "--epochs", 2, "--algorithm", name]
+    given = {key: 2 for key in algorithm.facts(name).options if key.endswith("_epochs")}
+    words = algorithm.to_words(algorithm.with_defaults(name, given))
+    options += ["--options", *words]
     whole = go_on(options, tmp_path / "whole", 4)
     go_on(options, tmp_path / "killed", killed_after)
     resumed = go_on(options, tmp_path / "killed", 4)

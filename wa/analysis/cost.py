@@ -43,14 +43,22 @@ COLUMNS = (*RUN_COLUMNS, "task", "classes", "metric", "value")
 
 
 @cache
-def backbone_cost(name: str, channels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The parameters of a backbone, and the FLOPs of a forward pass of one image."""
+def backbone_cost(
+    name: str, channels: int, size: tuple[int, int], grown: str = "", branches: int = 1
+) -> tuple[int, int]:
+    """The parameters of a backbone, and the FLOPs of a forward pass of one image.
+
+    grown, branches: see wa.models.model.CilModel.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from wa.models.backbones import build
+    from wa.models.model import CilModel
 
-    net = build(name, channels, size).eval()
+    model = CilModel(name, channels, [1], size=size)
+    for _ in range(branches - 1):
+        model.grow(grown)
+    net = model.backbone.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, channels, *size))
     parameters = sum(p.numel() for p in net.parameters())
@@ -60,7 +68,8 @@ def backbone_cost(name: str, channels: int, size: tuple[int, int]) -> tuple[int,
 def model_cost(file: Path, header: dict) -> dict[str, int]:
     """The parameters and the FLOPs of a network. file: its trained.safetensors."""
     size = tuple(header.get("input_size") or header["image_shape"][:2])
-    parameters, flops = backbone_cost(header["backbone"], header["in_channels"], size)
+    grown = header.get("grown", ""), header.get("branches", 1)
+    parameters, flops = backbone_cost(header["backbone"], header["in_channels"], size, *grown)
     with safe_open(file, framework="numpy") as tensors:
         names = [name for name in tensors.keys() if name.startswith("classifier.")]  # noqa: SIM118
         shapes = [tensors.get_slice(name).get_shape() for name in names]

@@ -69,7 +69,8 @@ class Learner:
         """Called before the first epoch, and again when a killed training goes on.
 
         The model is still that of the task before, with new rows for the new classes. What depends
-        on it alone can be kept here.
+        on it alone can be kept here. The backbone may grow: `self.model.grow()`. Layers for the
+        training alone may be added: `self.model.auxiliary = ...`, on the device.
         """
 
     def losses(self, x: Tensor, label: Tensor) -> Losses:
@@ -120,7 +121,8 @@ class Learner:
     def begin_second(self) -> "Images":
         """Called by all processes when the second stage begins. Returns what it trains on.
 
-        It may freeze parameters. A killed training calls it again, with the model as it was.
+        It may freeze parameters, or train another model: `self.trainer.model = self.model = ...`.
+        A killed training calls it again, with the model as it was.
         """
         raise NotImplementedError
 

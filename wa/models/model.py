@@ -1,5 +1,6 @@
 """The model: a backbone, and a classifier that gets one new head per task."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -12,6 +13,7 @@ from wa.checkpoint import model_of, read_checkpoint
 from wa.errors import UserError
 from wa.files import check, is_count
 from wa.models import backbones
+from wa.models.branches import PARTS, branches_of
 
 
 class CilClassifier(nn.Module):
@@ -44,6 +46,23 @@ class CilClassifier(nn.Module):
         self.heads.append(self.new_head(classes))
 
     @torch.no_grad()
+    def widen(self, features: int) -> None:
+        """Take more features. The old heads keep their weights, and get new ones beside them.
+
+        The head of the newest task is drawn anew.
+        """
+        self.features = features
+        for heads in self.children():
+            for head in heads:
+                wide = self.new_head(head.out_features)
+                for name, p in list(head.named_parameters()):
+                    fresh = wide.get_parameter(name).to(p.device)
+                    if head is not heads[-1]:
+                        fresh[tuple(map(slice, p.shape))] = p
+                    setattr(head, name, nn.Parameter(fresh, p.requires_grad))
+                head.in_features = features
+
+    @torch.no_grad()
     def clip(self) -> None:
         """Set negative weights to 0. Training does it after each step (Zhao et al., CVPR 2020)."""
         for head in self.heads:
@@ -68,6 +87,9 @@ class CilModel(nn.Module):
     backbone, in_channels, size, pretrained: see wa.models.backbones.build.
     task_sizes: the number of classes of each task. bias, init: see CilClassifier. classifier: the
     class of the classifier, for algorithms with another one.
+
+    grown, branches: the part of the backbone that grew, and how many copies of it there are.
+    auxiliary: layers that an algorithm needs for training alone. No checkpoint has them.
     """
 
     def __init__(
@@ -86,14 +108,39 @@ class CilModel(nn.Module):
         self.classifier = classifier(self.backbone.features, bias, init)
         for classes in task_sizes:
             self.classifier.grow(classes)
+        self.grown, self.branches = "", 1
+        self.auxiliary: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.backbone(x))
 
+    def grow(self, part: str = "network") -> None:
+        """Add a branch: a copy of the last one. The others are frozen from now on.
+
+        part: `network`, the whole backbone, or `stage`, its last stage. Features of the new branch
+        come last. The classifier takes them too, see CilClassifier.widen. Raises UserError if the
+        backbone does not end in a stage.
+        """
+        self.backbone, branches = branches_of(self.backbone, part)
+        branch = copy.deepcopy(branches[-1])
+        branches.requires_grad_(False)
+        branches.append(branch.requires_grad_(True))
+        self.backbone.features += self.width
+        self.grown, self.branches = part, len(branches)
+        self.classifier.widen(self.backbone.features)
+
+    @property
+    def width(self) -> int:
+        """The features of one branch."""
+        return self.classifier.features // self.branches
+
     def train(self, mode: bool = True) -> "CilModel":
-        """As in torch. But the batch norm of a frozen backbone keeps its statistics."""
+        """As in torch. But the batch norms of frozen parts keep their statistics."""
         super().train(mode)
-        self.backbone.train(mode and next(self.backbone.parameters()).requires_grad)
+        for part in self.backbone.modules():
+            frozen = [not p.requires_grad for p in part.parameters()]
+            if frozen and all(frozen):
+                part.eval()
         return self
 
     def load_state_dict(self, state: Mapping[str, Tensor], *args: object, **options: object):
@@ -150,7 +197,16 @@ HEADER = {
         lambda v: v is None or are_sides(v),
         "height and width of the images that the backbone takes",
     ),
+    "grown": (lambda v: v in PARTS, f"one of {', '.join(PARTS)}"),
+    "branches": (is_count, "how many copies there are of what has grown"),
 }
+# Of what an old checkpoint, or that of a network that never grew, does not say.
+UNSAID = {"input_size": None, "grown": PARTS[0], "branches": 1}
+
+
+def growth(model: CilModel) -> dict:
+    """The entries of a header that say how the backbone has grown. None if it has not."""
+    return {"grown": model.grown, "branches": model.branches} if model.branches > 1 else {}
 
 
 def load_model(path: str) -> tuple[CilModel, dict]:
@@ -174,10 +230,12 @@ def build_model(
 
     Raises UserError if the tensors and the header do not describe a model.
     """
-    # Old checkpoints have no size. Their backbones take any.
-    check({"input_size": None} | header, HEADER, path)
+    header = UNSAID | header
+    check(header, HEADER, path)
     heads_of(tensors, header, path)  # it checks that the heads have the shapes of the header
-    size = tuple(header.get("input_size") or (32, 32))
+    if header["branches"] > len(tensors):
+        raise UserError(f"{path} cannot be used: it has fewer branches than its header says")
+    size = tuple(header["input_size"] or (32, 32))  # an old checkpoint's backbone takes any
     model = CilModel(
         header["backbone"],
         header["in_channels"],
@@ -186,5 +244,8 @@ def build_model(
         size,
         classifier=classifier,
     )
+    for _ in range(header["branches"] - 1):
+        model.grow(header["grown"])
+    model.requires_grad_(True)
     load_tensors(model, model_of(tensors), path)
     return model

@@ -27,7 +27,7 @@ from wa.errors import UserError
 from wa.methods.learner import Learner, Losses
 from wa.models.backbones import synchronize_batch_norm
 from wa.models.model import CilModel
-from wa.randomness import AUGMENT, LAYERS, SHUFFLE, key, shuffled
+from wa.randomness import AUGMENT, BEGIN, LAYERS, SHUFFLE, key, shuffled
 from wa.study.settings import Settings
 from wa.training import precision
 from wa.training.failures import first_line
@@ -230,6 +230,7 @@ class Trainer:
         self.mean = torch.tensor(task.dataset["mean"], device=self.device)
         self.std = torch.tensor(task.dataset["std"], device=self.device)
         state = {name: tensor.to(self.device) for name, tensor in (state or {}).items()}
+        self.draw_from(0, BEGIN)
         self.learner = learner(self, options or {}, state)
         # What a step reads and writes, apart from images, weights and momentum. A recorded step
         # needs them in fixed places.
@@ -278,10 +279,15 @@ class Trainer:
         )
         self.run = RecordedStep(self.step) if self.graphs else self.step
 
+    def draw_from(self, *parts: int) -> None:
+        """Seed torch's generators by the seed, the task and `parts`. Those of the GPUs, too."""
+        torch.manual_seed(key(self.seed, len(self.task.sizes), *parts).item())
+
     def begin_second(self) -> None:
         """Begin the second stage of the method's learner, with its settings and its images."""
         self.snapshot = {name: array.copy() for name, array in self.model.tensors().items()}
         self.started = self.first_epochs
+        self.draw_from(self.first_epochs, BEGIN)
         self.task.train = self.learner.begin_second()
         self.settings = replace(self.settings, **self.learner.second())
         self.begin_stage()
@@ -404,9 +410,7 @@ class Trainer:
         order = shuffled(key(self.seed, len(self.task.sizes), epoch, SHUFFLE), n)
         draw = key(self.seed, len(self.task.sizes), epoch, AUGMENT)
         self.draw.copy_(draw)
-        # For layers that draw, such as dropout. It seeds the generators of the GPUs, too.
-        rank = self.processes.rank
-        torch.manual_seed(key(self.seed, len(self.task.sizes), epoch, LAYERS, rank).item())
+        self.draw_from(epoch, LAYERS, self.processes.rank)  # for layers that draw, such as dropout
         for factor, place in self.rates:
             place.fill_(rate * factor)
         self.steps.fill_(0)

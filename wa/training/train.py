@@ -40,7 +40,7 @@ from wa.files import content_sha256, write_arrays
 from wa.locks import die_with_parent
 from wa.methods import algorithm
 from wa.methods.learner import Learner
-from wa.models.model import CilModel, build_model
+from wa.models.model import CilModel, build_model, growth
 from wa.randomness import INITIALIZE, REDRAW, key
 from wa.study import layout
 from wa.study.settings import Settings
@@ -271,11 +271,12 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
             live.after_epoch(history[-1])
             if epoch + 1 < trainer.epochs:
                 saved.save_if_due(trainer, history)
+    trainer.model.auxiliary = torch.nn.Identity()
     # By all processes.
     state = trainer.learner.end()
     features = trainer.features(task.images), trainer.features(task.test)
     if first:
-        header |= describe(task, settings) | {"engine": engine}
+        header |= describe(task, settings) | growth(trainer.model) | {"engine": engine}
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
         write(args.output, trainer, features, state, history, header)
