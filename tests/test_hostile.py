@@ -100,10 +100,10 @@ def test_what_is_wanted_is_there(tmp_path):
             "1000000000000 is greater than the maximum of 1000000",
         ),
         ("training: {lr: .nan}", "nan is not a possible number"),
-        ("seeds: [1.0]", "seeds.0: 1.0 is not of type 'integer'"),
+        ("seeds: [1.0]", "seeds.0: 1.0 is not an integer"),
         (
             "protocols: [{base: 6.0, increment: 2}]",
-            "protocols.0.base: 6.0 is not of type 'integer'",
+            "protocols.0.base: 6.0 is not an integer",
         ),
         ("training: {augmentation: [crop-1000000000]}", "unknown augmentation 'crop-1000000000'"),
         ("a: &a [1, *a]", "levels"),

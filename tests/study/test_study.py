@@ -33,7 +33,7 @@ BAD = [
     (
         "methods.wa.alignment",
         "weigth",
-        "methods.wa.alignment: 'weigth' is not a valid value; possible: none, weight,",
+        "methods.wa.alignment: 'weigth' is not a valid value. Did you mean weight? Possible: none,",
     ),
     ("methods.lucir", None, "methods.lucir is empty"),
     ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
@@ -53,7 +53,7 @@ BAD = [
     ("orders", ["mine"], "'mine' is neither a seed"),
     ("class_orders.mine", [0, 1, 2], None),  # not used by this study: no error
     ("training.lr", -0.1, "training.lr: -0.1 is less than or equal to the minimum of 0"),
-    ("training.lr", "1e-3", "'1e-3' is not of type 'number'. Write it without quotes"),
+    ("training.lr", "1e-3", "'1e-3' is not a number above 0, at most 100. Write it without quotes"),
     ("training.lr", 1000, "training.lr: 1000 is greater than the maximum of 100"),
     ("seeds", 0, "seeds: 0 is no list. Write it in brackets: [0]. The seeds of"),
     ("tasks", ["cat, dog"], "tasks.0: 'cat, dog' is no list. Write it in brackets: [cat, dog]"),
@@ -62,7 +62,7 @@ BAD = [
     ("methods", ["wa", "kd"], "is a list. Write the names as keys: {wa: {}, kd: {}}. The methods"),
     ("methods.wa", 20, "methods.wa: 20 has no keys. Write {key: value}."),
     ("training.batch_size", 0, "training.batch_size: 0 is less than the minimum of 2"),
-    ("training.batch_size", 64.5, "training.batch_size: 64.5 is not of type 'integer'"),
+    ("training.batch_size", 64.5, "training.batch_size: 64.5 is not an integer at least 2"),
     (
         "training.batch_size",
         5000,  # a task with fewer images has one batch
@@ -72,13 +72,13 @@ BAD = [
     (
         "training.backbone",
         "resnet19",
-        "'resnet19' is not a valid value; possible: resnet8, resnet20",
+        "'resnet19' is not a valid value. Did you mean resnet18? Possible: resnet8, resnet20",
     ),
     ("methods.wa.memory", "0/class", "methods.wa.memory: '0/class' is not a valid value"),
     (
         "methods.wa.distillation_loss",
         "kl",
-        "methods.wa.distillation_loss: 'kl' is not a valid value; possible: softmax, taskwise",
+        "methods.wa.distillation_loss: 'kl' is not a valid value. Possible: softmax, taskwise",
     ),
     ("methods.wa.form", "taskwise", "unknown key 'form'; did you mean 'distillation_loss'?"),
     (
@@ -137,7 +137,7 @@ BAD = [
     (
         "methods.wa.recipe",
         "pycyl",
-        "methods.wa.recipe: 'pycyl' is not a valid value; possible: study, none, paper, authors",
+        "methods.wa.recipe: 'pycyl' is not a valid value. Did you mean pycil? Possible: study,",
     ),
     ("methods.wa.distillation", "recipe", "methods.wa.distillation: `recipe` needs a recipe"),
     (
@@ -176,7 +176,11 @@ BAD = [
         {"colors": {"wa": "red"}},
         "figures.colors.wa: 'red' is not a valid value. A",
     ),
-    ("figures", {"draw": ["acuracy"]}, "figures.draw.0: 'acuracy' is not a valid value; possible:"),
+    (
+        "figures",
+        {"draw": ["acuracy"]},
+        "figures.draw.0: 'acuracy' is not a valid value. Did you mean accuracy? Possible:",
+    ),
     ("figures", {"columns": 3}, "figures.columns: 3 is greater than the maximum of 2"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [0, 0], "seeds: [0, 0] names a seed twice"),

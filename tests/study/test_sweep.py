@@ -79,7 +79,10 @@ BAD = [
     ({"wa": {"temperature": []}}, "sweep.wa: temperature must be a list of values, such as"),
     ({"wa": {"temperature": [1, 1]}}, "sweep.wa: it has temperature-1 twice"),
     ({"wa": {"temperature": [0]}}, "sweep: methods.wa-temperature-0.temperature: 0 is less than"),
-    ({"wa": {"alignment": ["weigth"]}}, "'weigth' is not a valid value; possible: none, weight,"),
+    (
+        {"wa": {"alignment": ["weigth"]}},
+        "'weigth' is not a valid value. Did you mean weight? Possible: none, weight,",
+    ),
     ({"wa": {"temperature": list(range(1, 1002))}}, "sweep.wa: 1001 combinations are too many"),
     ({"wa": {"training": {"milestones": [list(range(1, 99))]}}}, "is too long. Sweep fewer"),
     ({"wa": []}, "sweep.wa: "),

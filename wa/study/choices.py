@@ -243,6 +243,8 @@ SWEEP = {
         schema={
             "type": "object",
             "additionalProperties": {
+                "description": "A method, and lists of values for its settings, such as "
+                "`wa: {distillation: [0.5, 1]}`.",
                 "anyOf": [
                     {"type": "object", "minProperties": 1},
                     {
@@ -250,7 +252,7 @@ SWEEP = {
                         "minItems": 1,
                         "items": {"type": "object", "minProperties": 1},
                     },
-                ]
+                ],
             },
         },
     ),

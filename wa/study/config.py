@@ -19,6 +19,7 @@ from wa.errors import UserError
 from wa.methods import algorithm
 from wa.study.choices import NAME, RENAMED
 from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
+from wa.study.keys import allowed
 from wa.study.published import PUBLISHED
 from wa.study.sweep import swept, with_sweeps
 
@@ -91,7 +92,8 @@ def explain(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         return f"{where}: {unknown_key(error)}"
     if error.validator == "required":
-        return f"{where}: {error.message}"
+        (missing, *_) = (key for key in error.schema["required"] if key not in error.instance)
+        return f"{where}: the key `{missing}` is missing"
     hint = ". ".join(error.schema.get("description", "").split(". ")[:3])
     if error.validator == "type" and error.instance is None:
         return f"{where} is empty: {hint or 'give it a value'}"
@@ -135,21 +137,23 @@ def invalid_value(error: ValidationError) -> str:
             " begins with a letter or a digit, and has at most 100 characters"
         )
     if error.validator in ("anyOf", "enum", "pattern"):
-        possible = schema.get("enum", [])
-        for each in schema.get("anyOf", []):
-            possible = possible + each.get("enum", [])
-        names = f"; possible: {', '.join(map(str, possible))}" if possible else ""
-        return f"{value!r} is not a valid value{names}"
+        choices = schema.get("anyOf", [schema])
+        names = [str(name) for each in choices for name in each.get("enum", [])]
+        others = [allowed(each) for each in choices if {"enum", "pattern"}.isdisjoint(each)]
+        close = difflib.get_close_matches(str(value), names, 1)
+        guess = f". Did you mean {close[0]}?" if close else "."
+        possible = f" Possible: {', '.join(others + names)}" if names or others else ""
+        return f"{value!r} is not a valid value{guess}{possible}".removesuffix(".")
     if error.validator != "type":
         return error.message
-    wanted = schema["type"]
+    wanted, said = schema["type"], f"{value!r:.60} is not {allowed(schema)}"
     if isinstance(value, str) and "number" in wanted and re.fullmatch(NUMBER, value):
         return (
-            f"{error.message}. Write it without quotes. (Another workflow reads its config as YAML"
+            f"{said}. Write it without quotes. (Another workflow reads its config as YAML"
             " 1.1, for which 1e-3 is text and 1.0e-3 a number)"
         )
     if isinstance(value, str) and wanted == "boolean":
-        return f"{error.message}. YAML 1.2 knows only true and false"
+        return f"{said}. YAML 1.2 knows only true and false"
     if wanted == "array":
         return f"{value!r:.60} is no list. Write it in brackets: [{spelled(value)}]"
     if wanted == "object" and isinstance(value, list) and all(isinstance(v, str) for v in value):
@@ -160,7 +164,7 @@ def invalid_value(error: ValidationError) -> str:
     if isinstance(value, (bool, int, float)) and "string" in wanted:
         word = str(value).lower() if isinstance(value, bool) else value
         return f'{word} is not a name, but {word_for(value)}. Put it in quotes: "{word}"'
-    return error.message
+    return said
 
 
 def spelled(value: object) -> str:

@@ -52,3 +52,44 @@ class Key:
                 default = {} if self.schema.get("type") == "object" else list(default)
             result["default"] = default
         return result
+
+
+def limits(values: dict) -> str:
+    """The range of a number in words, for instance ` from 1 to 1024`."""
+    low, high = values.get("minimum"), values.get("maximum")
+    above, below = values.get("exclusiveMinimum"), values.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    parts = [
+        f"{word} {limit}"
+        for word, limit in (
+            ("at least", low),
+            ("above", above),
+            ("at most", high),
+            ("below", below),
+        )
+        if limit is not None
+    ]
+    return " " + ", ".join(parts) if parts else ""
+
+
+def allowed(values: dict) -> str:
+    """What JSON Schema allows, in words."""
+    if "enum" in values:
+        return " or ".join(f"`{value}`" for value in values["enum"])
+    if "anyOf" in values:
+        return ", or ".join(allowed(each) for each in values["anyOf"])
+    kind = values["type"]
+    if isinstance(kind, list):
+        return " or ".join(allowed(values | {"type": each}) for each in kind)
+    if kind == "array":
+        return f"a list. Each item is {allowed(values['items'])}"
+    if kind in ("integer", "number"):
+        return ("an integer" if kind == "integer" else "a number") + limits(values)
+    if kind == "object":
+        if "properties" in values:
+            return "`{base, increment}` or `{sizes}`"
+        return "names, each with a value"
+    if "pattern" in values:
+        return f"text that fits `{values['pattern']}`"
+    return {"boolean": "`true` or `false`", "string": "text", "null": "`null`"}[kind]

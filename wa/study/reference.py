@@ -17,7 +17,7 @@ from wa.errors import program
 from wa.study import choices
 from wa.study.config import SCHEMA
 from wa.study.config_file import Dumper
-from wa.study.keys import REQUIRED, Key
+from wa.study.keys import REQUIRED, Key, allowed
 from wa.study.settings import TRAINING_KEYS
 
 PAGE = SCHEMA.parents[2] / "docs" / "config.md"
@@ -94,47 +94,6 @@ def inline(value: object) -> str:
     """A value as YAML on one line."""
     text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("\n...")
-
-
-def limits(values: dict) -> str:
-    """The range of a number in words, for instance ` from 1 to 1024`."""
-    low, high = values.get("minimum"), values.get("maximum")
-    above, below = values.get("exclusiveMinimum"), values.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f" from {low} to {high}"
-    parts = [
-        f"{word} {limit}"
-        for word, limit in (
-            ("at least", low),
-            ("above", above),
-            ("at most", high),
-            ("below", below),
-        )
-        if limit is not None
-    ]
-    return " " + ", ".join(parts) if parts else ""
-
-
-def allowed(values: dict) -> str:
-    """What JSON Schema allows, in words."""
-    if "enum" in values:
-        return " or ".join(f"`{value}`" for value in values["enum"])
-    if "anyOf" in values:
-        return ", or ".join(allowed(each) for each in values["anyOf"])
-    kind = values["type"]
-    if isinstance(kind, list):
-        return " or ".join(allowed(values | {"type": each}) for each in kind)
-    if kind == "array":
-        return f"a list. Each item is {allowed(values['items'])}"
-    if kind in ("integer", "number"):
-        return ("an integer" if kind == "integer" else "a number") + limits(values)
-    if kind == "object":
-        if "properties" in values:
-            return "`{base, increment}` or `{sizes}`"
-        return "names, each with a value"
-    if "pattern" in values:
-        return f"text that fits `{values['pattern']}`"
-    return {"boolean": "`true` or `false`", "string": "text", "null": "`null`"}[kind]
 
 
 def describe(path: str, key: Key) -> str:
