@@ -1,9 +1,12 @@
 """The error for what only the user can mend, and the way every program ends."""
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -27,6 +30,18 @@ def plain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def command(name: str) -> str:
+    """How to call a program that is installed beside this Python, for instance in a message.
+
+    That is its name if the shell finds it, and otherwise its path, such as .venv/bin/snakemake.
+    """
+    beside, found = Path(sys.executable).parent / name, shutil.which(name)
+    if not beside.exists() or (found and os.path.samefile(found, beside)):
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 
 
 def use_utf8() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from wa.analysis.figures.catalog import FIGURES, READS, function_of
 from wa.analysis.figures.look import Look
-from wa.errors import UserError
+from wa.errors import UserError, command
 from wa.study.config_file import read_config
 from wa.study.study import Study
 
@@ -77,7 +77,7 @@ def plan(folder: Path) -> Study:
     if not file.is_file():
         raise UserError(
             f"{file} does not exist. Name the folder of a study, for instance results/digits. If"
-            " its figures were never drawn, run `snakemake` first"
+            f" its figures were never drawn, run `{command('snakemake')}` first"
         )
     config = read_config(file)
     folder = Path(os.path.abspath(folder))  # a link stays, and `.` gets a name

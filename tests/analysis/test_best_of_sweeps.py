@@ -14,6 +14,7 @@ from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.drawing import Styles, on_paper
 from wa.analysis.figures.look import Look
 from wa.analysis.sweep import BY, Point, best_config, best_of, draw, read_points
+from wa.errors import command
 from wa.study.layout import RunTable
 from wa.study.study import Study
 
@@ -110,7 +111,7 @@ def test_the_program_writes_the_figure_the_table_and_the_config(tmp_path):
     assert done.returncode == 0, done.stdout
     text = (tmp_path / "best.yaml").read_text()
     assert "#   wa: memory-30 (75.0 %, mean of 2 runs)" in text
-    assert f"#   snakemake --cores 2 --configfile {tmp_path}/best.yaml" in text
+    assert f"#   {command('snakemake')} --cores 2 --configfile {tmp_path}/best.yaml" in text
     assert yaml.safe_load(text)["methods"]["wa"]["memory"] == 30
     lines = (tmp_path / "sweep.md").read_text().splitlines()
     assert lines[3] == "| wa | memory-30 | 2 | 75.0 ± 21.2 | 75.0 ± 21.2 | best |"

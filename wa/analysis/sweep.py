@@ -24,7 +24,7 @@ from wa.analysis.figures.drawing import Styles, grid, nothing
 from wa.analysis.figures.look import Look
 from wa.analysis.figures.table import FINAL, at_the_end, mean_and_deviation, read_own
 from wa.analysis.figures.tables import BEST, Table, write
-from wa.errors import UserError, program
+from wa.errors import UserError, command, program
 from wa.files import writing
 from wa.study.config_file import dump
 from wa.study.layout import RunTable, add_study_option
@@ -159,7 +159,7 @@ def write_best(study: RunTable, points: list[Point], config: dict, output: str) 
         over = f"mean of {runs} run{'s' * (runs > 1)}"
         lines.append(f"  {sweep}: {point.values} ({point.runs[BY].mean():.1f} %, {over})")
     lines.append("To run it on the test images:")
-    lines.append(f"  snakemake --cores 2 --configfile {output}")
+    lines.append(f"  {command('snakemake')} --cores 2 --configfile {output}")
     text = dump(best_config(config, {sweep: point.name for sweep, point in best.items()}))
     with writing(output) as temporary:
         temporary.write_text("".join(f"# {line}\n" for line in lines) + text, encoding="utf-8")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from wa import __version__
 from wa.checkpoint import read_header
-from wa.errors import UserError
+from wa.errors import UserError, command
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
 from wa.study import layout
@@ -29,12 +29,12 @@ from wa.study.study import Study
 from wa.training.history import training_seconds
 from wa.training.meter import read_spent
 
-HELP = """Copy the evidence of a study: the small files that its tables and figures are drawn from.
+HELP = f"""Copy the evidence of a study: the small files that its tables and figures are drawn from.
 
 Run it in the folder that holds results/. The copy is OUTPUT/results/STUDY. To draw its figures and
 its table again:
 
-    snakemake --directory OUTPUT --cores 2 all results_table \\
+    {command("snakemake")} --directory OUTPUT --cores 2 all results_table \\
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 

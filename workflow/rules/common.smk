@@ -45,7 +45,7 @@ ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", 
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.data.folders import is_folder, left_out
-from wa.errors import UserError, printable_bytes
+from wa.errors import UserError, command, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
@@ -206,10 +206,9 @@ onerror:
     if not DRAFT and any(Path(run[0].path, layout.METRICS).exists() for run in RUNS):
         files = (shlex.quote(str(file)) for file in workflow.overwrite_configfiles)
         which = "".join(f" --configfile {file}" for file in files)
-        me = sys.argv[0] if sys.argv[0].endswith("snakemake") else "snakemake"
         logger.error(
             f"{ROOT} is not finished. To draw what is there:"
-            f" {me} --cores 2{which} --config draft=True"
+            f" {command('snakemake')} --cores 2{which} --config draft=True"
         )
 
 
