@@ -132,8 +132,8 @@ def main() -> None:
         f"# Results of the study {args.study.experiment} on {args.dataset}",
         "Accuracies on all classes seen so far, in percent: mean ± standard deviation over the runs"
         " (orders x seeds). Each method is shown with its own classifier. *average* counts the"
-        " first task. *last* is the accuracy after the last task. `snakemake results_table`"
-        " writes this page.",
+        " first task. *last* is the accuracy after the last task. The target"
+        " `results_table` writes this page.",
         table,
         tasks,
         "The settings of the study. All others have the defaults of wa/study/settings.py.",
