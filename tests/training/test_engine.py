@@ -347,17 +347,6 @@ def test_sync_batch_norm_needs_gpus(options, monkeypatch):
         trainer_of([*options, "--sync-batch-norm"])
 
 
-@pytest.mark.gpu
-def test_graph_and_eager_step_agree_on_a_gpu(options):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    losses = {}
-    for graphs in ("--cuda-graphs", "--no-cuda-graphs"):
-        trainer = trainer_of([*options, "--device", "cuda", graphs])
-        losses[graphs] = [trainer.epoch(epoch)["loss"] for epoch in range(6)]
-    assert losses["--cuda-graphs"] == pytest.approx(losses["--no-cuda-graphs"], rel=1e-3)
-
-
 def test_recipe_defaults_are_exact_and_safe():
     assert (
         Settings().deterministic

@@ -195,17 +195,3 @@ def test_the_step_is_the_papers_loss(digits, base, tmp_path):
         torch.testing.assert_close(
             loss, (1 - lam) * ce + lam * kd if mix == "convex" else ce + lam * kd
         )
-
-
-@pytest.mark.gpu
-def test_a_gpu_gives_the_same_bits_twice(digits, tmp_path):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    files = []
-    for name in "ab":
-        run = program(
-            "wa.training.train", *task_options(digits, tmp_path / name), "--device", "cuda"
-        )
-        assert run.returncode == 0, run.stdout
-        files.append((tmp_path / name / "trained.safetensors").read_bytes())
-    assert files[0] == files[1]
