@@ -282,7 +282,8 @@ RUN = {
     ),
     "runs_per_gpu": Key(
         1,
-        "The trainings that may share a GPU of this machine. A small network does not fill one.",
+        "The trainings that may share a GPU of this machine. A small network does not fill one."
+        " `benchmarks/gpu_speed.py` finds the best number.",
         "4",
         schema=COUNT,
         reruns=False,
