@@ -123,6 +123,15 @@ def test_operations_on_synthetic_images_of_another_size() -> None:
             assert torch.equal(ours, theirs), (name, batch.shape)
 
 
+def test_a_gpu_rotates_as_pillow(images: torch.Tensor) -> None:
+    degrees = torch.linspace(-30, 30, COUNT, dtype=torch.float64)
+    degrees[::100] = 0
+    wide = synthetic(30)[..., :24, :]
+    for batch in (images, wide):
+        ours = aug.rotate_densely(batch, degrees[-len(batch) :])
+        assert torch.equal(ours, aug.rotate_each(batch, degrees[-len(batch) :]))
+
+
 def test_names_are_timms() -> None:
     assert set(aug.STANDARD) == set(timm_aa._RAND_TRANSFORMS)
     assert set(aug.INCREASING) == set(timm_aa._RAND_INCREASING_TRANSFORMS)

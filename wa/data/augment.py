@@ -45,6 +45,7 @@ from functools import cache, partial
 from itertools import chain, permutations
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -85,6 +86,19 @@ def _per_image(argument: Tensor, dtype: torch.dtype) -> Tensor:
     return argument.to(dtype).view(-1, 1, 1, 1)
 
 
+def _chosen(where: Tensor) -> Tensor:
+    """255 where it is true, 0 elsewhere: bool to uint8.
+
+    With it, & and ^ choose bytes. On a CPU, torch.where takes six times as long.
+    """
+    return where.to(torch.uint8) * 255
+
+
+def _mapped(images: Tensor, table: Tensor) -> Tensor:
+    """The images with each value replaced. table: uint8 (B, C, 256), for each channel."""
+    return table.gather(2, images.flatten(2).long()).view_as(images)
+
+
 def _truncated(values: Tensor) -> Tensor:
     """Floats as bytes: clipped in place, then without their fraction, as Pillow does it."""
     values.clamp_(0, 255)
@@ -100,12 +114,12 @@ def _truncated(values: Tensor) -> Tensor:
 
 def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
     """ImageOps.autocontrast: stretch each channel to 0..255, in double precision as Python does."""
-    low = images.amin((2, 3), keepdim=True).double()
-    high = images.amax((2, 3), keepdim=True).double()
+    low, high = (edge.double()[..., None] for edge in (images.amin((2, 3)), images.amax((2, 3))))
     # torch computes 255 / tensor as a product with the reciprocal, which rounds differently.
     scale = torch.full_like(low, 255.0) / (high - low)
-    stretched = (images * scale).sub_(low * scale)
-    return torch.where(high > low, _truncated(stretched), images)
+    values = _steps(256, images)
+    stretched = _truncated((values * scale).sub_(low * scale))
+    return _mapped(images, torch.where(high > low, stretched, values.to(torch.uint8)))
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
@@ -119,8 +133,8 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
     last = histogram.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - last) // 255
     table = (histogram.cumsum(2) - histogram + step // 2) // step.clamp(min=1)
-    equalized = table.clamp_(max=255).to(torch.uint8).gather(2, pixels).view_as(images)
-    return torch.where(step[..., None] > 0, equalized, images)
+    same = torch.arange(256, device=images.device)
+    return _mapped(images, torch.where(step > 0, table.clamp_(max=255), same).to(torch.uint8))
 
 
 def invert(images: Tensor, _: Tensor) -> Tensor:
@@ -135,14 +149,12 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """ImageOps.solarize: invert the values from the threshold on."""
-    return torch.where(images.short() < _per_image(threshold, torch.int16), images, 255 - images)
+    return images ^ _chosen(images.short() >= _per_image(threshold, torch.int16))
 
 
 def solarize_add(images: Tensor, add: Tensor) -> Tensor:
-    """timm's solarize_add: add to the values below 128, up to 255."""
-    largest = _per_image(255 - add, torch.uint8)
-    brighter = torch.minimum(images, largest) + _per_image(add, torch.uint8)
-    return torch.where(images < 128, brighter, images)
+    """timm's solarize_add: add to the values below 128. `add` is at most 128."""
+    return images + (_chosen(images < 128) & _per_image(add, torch.uint8))
 
 
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
@@ -214,12 +226,33 @@ def _cubic(p: Tensor, q: Tensor, r: Tensor, s: Tensor, d: Tensor) -> Tensor:
 
 def _filled(values: Tensor, inside: Tensor, images: Tensor) -> Tensor:
     """The values as bytes in the shape of the images, and FILL where a pixel is not inside."""
-    fill = _constant(FILL, images.device).view(-1, 1, 1).to(torch.uint8)
-    return torch.where(inside, _truncated(values).view_as(images), fill)
+    fill, inside = _constant(FILL, images.device).view(-1, 1, 1).to(torch.uint8), _chosen(inside)
+    return (_truncated(values).view_as(images) & inside) | (fill & ~inside)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Image.rotate, bicubic: anticlockwise about the centre, in a picture of the same size."""
+    """Image.rotate, bicubic: anticlockwise about the centre, in a picture of the same size.
+
+    On a CPU it is that function itself, which takes a fifth of the time. Both give the same bytes.
+    """
+    on_cpu = images.device.type == "cpu"
+    return rotate_each(images, degrees) if on_cpu else rotate_densely(images, degrees)
+
+
+def rotate_each(images: Tensor, degrees: Tensor) -> Tensor:
+    """Rotate with Pillow, one image after the other."""
+    from PIL import Image
+
+    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    rotated = np.empty_like(pixels)
+    for image, angle, out in zip(pixels, degrees.tolist(), rotated, strict=True):
+        picture = Image.fromarray(image)
+        out[:] = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=FILL)
+    return torch.from_numpy(rotated).permute(0, 3, 1, 2).contiguous()
+
+
+def rotate_densely(images: Tensor, degrees: Tensor) -> Tensor:
+    """As rotate, for a whole batch."""
     batch, channels, height, width = images.shape
     angle = torch.deg2rad(-degrees).view(-1, 1, 1)
     cos, sin = angle.cos(), angle.sin()
