@@ -406,6 +406,7 @@ class RandAugment(Policy):
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """The augmented images. draws: float64 (B, 4 * n)."""
         _need_colours("RandAugment", images)
+        images = images.clone()
         for draw in draws.split(4, 1):
             images = apply_each(list(self.operations.values()), images, *self.choose(draw))
         return images
@@ -416,23 +417,35 @@ def apply_each(
 ) -> Tensor:
     """Apply one operation to each image: compute each operation on its own images.
 
-    The images are sorted by operation, so that those of one operation are contiguous. A CPU works
-    on a few at a time. images: on any device. operation, value: as RandAugment.choose returns them,
-    on the CPU.
+    images: on any device. They may be changed. operation, value: as RandAugment.choose returns
+    them, on the CPU.
     """
-    device = images.device
+    if images.device.type != "cpu":
+        return apply_sorted(operations, images, operation, value)
+    few = max(1, CACHED // images[0].numel())
+    for number, candidate in enumerate(operations):
+        chosen = (operation == number).nonzero().flatten()
+        for rows in chosen.split(few) if len(chosen) else ():
+            # index_select copies whole images, and images[rows] copies bytes.
+            some = candidate.apply(images.index_select(0, rows), value[rows])
+            for row, image in zip(rows.tolist(), some, strict=True):
+                images[row] = image
+    return images
+
+
+def apply_sorted(
+    operations: Sequence[Operation], images: Tensor, operation: Tensor, value: Tensor
+) -> Tensor:
+    """As apply_each, with few kernels: the images of one operation are put side by side."""
     order = operation.argsort()
     sizes = operation.bincount(minlength=len(operations) + 1).tolist()
-    # index_select copies whole images, and images[order] copies bytes.
-    result = images.index_select(0, _on(device, order))
+    result = images.index_select(0, _on(images.device, order))
     *parts, _ = result.split(sizes)
-    arguments = _on(device, value[order]).split(sizes)
-    few = max(1, CACHED // images[0].numel()) if device.type == "cpu" else len(images)
+    arguments = _on(images.device, value[order]).split(sizes)
     for candidate, part, argument in zip(operations, parts, arguments, strict=False):
-        for some, some_values in zip(part.split(few), argument.split(few), strict=True):
-            if len(some):  # an empty part is split into one empty part
-                some.copy_(candidate.apply(some, some_values))
-    return result.index_select(0, _on(device, order.argsort()))
+        if len(part):
+            part.copy_(candidate.apply(part, argument))
+    return result.index_select(0, _on(images.device, order.argsort()))
 
 
 # The other transformations. They take images, uint8 (B, C, H, W), on any device, and draws, float64
@@ -601,6 +614,7 @@ class Jitter(NamedTuple):
         factors = low + draws[:, :3] * (1 + strength - low)
         orders = _constant(ORDERS, draws.device).long().view(6, 3)
         order = orders[(draws[:, 3] * 6).long()]
+        images = images.clone()
         for operation in order.unbind(1):
             factor = factors.gather(1, operation[:, None]).squeeze(1)
             images = apply_each(self.OPERATIONS, images, operation, factor)
