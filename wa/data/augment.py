@@ -33,9 +33,9 @@ Evidence (pillow 12.3, timm 1.0.31; tests/data/test_augment.py):
   levels in 6 of a million. Measured on 400 images of Tiny-ImageNet, to 32, 56 and 64 pixels. A CPU
   resamples bytes with torch, whose weights have fewer bits than Pillow's. A GPU computes two matrix
   products in float32 and rounds each.
-- Speed of crop-4, flip, rand-m9-mstd0.5-inc1 and normalising: 8,000 images/s, and timm with Pillow
-  2,000. That is 3.7 to 4.2 times as fast (medians of 9 rounds, 5 runs), on one thread of a busy
-  2-core Xeon at 2.8 GHz: python benchmarks/augment.py --data cifar100.tar
+- Speed of crop-4, flip, rand-m9-mstd0.5-inc1 and normalising, on one thread: 16,900 images/s, and
+  timm with Pillow 3,700, so 4.6 times (medians of 9 rounds, an AMD EPYC):
+  python benchmarks/augment.py --data cifar100.tar
 """
 
 import math
