@@ -19,6 +19,7 @@ from wa.files import read_json
 from wa.study.layout import Run
 from wa.study.study import Study
 from wa.training import meter
+from wa.training.history import COLUMNS, write_history
 from wa.training.meter import Counter, Meter, Spent
 
 
@@ -150,6 +151,18 @@ def test_the_meter_ends_with_its_training(machine, tmp_path):
     (tmp_path / "train.benchmark.tsv").write_text("s\tmax_rss\n3.5\t-\n")
     spent = meter.read_spent(tmp_path)
     assert spent.seconds == 3.5 and spent.host_mib is None and spent.gpu_mib == 1500
+
+
+@pytest.mark.parametrize(
+    "job, seconds, host",
+    [("9.5\t800", 9.5, 800), ("4.5\t700", 7.0, 700), ("0.5\t40", 7.0, None)],
+    ids=["whole", "resumed", "kept"],
+)
+def test_a_job_that_did_not_train_all_epochs_is_not_the_whole_cost(job, seconds, host, tmp_path):
+    epochs = [dict.fromkeys(COLUMNS, 0) | {"seconds": s} for s in (4.0, 3.0)]
+    write_history(tmp_path / "history.csv", epochs)
+    (tmp_path / "train.benchmark.tsv").write_text(f"s\tmax_rss\n{job}\n")
+    assert meter.read_spent(tmp_path)[:2] == (seconds, host)
 
 
 def test_a_training_without_measurements_costs_nothing_known(tmp_path):

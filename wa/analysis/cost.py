@@ -11,7 +11,7 @@ Each row is one value of one task of one run. The columns are those of metrics.c
     model_mb     the size of model.safetensors, in MB (1e6 bytes)
     memory_mb    the exemplars that are kept after the task, as packed
     epochs       of the training
-    seconds      the training, as Snakemake measured it. Of a resumed one, the last part.
+    seconds      the training, as Snakemake measured it. Of a resumed one, all its epochs.
     host_gib     its peak memory on the host
     gpu_gib      the peak memory of its GPUs, with whatever else ran on them
     kilojoules   the energy of the processors and the GPUs meanwhile, likewise

@@ -26,7 +26,7 @@ from wa.identity import CHECKOUT
 from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
-from wa.training.history import training_seconds
+from wa.training.history import epoch_seconds
 from wa.training.meter import read_spent
 
 HELP = f"""Copy the evidence of a study: the small files that its tables and figures are drawn from.
@@ -104,7 +104,7 @@ def summary(study: Study) -> dict:
         "date": time.strftime("%Y-%m-%d"),
         "trainings": len(done),
         "trainings_of_the_study": len(trainings),
-        "hours": round(sum(training_seconds(f / layout.HISTORY) for f in done) / 3600, 2),
+        "hours": round(sum(sum(epoch_seconds(f / layout.HISTORY)) for f in done) / 3600, 2),
         "peak_memory_mb": max((peak for peak in peaks if peak is not None), default=None),
         "engines": engines,
     }

@@ -24,7 +24,7 @@ from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.results import Results
 from wa.study.study import Study
-from wa.training.history import training_seconds
+from wa.training.meter import read_spent
 from wa.training.progress import read_progress
 
 HELP = """Print how far a study is.
@@ -78,16 +78,6 @@ def last_error(log: Path) -> str | None:
     """The last line of a log that starts with `error:`."""
     errors = re.findall(r"^error: .*", log.read_text(encoding="utf-8", errors="replace"), re.M)
     return errors[-1] if errors else None
-
-
-def job_seconds(folder: Path) -> float:
-    """The seconds that a finished training took, its start included if Snakemake measured it."""
-    measured = 0.0
-    benchmark = folder / layout.BENCHMARK
-    if benchmark.exists():
-        with open(benchmark, encoding="utf-8", newline="") as file:
-            measured = float(next(csv.DictReader(file, delimiter="\t"))["s"])
-    return max(measured, training_seconds(folder / layout.HISTORY))
 
 
 def state(folder: Path, now: float) -> tuple[str, float | None]:
@@ -229,7 +219,7 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
     if done and running:
         # A training to come is expected to take as long as the mean of those that are done. The
         # tasks of a run follow one another, so the study may well take longer.
-        took = [job_seconds(Path(path)) for path in done]
+        took = [read_spent(Path(path)).seconds or 0.0 for path in done]
         mean = sum(took) / len(took)
         waiting = len(trainings) - len(done) - len(running)
         to_go = max(*running, (sum(running) + waiting * mean) / len(running))

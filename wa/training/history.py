@@ -53,7 +53,7 @@ def count_epochs(path: Path) -> int:
         return sum(1 for _ in csv.DictReader(file))
 
 
-def training_seconds(path: Path) -> float:
-    """The seconds that all epochs of a history.csv took together."""
+def epoch_seconds(path: Path) -> list[float]:
+    """The seconds that each epoch of a history.csv took."""
     with open(path, encoding="utf-8", newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+        return [float(row["seconds"]) for row in csv.DictReader(file)]

@@ -22,6 +22,7 @@ from wa.errors import program
 from wa.files import read_json, write_json
 from wa.study import layout
 from wa.training.gpus import nvidia_smi
+from wa.training.history import epoch_seconds
 
 EVERY = 5.0  # seconds between two looks at the GPUs and counters
 SOON = 0.2  # seconds between two looks whether the training still runs
@@ -120,8 +121,18 @@ def start(output: Path, gpus: list[str]) -> None:
 
 
 def read_spent(folder: Path) -> Spent:
-    """What was measured of the training whose checkpoint lies in a folder."""
+    """What was measured of the training whose checkpoint lies in a folder.
+
+    Snakemake measures the last job only. If that job did not train all epochs, because an earlier
+    one was killed or had finished, the seconds are those of all epochs. Its memory counts only if
+    it trained at least one.
+    """
     seconds, host = read_benchmark(folder / layout.BENCHMARK)
+    if (folder / layout.HISTORY).exists():
+        epochs = epoch_seconds(folder / layout.HISTORY)
+        if seconds is not None and seconds < epochs[-1]:
+            host = None
+        seconds = max(seconds or 0.0, sum(epochs))
     measured = {}
     if (folder / layout.METER).exists():
         measured = read_json(folder / layout.METER)
