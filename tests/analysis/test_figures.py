@@ -139,7 +139,8 @@ def invent(
             write_arrays(here / "predictions.npz", **arrays)
             write_json(here / "metrics.json", metrics)
             beside.mkdir(parents=True, exist_ok=True)
-            (beside / "history.csv").write_text("epoch,loss,train_accuracy\n1,2.0,30\n2,0.5,80\n")
+            history = "epoch,loss,train_accuracy,seconds\n1,2.0,30,9\n2,0.5,80,9\n"
+            (beside / "history.csv").write_text(history)
             (beside / "train.benchmark.tsv").write_text(f"s\tmax_rss\n{60 + t}\t{900 + t}\n")
     tables = ["--output", folder / "metrics.csv", "--classes", folder / "classes.csv"]
     made = program("wa.analysis.aggregate", "--study", study.to_json(), *tables)
@@ -515,6 +516,12 @@ def test_bands_are_left_out_where_they_would_hide_each_other(tmp_path):
         drawn = draw("accuracy", study, tmp_path / "figure.svg")
         assert len(drawn.axes[0].collections) == bands
         assert ("band" in drawn.legends[0].get_title().get_text()) == bool(bands)
+
+
+def test_a_legend_of_single_runs_speaks_of_no_mean(digits_like):
+    styles = Styles(digits_like, PLAIN)
+    assert styles.line_means({"kd": "1", "wa": "1"}) == "method (runs)"
+    assert styles.line_means({"kd": "1", "wa": "2"}).endswith("mean, band: standard deviation")
 
 
 def test_calibration_tells_the_error_of_the_table(digits_like, tmp_path):

@@ -44,7 +44,7 @@ def anytime(study: RunTable, costs: str, styles: Styles) -> Figure:
         panel.set_title(title)
     counts = count_runs(by_epochs)
     handles = [styles.handle(m, f" ({counts[m]})") for m in study.methods if m in counts]
-    legend(figure, handles, styles.line_means())
+    legend(figure, handles, styles.line_means(counts))
     return figure
 
 

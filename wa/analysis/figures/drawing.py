@@ -130,8 +130,10 @@ class Styles:
                 color = self.colors[method]
                 axes.fill_between(mean.index, low, high, color=color, alpha=0.18, lw=0)
 
-    def line_means(self) -> str:
-        """What `line` draws, for the title of a legend."""
+    def line_means(self, counts: dict[str, str]) -> str:
+        """What `line` draws, for the title of a legend. counts: as count_runs returns them."""
+        if set(counts.values()) == {"1"}:
+            return "method (runs)"
         band = ", band: standard deviation" if len(self.markers) <= BANDS else ""
         return f"method (runs); line: mean{band}"
 

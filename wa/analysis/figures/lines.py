@@ -55,7 +55,7 @@ def draw(
     handles = [styles.handle(m, f" ({counts[m]})") for m in study.methods if m in counts]
     if "reference" in everything:
         handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
-    legend(figure, handles, styles.line_means())
+    legend(figure, handles, styles.line_means(counts))
     return figure
 
 
