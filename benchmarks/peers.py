@@ -50,6 +50,7 @@ REPOSITORIES = {
 }
 OLD, NEW, BATCH, STEPS = 10, 5, 32, 5
 RATE, DECAY = 0.05, 5e-4
+FEATURES = ""  # a file, see --features
 CPU = torch.device("cpu")
 
 
@@ -66,6 +67,14 @@ def report(peer: str, what: str, theirs: object, ours: object) -> None:
 
 def say(peer: str, what: str, figure: object) -> None:
     print(f"  {peer:26}{what:58}{figure}", flush=True)
+
+
+def predictions(peer: str, theirs: np.ndarray, ours: np.ndarray, label: np.ndarray, of="") -> None:
+    """How many predictions are the same, and how many are right. theirs, ours: scores."""
+    one, other = theirs.argmax(axis=1), ours.argmax(axis=1)
+    say(peer, f"same predictions{of and ', '}{of}", f"{100 * (one == other).mean():.1f} %")
+    right = f"{100 * (one == label).mean():.1f} and {100 * (other == label).mean():.1f} %"
+    say(peer, f"accuracy theirs and ours{of and ', '}{of}", right)
 
 
 # How to import from a checkout
@@ -128,7 +137,18 @@ def without_gpu() -> None:
 
 
 def feature_problem() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Two tasks and test images, as (features, labels). 15 classes, 48 numbers, none below 0."""
+    """Two tasks and test images, as (features, labels). 15 classes, 48 numbers, none below 0.
+
+    With --features, the features of that file.
+    """
+    if FEATURES:
+        of = np.load(FEATURES)
+        x, label, old = of["features"], of["label"], of["label"] < OLD
+        return [
+            (x[old], label[old]),
+            (x[~old], label[~old]),
+            (of["test_features"], of["test_label"]),
+        ]
     draw = np.random.default_rng(0)
     centres = draw.standard_normal((OLD + NEW, 48))
 
@@ -305,20 +325,22 @@ def made(cls: type, **attributes: object) -> object:
 
 def simplecil(peers: Path) -> None:
     tasks = feature_problem()
-    x, _ = tasks.pop()
+    x, label = tasks.pop()
     one, state = fitted("simplecil", tasks)
     enter(peers / "LAMDA-PILOT")
     pretend(timm={}, timm__models={}, utils__inc_net={})
     pretend(timm__models__layers={}, timm__models__layers__weight_init={})
     theirs = importlib.import_module("models.simplecil").Learner
     cosine = importlib.import_module("backbone.linears").CosineLinear
-    fc = cosine(48, OLD + NEW)
+    fc = cosine(x.shape[1], OLD + NEW)
     model = Space(fc=fc, backbone=nn.Identity(), eval=lambda: model)
     for features, labels in tasks:
         it = made(theirs, _network=model, _device=CPU, train_dataset=Space(labels=labels))
         it.replace_fc([(0, torch.tensor(features), torch.tensor(labels))], model, None)
     scores = fc(torch.tensor(x))["logits"]
-    report("PILOT simplecil.py", "cosines of the test images", scores, one.scores(x, state))
+    ours, scores = one.scores(x, state), scores.detach().numpy()
+    report("PILOT simplecil.py", "cosines of the test images", scores, ours)
+    predictions("PILOT simplecil.py", scores, ours, label)
 
 
 def slda(peers: Path) -> None:
@@ -329,7 +351,7 @@ def slda(peers: Path) -> None:
     theirs = from_file(peers / "Deep_SLDA/SLDA_Model.py").StreamingLDA
     found = {}
     for start in ("stream", "base"):
-        it = theirs(48, OLD + NEW)
+        it = theirs(x.shape[1], OLD + NEW)
         for number, (features, labels) in enumerate(tasks):
             features, labels = torch.tensor(features), torch.tensor(labels)
             if start == "base" and not number:
@@ -343,11 +365,7 @@ def slda(peers: Path) -> None:
         report(peer, f"class means, {start}", it.muK, state["means"])
         sigma = state["scatter"] / state["images"]
         report(peer, f"covariance, {start}", it.Sigma, sigma)
-        ours = one.scores(x, state).argmax(axis=1)
-        same = 100 * (found[start].argmax(axis=1) == ours).mean()
-        say(peer, f"same predictions, {start}", f"{same:.1f} %")
-        right = [100 * (p == label).mean() for p in (found[start].argmax(axis=1), ours)]
-        say(peer, f"accuracy theirs and ours, {start}", "{:.1f} and {:.1f} %".format(*right))
+        predictions(peer, found[start], one.scores(x, state), label, start)
 
 
 def fecam(peers: Path) -> None:
@@ -375,25 +393,21 @@ def fecam(peers: Path) -> None:
     theirs = -it._maha_dist(unit, means, means).T
     # Ours leaves out what all classes share: nothing. Both are -(x - mu)^T A (x - mu).
     report("FeCAM models/base.py", "scores of the test images", theirs, ours)
-    same = 100 * (theirs.argmax(axis=1) == ours.argmax(axis=1)).mean()
-    say("FeCAM models/base.py", "same predictions", f"{same:.1f} %")
+    predictions("FeCAM models/base.py", theirs, ours, label)
     enter(peers / "LAMDA-PILOT")
     pretend(timm={}, timm__models={}, utils__inc_net={})
     pilot = importlib.import_module("models.fecam").Learner
-    model = Space(fc=nn.Linear(48, OLD + NEW), backbone=nn.Identity(), eval=lambda: model)
+    model = Space(fc=nn.Linear(x.shape[1], OLD + NEW), backbone=nn.Identity(), eval=lambda: model)
     it = made(pilot, _network=model, _device=CPU, cov_mats=[], alpha=100)
     it._total_classes, it.train_dataset = OLD + NEW, Space(labels=labels)
     it.replace_fc([(0, torch.tensor(features), torch.tensor(labels))], model, None)
     theirs = -it._maha_dist(x, model.fc.weight.data, it.cov_mats).T
-    same = 100 * (theirs.argmax(axis=1) == ours.argmax(axis=1)).mean()
-    say("PILOT fecam.py", "same predictions", f"{same:.1f} %")
-    right = [100 * (p.argmax(axis=1) == label).mean() for p in (theirs, ours)]
-    say("PILOT fecam.py", "accuracy theirs and ours", "{:.1f} and {:.1f} %".format(*right))
+    predictions("PILOT fecam.py", theirs, ours, label)
 
 
 def ranpac(peers: Path) -> None:
     tasks = feature_problem()
-    x, _ = tasks.pop()
+    x, label = tasks.pop()
     one = algorithm.load("ranpac", "FeatureClassifier")({"projections": 300}, 0)
     ours, ridges = {}, []
     sizes, chosen = [], one.ridge
@@ -411,9 +425,9 @@ def ranpac(peers: Path) -> None:
     tasks = [(f[o], y[o]) for (f, y), o in zip(tasks, orders, strict=True)]
     for features, labels in tasks:
         sizes = [*sizes, len(np.unique(labels))]
-        nothing = np.zeros((sum(sizes), 48)), np.zeros(sum(sizes))
+        nothing = np.zeros((sum(sizes), x.shape[1])), np.zeros(sum(sizes))
         ours = one.fit(Learned(features, labels, sizes, *nothing, {}), ours)
-    matrix = torch.tensor(np.random.default_rng(0).standard_normal((48, 300), "f4"))
+    matrix = torch.tensor(np.random.default_rng(0).standard_normal((x.shape[1], 300), "f4"))
     without_gpu()
     for folder, module in (("RanPAC", "RanPAC"), ("LAMDA-PILOT", "models.ranpac")):
         enter(peers / folder)
@@ -437,8 +451,7 @@ def ranpac(peers: Path) -> None:
         scores = F.relu(torch.tensor(x) @ matrix) @ fc.weight.T
         found = one.scores(x, ours)
         report(peer, "scores of the test images", scores, found)
-        same = 100 * (scores.numpy().argmax(axis=1) == found.argmax(axis=1)).mean()
-        say(peer, "same predictions", f"{same:.1f} %")
+        predictions(peer, scores.numpy(), found, label)
 
 
 def il2m(peers: Path) -> None:
@@ -446,7 +459,7 @@ def il2m(peers: Path) -> None:
     tasks = feature_problem()
     test, _ = tasks.pop()
     one = algorithm.load("il2m", "FeatureClassifier")(algorithm.with_defaults("il2m", {}), 0)
-    weights = [draw.standard_normal((n, 48)) * 0.2 for n in (OLD, OLD + NEW)]
+    weights = [draw.standard_normal((n, test.shape[1])) * 0.2 for n in (OLD, OLD + NEW)]
     weights[1][OLD:] *= 1.5  # so that many images are taken for new classes
     old = np.concatenate([np.flatnonzero(tasks[0][1] == c)[:8] for c in range(OLD)])
     with_memory = [np.concatenate([tasks[1][k], tasks[0][k][old]]) for k in (0, 1)]
@@ -925,8 +938,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="methods to compare (default: all)")
     parser.add_argument("--peers", type=Path, required=True, help="the folder of the checkouts")
+    parser.add_argument("--features", type=Path, help="an npz file: features, label and test_...")
+    parser.add_argument("--old", type=int, default=OLD, help="classes of its first task")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.features:
+        globals().update(FEATURES=args.features, OLD=args.old)
+        globals().update(NEW=int(np.load(args.features)["label"].max()) + 1 - args.old)
     if args.alone:
         torch.set_num_threads(1)
         globals()[args.names[0]](args.peers.resolve())
@@ -935,6 +953,7 @@ def main() -> None:
     for name in args.names or REPOSITORIES:
         print(f"{name}: {', '.join(REPOSITORIES[name])}", flush=True)
         command = [sys.executable, __file__, "--alone", "--peers", args.peers, name]
+        command += ["--features", args.features, "--old", str(args.old)] if args.features else []
         got = subprocess.run(command, text=True, capture_output=True)
         lines = got.stdout.splitlines(keepends=True)
         print(*(line for line in lines if line.startswith("  ")), sep="", end="", flush=True)
