@@ -229,7 +229,7 @@ def test_the_second_stage_of_eeil_has_a_recipe_and_images_of_its_own(trainer):
 
 
 def test_podnet(trainer):
-    one = trainer("podnet", given={"spatial": 2, "flat": 0.7, "margin": 0.5})
+    one = trainer("podnet", given={"spatial": 2, "flat": 0.7})
     with torch.no_grad():
         one.model.classifier.eta.fill_(1.5)
     x, label = batch(one)
@@ -252,8 +252,8 @@ def test_podnet(trainer):
             near = [cosine(proxy, new[i]) for proxy in of_class]
             powers = [math.exp(each) for each in near]
             y.append(sum(p * each for p, each in zip(powers, near, strict=True)) / sum(powers))
-        others = sum(math.exp(1.5 * y[k]) for k in range(6) if k != c)
-        lsc = max(0, -math.log(math.exp(1.5 * (y[c] - 0.5)) / others))
+        others = sum(math.exp(1.5 * (y[k] if k != c else max(y))) for k in range(6))
+        lsc = -math.log(math.exp(1.5 * y[c]) / others)
         apart = [
             np.linalg.norm(pooled(a[i]) - pooled(b[i])) for a, b in zip(maps, before, strict=True)
         ]
@@ -261,6 +261,18 @@ def test_podnet(trainer):
         assert found.classification[i].item() == pytest.approx(lsc, rel=1e-4)
         assert found.other[i].item() == pytest.approx(math.sqrt(6 / 2) * rest, rel=2e-3, abs=1e-3)
     assert sum(apart) > 0
+
+
+def test_podnets_loss_does_not_ask_for_a_negative_scale(trainer):
+    """With the margin of the paper, a scale of -7.7 made the loss 0 with nothing learned."""
+    one = trainer("podnet").learner
+    label = torch.arange(6)
+    eta = one.model.classifier.eta
+    one.lsc(torch.full((6, 6), 0.3), label).sum().backward()  # no class is told from another
+    assert eta.grad.item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        eta.fill_(-8)
+    assert one.lsc(torch.eye(6), label).min() > 1  # right, and yet the scale turns it round
 
 
 def test_podnet_keeps_old_proxies_and_then_trains_the_classifier_alone(trainer):

@@ -5,10 +5,11 @@ image that the network takes for a new class gets, for each old class c that tas
 
     p'_c = p_c  (mean initial score of c / mean score of c now)  (confidence now / confidence at t)
 
-The scores are softmax probabilities. The initial mean is that of p_c over the images of c after
-task t, and the mean now is over its exemplars. The confidence of a model is the mean of the best
-score over the images of its new classes. Other images keep their scores. The network is fine-tuned
-with a memory and the cross-entropy alone.
+The scores are softmax probabilities, where the authors' code has the raw outputs of the network
+(EdenBelouadah/class-incremental-learning, il2m/codes). The initial mean is that of p_c over the
+images of c after task t, and the mean now is over its exemplars. The confidence of a model is the
+mean of the best score over the images of its new classes. Other images keep their scores. The
+network is fine-tuned with a memory and the cross-entropy alone.
 """
 
 import numpy as np

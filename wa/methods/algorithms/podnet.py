@@ -4,7 +4,13 @@ Douillard et al., "PODNet: Pooled Outputs Distillation for Small-Tasks Increment
 2020. Features h and the K proxies of each class have length 1 (equations 9 and 10):
 
     y_c = sum_k softmax_k(theta_ck . h) theta_ck . h
-    LSC = max(0, -log( exp(eta (y_c* - margin)) / sum_{c != c*} exp(eta y_c) ))
+    LSC = -log( exp(eta y_c*) / (exp(eta max_c y_c) + sum_{c != c*} exp(eta y_c)) )
+
+Here the largest similarity stands in the place of that of c*, as in the authors' code. Equation 10
+leaves c* out of the sum, and has a margin of 0.6 beside y_c*. In their code the margin is
+subtracted from all classes, so it has no effect (arthurdouillard/incremental_learning.pytorch,
+inclearn/lib/losses/base.py). With the margin the loss falls to 0 if eta becomes negative, and then
+nothing is learned.
 
 The scale eta is learned. After task 0 the loss of an image is LSC and, with sqrt(n_seen / n_new),
 
@@ -33,14 +39,13 @@ from wa.models.feature_maps import FeatureMaps, pooled
 OPTIONS = {
     "spatial": 3.0,
     "flat": 1.0,
-    "margin": 0.6,
     "fine_tuning_epochs": 20,
     "fine_tuning_lr": 0.05,
 }
 
 
 class PODNet(Learner):
-    task_0 = ("margin",)
+    task_0 = ()
     distils = True
     classifier = ProxyClassifier
 
@@ -73,11 +78,11 @@ class PODNet(Learner):
         return Losses(lsc + rest, lsc, rest, similarity.argmax(dim=1) == label)
 
     def lsc(self, similarity: Tensor, label: Tensor) -> Tensor:
-        eta = self.model.classifier.eta
-        is_own = torch.arange(similarity.shape[1], device=label.device) == label[:, None]
-        own = (similarity * is_own).sum(dim=1)
-        others = (eta * similarity).masked_fill(is_own, -torch.inf).logsumexp(dim=1)
-        return (others - eta * (own - self.options["margin"])).clamp(min=0)
+        scores = self.model.classifier.eta * similarity
+        is_own = torch.arange(scores.shape[1], device=label.device) == label[:, None]
+        own = (scores * is_own).sum(dim=1)
+        others = torch.where(is_own, scores.amax(dim=1, keepdim=True), scores)
+        return others.logsumexp(dim=1) - own
 
     def distilled(self, features: Tensor, x: Tensor) -> Tensor:
         with torch.no_grad():
