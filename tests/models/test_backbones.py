@@ -79,6 +79,21 @@ def test_checkpoints_of_other_networks_come_back(tmp_path, name, channels, side,
         assert torch.equal(again.eval()(x), model(x)) and model(x).shape == (2, 5)
 
 
+@pytest.mark.parametrize("depth", [8, 32])
+def test_a_signed_network_is_the_other_without_its_last_relu(depth):
+    usual = varied(backbones.build(f"resnet{depth}", 3))
+    signed = backbones.build(f"signed_resnet{depth}", 3).eval()
+    signed.load_state_dict(usual.state_dict())
+    ends = []
+    for net in (usual, signed):
+        net.layer3.register_forward_hook(lambda module, x, out: ends.append(out))
+    features = [
+        net(torch.randn(2, 3, 16, 16, generator=torch.manual_seed(0))) for net in (usual, signed)
+    ]
+    assert (ends[1] < 0).any() and torch.equal(ends[0], ends[1].relu())
+    assert torch.equal(features[1], ends[1].mean((2, 3)))
+
+
 def test_own_backbones_take_weights_too(tmp_path):
     net = varied(backbones.build("resnet8", 3))
     save_file(net.state_dict(), tmp_path / "w.safetensors")

@@ -27,6 +27,8 @@ BACKBONES = {
     "resnet56": resnet.resnet56,
     "resnet110": resnet.resnet110,
     "resnet18": resnet.resnet18,
+    "signed_resnet8": resnet.signed_resnet8,
+    "signed_resnet32": resnet.signed_resnet32,
     "preact_resnet8": preactivation.preact_resnet8,
     "preact_resnet32": preactivation.preact_resnet32,
 }

@@ -10,6 +10,10 @@ It has no parameters.
 `resnet18` is that of section 4.1 for ImageNet, as it is usually changed for CIFAR (DER: Yan et al.,
 CVPR 2021). It has four stages of 2 blocks with 64 to 512 channels. Its shortcuts are convolutions
 of 1 x 1 (option B). The first convolution is 3 x 3, and there is no pooling after it.
+
+`signed_resnet8` and `signed_resnet32` have no ReLU at the end of the last block, so that features
+may be negative. Methods that compare directions need this: LUCIR (Hou et al., CVPR 2019, section
+3.2) and PODNet.
 """
 
 import torch
@@ -24,6 +28,8 @@ class BasicBlock(nn.Module):
     float (B, in_channels, H, W) to float (B, channels, H / stride, W / stride), rounded up.
     project: take option B where the shortcut cannot be the identity.
     """
+
+    signed = False  # True: no ReLU at the end
 
     def __init__(self, in_channels: int, channels: int, stride: int, project: bool = False):
         super().__init__()
@@ -45,17 +51,24 @@ class BasicBlock(nn.Module):
             x = self.bn3(self.conv3(x))
         elif self.stride > 1 or self.new_channels:
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(out + x, inplace=True)
+        out = out + x
+        return out if self.signed else F.relu(out, inplace=True)
 
 
 class CifarResNet(nn.Module):
     """Images, float (B, in_channels, H, W), to features, float (B, features).
 
     channels: of each stage. blocks: the number of blocks of each stage. project: see BasicBlock.
+    signed: the last block has no ReLU at the end.
     """
 
     def __init__(
-        self, channels: tuple[int, ...], blocks: int, in_channels: int = 3, project: bool = False
+        self,
+        channels: tuple[int, ...],
+        blocks: int,
+        in_channels: int = 3,
+        project: bool = False,
+        signed: bool = False,
     ):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
@@ -67,6 +80,7 @@ class CifarResNet(nn.Module):
             rest = [BasicBlock(wide, wide, 1) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(first, *rest))
             before = wide
+        [first, *rest][-1].signed = signed
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -124,3 +138,11 @@ def resnet110(in_channels: int) -> CifarResNet:
 
 def resnet18(in_channels: int) -> CifarResNet:
     return CifarResNet((64, 128, 256, 512), 2, in_channels, project=True)
+
+
+def signed_resnet8(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 1, in_channels, signed=True)
+
+
+def signed_resnet32(in_channels: int) -> CifarResNet:
+    return CifarResNet((16, 32, 64), 5, in_channels, signed=True)

@@ -49,7 +49,8 @@ class Settings:
         "resnet32",
         "The network. `resnet8` (for the digits) to `resnet110` are the ResNets for CIFAR. "
         "`resnet18` has a first convolution of 3x3. "
-        "`preact_resnet32` is that of WA's authors. Any model of timm (`timm/resnet18`) or "
+        "`preact_resnet32` is that of WA's authors. `signed_resnet32` has no ReLU at its end, as "
+        "LUCIR and PODNet want it. Any model of timm (`timm/resnet18`) or "
         "torchvision (`torchvision/resnet18`) works too, without its classifier. A vision "
         "transformer is made for the size of your images. Weights are drawn anew, and nothing is "
         "downloaded.",
