@@ -7,7 +7,8 @@ Each comparison imports a class or a function of the other repository from its c
 it the arrays that it gives to the method here: features and labels, or weights and batches. Where a
 loss stands inside a training loop, both train for a few steps from the same weights on the same
 batches. The largest difference of a weight then says whether the losses and their gradients agree.
-`relative` is the largest difference divided by the largest value. No code of theirs is here.
+`relative` is the largest difference divided by the largest value. No code of theirs is here, but it
+runs with your rights: look at a checkout first.
 """
 
 import argparse
