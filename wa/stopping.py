@@ -14,10 +14,13 @@ import psutil
 def stop_jobs_too() -> None:
     """Have SIGTERM and SIGINT to this process interrupt the processes that it started.
 
-    What the signals do now, they still do afterwards.
+    What the signals do now, they still do afterwards. A signal that is ignored, as SIGINT is in a
+    script's background, stays ignored.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler(signal.getsignal(number)))
+        before = signal.getsignal(number)
+        if before != signal.SIG_IGN:
+            signal.signal(number, handler(before))
 
 
 def handler(before: object) -> object:

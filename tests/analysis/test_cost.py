@@ -165,6 +165,12 @@ def test_a_job_that_did_not_train_all_epochs_is_not_the_whole_cost(job, seconds,
     assert meter.read_spent(tmp_path)[:2] == (seconds, host)
 
 
+def test_a_training_without_epochs_has_the_seconds_of_its_job(tmp_path):
+    write_history(tmp_path / "history.csv", [])
+    (tmp_path / "train.benchmark.tsv").write_text("s\tmax_rss\n3.5\t700\n")
+    assert meter.read_spent(tmp_path)[:2] == (3.5, 700)
+
+
 def test_a_training_without_measurements_costs_nothing_known(tmp_path):
     assert meter.read_spent(tmp_path) == Spent(None, None, None, None)
     counter = Counter(tmp_path / "energy_uj", 10)

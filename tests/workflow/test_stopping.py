@@ -2,13 +2,15 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
 import pytest
-from helpers import snakemake_command
+from helpers import ROOT, snakemake_command, task_options
 
 TASK = "results/tiny/order-1993/seed-0/base-10"
 
@@ -48,3 +50,27 @@ def test_a_signal_to_snakemake_alone_stops_the_training_and_the_same_command_goe
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert re.search(r"going on after epoch \d+", log.read_text(encoding="utf-8"))
+
+
+def test_a_signal_after_the_results_are_written_deletes_nothing(digits, tmp_path):
+    """The process takes long to end. Snakemake deletes what a job wrote that does not end well."""
+    slow = "from wa.training import live, train; import sys, time\n"
+    slow += "live.Live.close = lambda self: time.sleep(3)\ntrain.main()"
+    command = [sys.executable, "-c", slow, *map(str, task_options(digits, tmp_path / "out"))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        (tmp_path / "out/trained.safetensors").unlink(missing_ok=True)
+        training = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+        wait_for((tmp_path / "out/trained.safetensors").exists)
+        training.send_signal(number)
+        assert training.wait(timeout=60) == 0
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """Else it would end the jobs of a Snakemake that goes on."""
+    code = "import signal; from wa.stopping import stop_jobs_too; stop_jobs_too();"
+    code += " print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    shell = f"trap '' INT; {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment)
+    assert run.stdout == "True\n", run.stderr

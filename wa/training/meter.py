@@ -130,9 +130,10 @@ def read_spent(folder: Path) -> Spent:
     seconds, host = read_benchmark(folder / layout.BENCHMARK)
     if (folder / layout.HISTORY).exists():
         epochs = epoch_seconds(folder / layout.HISTORY)
-        if seconds is not None and seconds < epochs[-1]:
-            host = None
-        seconds = max(seconds or 0.0, sum(epochs))
+        if epochs:  # a method on frozen features may have none
+            if seconds is not None and seconds < epochs[-1]:
+                host = None
+            seconds = max(seconds or 0.0, sum(epochs))
     measured = {}
     if (folder / layout.METER).exists():
         measured = read_json(folder / layout.METER)

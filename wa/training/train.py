@@ -19,6 +19,7 @@ last bits may differ. The log says so, and the checkpoint names both engines.
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -175,6 +176,12 @@ def die_with_torchrun() -> None:
         sys.exit("torchrun is gone")
 
 
+def cannot_be_interrupted() -> None:
+    """From here on, finish. Snakemake deletes the results of a job that a signal has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def line(row: dict, epochs: int) -> str:
     """The line of the log about an epoch. row: its row of the history."""
     test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
@@ -279,6 +286,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
         header |= describe(task, settings) | growth(trainer.model) | {"engine": engine}
         if len(engines) > 1:
             header["earlier_engines"] = engines[:-1]
+        cannot_be_interrupted()
         write(args.output, trainer, features, state, history, header)
         live.close()
     trainer.processes.close()
