@@ -94,8 +94,18 @@ def test_options_are_checked_and_have_defaults(own):
     assert algorithm.with_defaults(file, {"strength": 3}) == {"strength": 3.0, "name": "a"}
     with pytest.raises(UserError, match=r"has no option .margin."):
         algorithm.with_defaults(file, {"margin": 1})
-    with pytest.raises(UserError, match="is not like the default"):
+    with pytest.raises(UserError, match="'much' must be a number, such as 2.0"):
         algorithm.with_defaults(file, {"strength": "much"})
+    for name, given, said in (
+        ("ranpac", {"projections": -5}, "-5 must be 1 or more"),
+        ("ranpac", {"projections": 1.5}, "1.5 must be an integer, such as 10000"),
+        ("slda", {"shrinkage": -0.1}, "-0.1 must be 0 or more"),
+        ("slda", {"shrinkage": float("nan")}, "nan must be 0 or more"),
+    ):
+        with pytest.raises(UserError, match=said):
+            algorithm.with_defaults(name, given)
+    assert algorithm.with_defaults(file, {"strength": -3})["strength"] == -3  # its author may
+    assert algorithm.with_defaults("der", {"fine_tuning_epochs": 0})["fine_tuning_epochs"] == 0
     words = algorithm.to_words({"strength": 3.0, "name": "a b=c"})
     assert words == ('name="a b=c"', "strength=3.0")
     assert algorithm.from_words(words) == {"strength": 3.0, "name": "a b=c"}

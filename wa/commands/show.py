@@ -46,11 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, or of a task, or a checkpoint in it")
 
 
+FITTED = "fitted"
 OWN = {
     "trained": "the linear one as trained",
     "aligned": "the linear one after aligning",
     "nme": "the nearest mean of exemplars",
-    "fitted": "which its algorithm fits to features",
+    FITTED: "which its algorithm fits to features",
 }
 DIGITS = 12  # of a SHA-256 that are printed
 
@@ -128,10 +129,12 @@ def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[
             "",
         )
     if metrics[-1]:
-        own = own_classifier(metrics[-1], named if named != "linear" else None)
+        fits = FITTED in metrics[-1]
+        named = FITTED if fits else named if named != "linear" else None
+        own = own_classifier(metrics[-1], named)
         yield (
-            f"The method's own classifier is `{own}`, {OWN[own]}. Tables, wa predict and wa export"
-            " use it."
+            f"The method's own classifier is `{own}`, {OWN[own]}. Tables"
+            f"{' and wa predict' if fits else ', wa predict and wa export'} use it."
         )
     yield from harm(metrics)
     if removed := (headers[-1] or {}).get("removed"):

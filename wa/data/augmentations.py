@@ -155,7 +155,8 @@ def check_images(names: Sequence[str], height: int, width: int, channels: int) -
         if KINDS[step.kind].needs_colour and channels != 3:
             raise UserError(
                 f"augmentation: {step.name} needs colour images (3 channels), but these have"
-                f" {channels}"
+                f" {channels}. If you named none, it is of the default. Under `training`, write"
+                " another list, such as `augmentation: [crop-1]`"
             )
         if step.kind == "resized" and step.values[0] > side:
             raise UserError(f"augmentation: {step.name} is larger than the images, {shape}")

@@ -20,6 +20,7 @@ import importlib.util
 import json
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf
 from pathlib import Path
 
 from wa.code import Code
@@ -137,6 +138,9 @@ def facts(name: str) -> Facts:
     )
 
 
+WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+
+
 def with_defaults(name: str, given: dict) -> dict:
     """All options of an algorithm. given: those of a config. Raises UserError for a wrong one."""
     defaults = facts(name).options
@@ -149,7 +153,12 @@ def with_defaults(name: str, given: dict) -> dict:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if type(value) is not type(default):
-            raise UserError(f"options.{key}: {value!r} is not like the default, {default!r}")
+            kind = WORDS.get(type(default), type(default).__name__)
+            raise UserError(f"options.{key}: {value!r} must be {kind}, such as {default!r}")
+        # What is counted, but for epochs, is 1 at least. A file of a user may think otherwise.
+        least = int(type(value) is int and not key.endswith("_epochs"))
+        if not is_own(name) and type(value) in (int, float) and not least <= value < inf:
+            raise UserError(f"options.{key}: {value!r} must be {least} or more")
         options[key] = value
     return options
 
