@@ -94,7 +94,7 @@ def test_options_are_checked_and_have_defaults(own):
     assert algorithm.with_defaults(file, {"strength": 3}) == {"strength": 3.0, "name": "a"}
     with pytest.raises(UserError, match=r"has no option .margin."):
         algorithm.with_defaults(file, {"margin": 1})
-    with pytest.raises(UserError, match="'much' must be a number, such as 2.0"):
+    with pytest.raises(UserError, match=r"'much' must be a number, such as 2\.0"):
         algorithm.with_defaults(file, {"strength": "much"})
     for name, given, said in (
         ("ranpac", {"projections": -5}, "-5 must be 1 or more"),
