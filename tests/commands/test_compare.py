@@ -134,7 +134,7 @@ def test_a_fall_beyond_the_limit_ends_with_1(finished, tmp_path):
     models = [finished / RUN / f"task-{t}/model.safetensors" for t in (1, 2)]
     run = program("wa", "compare", *models, "--max-drop", "-200")
     assert run.returncode == 1
-    assert "error: 8 classes fell by more than -200 points: " in run.stdout
+    assert "error: 8 of 8 classes fell by more than -200 points: " in run.stdout
     link = tmp_path / "current"
     link.symlink_to(models[1])
     assert program("wa", "compare", models[0], link, "--max-drop", "100").returncode == 0

@@ -298,5 +298,6 @@ def main(args: argparse.Namespace) -> None:
             names = ", ".join(f"{change.name} ({change.points:+.1f})" for change in fell[:5])
             names += f" and {len(fell) - 5} more" if len(fell) > 5 else ""
             raise UserError(
-                f"{len(fell)} classes fell by more than {args.max_drop:g} points: {names}"
+                f"{len(fell)} of {len(old_classes)} classes fell by more than {args.max_drop:g}"
+                f" points: {names}"
             )
