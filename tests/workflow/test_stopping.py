@@ -28,7 +28,7 @@ def test_a_signal_to_snakemake_alone_stops_the_training_and_the_same_command_goe
     config, tmp_path, number
 ):
     config |= {"protocols": [{"base": 10, "increment": 1}], "methods": {"finetune": {}}}
-    config["training"]["epochs"] = 60
+    config["training"]["epochs"] = 120
     command = snakemake_command(tmp_path, "metrics", config=config)
     run = subprocess.Popen(
         command,
