@@ -97,6 +97,8 @@ def test_every_algorithm_runs_in_the_workflow(tmp_path):
         run = program("wa", "predict", link, image, "--top", 1)
         assert run.returncode == 0, f"{name}: {run.stdout}"
         assert ("classifier: fitted to features" in run.stdout) == (shown_by(name) == {"fitted"})
+        said = program("wa", "show", model).stdout
+        assert f"own classifier is `{min(shown_by(name))}`" in said, f"{name}: {said}"
         predicted = read_arrays(model.with_name("predictions.npz"))[min(shown_by(name))]
         assert len(predicted) and names[predicted[0]] in run.stdout, name
     run = program("wa", "export", model.parents[2] / "slda/task-2/model.safetensors", "x.onnx")

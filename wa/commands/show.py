@@ -46,12 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, or of a task, or a checkpoint in it")
 
 
-FITTED = "fitted"
 OWN = {
     "trained": "the linear one as trained",
     "aligned": "the linear one after aligning",
     "nme": "the nearest mean of exemplars",
-    FITTED: "which its algorithm fits to features",
+    "fitted": "which its algorithm fits to features",
 }
 DIGITS = 12  # of a SHA-256 that are printed
 
@@ -129,13 +128,11 @@ def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[
             "",
         )
     if metrics[-1]:
-        fits = FITTED in metrics[-1]
-        named = FITTED if fits else named if named != "linear" else None
+        if named == "linear":
+            named = "fitted" if "fitted" in metrics[-1] else None
         own = own_classifier(metrics[-1], named)
-        yield (
-            f"The method's own classifier is `{own}`, {OWN[own]}. Tables"
-            f"{' and wa predict' if fits else ', wa predict and wa export'} use it."
-        )
+        users = "Tables and wa predict" if own == "fitted" else "Tables, wa predict and wa export"
+        yield f"The method's own classifier is `{own}`, {OWN[own]}. {users} use it."
     yield from harm(metrics)
     if removed := (headers[-1] or {}).get("removed"):
         yield f"Exemplars were removed from the memory: {', '.join(removed)}."

@@ -53,18 +53,12 @@ def means_in(tensors: dict[str, np.ndarray], header: dict, path: str | Path) -> 
     return torch.from_numpy(means.copy())
 
 
-def fitted_beside(path: Path) -> Path | None:
-    """The fitted.npz beside a checkpoint, or beside the file that it is a link to."""
-    places = (file.with_name(layout.FITTED) for file in (path, path.resolve()))
-    return next((file for file in places if file.exists()), None)
-
-
 class Fitted:
     """What a method's algorithm fitted to features, in fitted.npz beside a checkpoint."""
 
-    def __init__(self, path: Path, header: dict, file: Path):
-        """path, header: of the checkpoint. Raises UserError if `file` is of another model."""
-        settings = header["settings"]
+    def __init__(self, path: Path, header: dict):
+        """path, header: of the checkpoint. Raises UserError if the file is of another model."""
+        settings, file = header["settings"], path.with_name(layout.FITTED)
         if settings["algorithm"] == algorithm.OWN:
             raise UserError(
                 f"{path} cannot predict: its method does so by a Python file of a user, and a"
@@ -89,8 +83,10 @@ def algorithm_in(path: Path, header: dict) -> tuple[type[CilClassifier], Fitted 
     Raises UserError if a method predicts by what it fitted, and that is not beside the checkpoint.
     """
     name = header.get("settings", {}).get("algorithm", algorithm.STANDARD)
-    file = None if name == algorithm.STANDARD else fitted_beside(path)
-    fitted = Fitted(path, header, file) if file else None
+    if path.with_name(layout.FITTED).exists() and name != algorithm.STANDARD:
+        fitted = Fitted(path, header)
+    else:
+        fitted = None
     if name in (algorithm.STANDARD, algorithm.OWN):
         return CilClassifier, fitted
     found = algorithm.facts(name)

@@ -80,7 +80,7 @@ class CifarResNet(nn.Module):
             rest = [BasicBlock(wide, wide, 1) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(first, *rest))
             before = wide
-        [first, *rest][-1].signed = signed
+        getattr(self, f"layer{self.stages}")[-1].signed = signed
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")

@@ -6,11 +6,8 @@ Douillard et al., "PODNet: Pooled Outputs Distillation for Small-Tasks Increment
     y_c = sum_k softmax_k(theta_ck . h) theta_ck . h
     LSC = -log( exp(eta y_c*) / (exp(eta max_c y_c) + sum_{c != c*} exp(eta y_c)) )
 
-Here the largest similarity stands in the place of that of c*, as in the authors' code. Equation 10
-leaves c* out of the sum, and has a margin of 0.6 beside y_c*. In their code the margin is
-subtracted from all classes, so it has no effect (arthurdouillard/incremental_learning.pytorch,
-inclearn/lib/losses/base.py). With the margin the loss falls to 0 if eta becomes negative, and then
-nothing is learned.
+This is the authors' code (arthurdouillard/incremental_learning.pytorch). Equation 10 leaves c* out
+of the sum, and has a margin beside y_c*. With it, a negative eta makes the loss 0.
 
 The scale eta is learned. After task 0 the loss of an image is LSC and, with sqrt(n_seen / n_new),
 
@@ -36,12 +33,7 @@ from wa.methods.learner import Learner, Losses
 from wa.models.cosine_classifiers import PROXIES, ProxyClassifier, centres
 from wa.models.feature_maps import FeatureMaps, pooled
 
-OPTIONS = {
-    "spatial": 3.0,
-    "flat": 1.0,
-    "fine_tuning_epochs": 20,
-    "fine_tuning_lr": 0.05,
-}
+OPTIONS = {"spatial": 3.0, "flat": 1.0, "fine_tuning_epochs": 20, "fine_tuning_lr": 0.05}
 
 
 class PODNet(Learner):
