@@ -16,6 +16,7 @@ import psutil
 
 SHELLS = {"bash", "dash", "sh", "zsh"}
 
+
 def stop_jobs_too() -> None:
     """Have SIGTERM and SIGINT to this process interrupt the processes that it started.
 
