@@ -10,6 +10,7 @@ from wa.code import Code
 from wa.errors import UserError
 from wa.identity import training_code
 from wa.methods import algorithm
+from wa.methods.learner import Learner
 from wa.study.settings import Settings
 from wa.study.study import Study
 
@@ -142,6 +143,28 @@ def test_an_unknown_algorithm_is_refused_by_its_key(planned):
         planned({"algorithm": "nobody.py"})
     with pytest.raises(UserError, match=r"methods\.it\.options: ewc has no option"):
         planned({"algorithm": "ewc", "options": {"x": 1}})
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"algorithm": "lucir"}, "algorithm lucir has a loss of its own.*options distillation"),
+        ({"algorithm": "memo"}, "algorithm memo has a loss of its own"),
+        ({"start": "scratch"}, "start: scratch has none"),
+        ({"algorithm": "ranpac"}, "epochs: 0 trains nothing after task 0"),
+    ],
+)
+def test_distillation_without_effect_is_refused(planned, choices, said):
+    with pytest.raises(UserError, match=rf"methods\.it\.distillation: .*{said}"):
+        planned(choices | {"distillation": "dynamic", "memory": 20})
+
+
+def test_every_loss_of_an_algorithms_own_says_whether_it_distils():
+    for name in set(algorithm.NAMES) - {algorithm.STANDARD}:
+        if algorithm.facts(name).learner:
+            learner = algorithm.load(name, "Learner")
+            assert (learner.losses is not Learner.losses) == (learner.distils is not None), name
+            assert learner.distils is algorithm.facts(name).distils
 
 
 def code_of(file: str) -> str:

@@ -47,13 +47,15 @@ class Facts:
     """What a plan must know of an algorithm.
 
     learner, classifier: the names of its classes, or "". task_0: the options that matter for task
-    0, if it trains that in a way of its own. None: it shares task 0 with other methods.
+    0, if it trains that in a way of its own. None: it shares task 0 with other methods. distils: as
+    in Learner.
     """
 
     file: Path | None = None
     learner: str = ""
     classifier: str = ""
     task_0: tuple[str, ...] | None = None
+    distils: bool | None = None
     options: dict = field(default_factory=dict)
     choices: dict = field(default_factory=dict)
 
@@ -63,7 +65,7 @@ def literal(node: ast.expr, file: Path) -> object:
         return ast.literal_eval(node)
     except ValueError:
         raise UserError(
-            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES and task_0 are read without"
+            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES, task_0 and distils are read without"
             " running the file, so write the values themselves, such as 1.0"
         ) from None
 
@@ -133,6 +135,7 @@ def facts(name: str) -> Facts:
         learner=learner.name if learner else "",
         classifier=classes["FeatureClassifier"].name if "FeatureClassifier" in classes else "",
         task_0=literal(own["task_0"], file) if "task_0" in own else None,
+        distils=literal(own["distils"], file) if "distils" in own else None,
         options=literal(values["OPTIONS"], file) if "OPTIONS" in values else {},
         choices=literal(values["CHOICES"], file) if "CHOICES" in values else {},
     )

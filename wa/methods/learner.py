@@ -49,7 +49,9 @@ class Learner:
     # None: task 0 is trained as every other method trains it, and shared with them. A tuple: the
     # method has a task 0 of its own, and these are the options that matter there.
     task_0: tuple[str, ...] | None = None
-    distils = False  # True: it needs a teacher, whatever the setting `distillation` says
+    # Whether it needs a teacher. None: the setting `distillation` says so. Otherwise the method has
+    # a loss of its own, and that setting is refused.
+    distils: bool | None = None
     classifier = CilClassifier  # the class of the model's classifier
     penalizes = False  # True: `penalty` is added to the loss
 

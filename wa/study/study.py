@@ -52,6 +52,22 @@ def spell(name: str, value: object) -> str:
     return "-".join([name, *words])
 
 
+def check_distillation(settings: Settings) -> None:
+    """Raise UserError if a method asks for distillation, and would train without it."""
+    name, options = settings.algorithm, facts(settings.algorithm).options
+    why = ""
+    if facts(name).distils is not None:
+        why = f"algorithm {name} has a loss of its own, without this key"
+        if options:
+            why += f". It has the options {', '.join(options)}"
+    elif settings.start == "scratch":
+        why = "the teacher is the model of the task before, and start: scratch has none"
+    elif not settings.epochs:
+        why = "epochs: 0 trains nothing after task 0"
+    if why:
+        raise UserError(f"distillation: {why}")
+
+
 def spell_algorithm(settings: Settings) -> str:
     """An algorithm and the options that are not its defaults: `lucir`, `lucir-margin-0.7`."""
     defaults = facts(settings.algorithm).options
@@ -367,6 +383,8 @@ class Study:
                 f"mix: convex weights the cross-entropy by 1 - distillation = {1 - weight:g}, so no"
                 " class would be learned. Use mix: sum, or a distillation below 1."
             )
+        if weight:
+            check_distillation(settings)
         if 0 < memory.total < self.n_classes:
             least = 2 * self.n_classes if settings.held_out else self.n_classes
             raise UserError(

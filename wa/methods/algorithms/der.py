@@ -33,6 +33,7 @@ OPTIONS = {
 
 
 class DER(Learner):
+    distils = False
     temperature = 1.0  # of the first stage
 
     def begin(self) -> None:

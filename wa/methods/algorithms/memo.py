@@ -24,6 +24,8 @@ CHOICES = {"alignment": "weight"}
 
 
 class MEMO(Learner):
+    distils = False
+
     def begin(self) -> None:
         if self.task.n_old:
             self.model.grow("stage")
