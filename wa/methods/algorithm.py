@@ -65,8 +65,8 @@ def literal(node: ast.expr, file: Path) -> object:
         return ast.literal_eval(node)
     except ValueError:
         raise UserError(
-            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES, task_0 and distils are read without"
-            " running the file, so write the values themselves, such as 1.0"
+            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES, task_0 and distils are read"
+            " without running the file, so write the values themselves, such as 1.0"
         ) from None
 
 
