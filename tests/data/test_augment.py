@@ -137,7 +137,7 @@ def test_names_are_timms() -> None:
     assert set(aug.INCREASING) == set(timm_aa._RAND_INCREASING_TRANSFORMS)
 
 
-def test_each_image_gets_its_own_operation(images: torch.Tensor) -> None:
+def test_each_image_gets_its_own_operation(images: torch.Tensor, monkeypatch) -> None:
     """Against one image after the other."""
     policy = RandAugment(*parse_policy(POLICY))
     batch, draws = images[:200], uniform(KEY, torch.arange(200), 4).double()
@@ -151,6 +151,10 @@ def test_each_image_gets_its_own_operation(images: torch.Tensor) -> None:
     for apply in (aug.apply_each, aug.apply_sorted):  # a CPU's way, and a GPU's
         assert torch.equal(apply(operations, batch.clone(), operation, value), expected)
     assert not torch.equal(expected, batch)
+    monkeypatch.setattr(aug, "CACHED", 1)  # as for large images: one at a time
+    for layout in (torch.contiguous_format, torch.channels_last):
+        alone = aug.apply_each(operations, batch.clone(memory_format=layout), operation, value)
+        assert torch.equal(alone, expected)
 
 
 def drawn_by_timm(policy: str, count: int) -> list[tuple[str, float, float]]:
@@ -231,7 +235,7 @@ def test_crop_flip_and_brightness_are_torchvisions(channels: int, images: torch.
 
     flips = (draws[:, 0] < 0.5).tolist()
     expected = [tv.hflip(i) if flip else i for i, flip in zip(pil, flips, strict=True)]
-    assert torch.equal(aug.flip(batch, draws), from_pil(expected))
+    assert torch.equal(aug.flip(batch.clone(), draws), from_pil(expected))
 
     factors = (1 - 0.247 + 2 * 0.247 * draws[:, 0]).tolist()
     expected = [tv.adjust_brightness(i, factor) for i, factor in zip(pil, factors, strict=True)]
