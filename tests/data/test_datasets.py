@@ -145,7 +145,7 @@ def test_unreadable_and_odd_images_are_named_all_at_once(tmp_path):
     Image.new("RGB", (9, 6)).save(data / "train/bee/3.png")
     run = pack("insects", data, tmp_path / "packed")
     assert run.returncode == 1
-    assert "error: 3 images" in run.stdout
+    assert f"error: {data}: 3 of its images cannot be used" in run.stdout
     assert "ant/1.png: cannot be read" in run.stdout
     assert "bee/0.png: cannot be read" in run.stdout
     assert "bee/3.png: 9x6 pixels, but" in run.stdout
@@ -380,7 +380,7 @@ def test_what_is_ignored_is_named_and_broken_links_too(tmp_path):
     run = pack("insects", data, tmp_path / "packed")
     assert run.returncode == 0, run.stdout
     assert f"{ant}: 3 files or folders are ignored: more/, notes.txt, pipe.png\n" in run.stdout
-    stray = f"{data}/train: 1 images are ignored, because they are in no class's folder: stray.png"
+    stray = f"{data}/train: images in no class's folder are ignored (1): stray.png"
     assert stray in run.stdout
     assert "Thumbs" not in run.stdout and "._0" not in run.stdout
     assert "9 training" in run.stdout

@@ -53,6 +53,6 @@ def main(args: argparse.Namespace) -> None:
     note = args.study / layout.FORGOTTEN
     write_json(note, {"classes": list(dict.fromkeys([*forgotten(note), *args.classes]))})
     for file in memories:
-        print(f"{file}: {forget(file, args.classes)} images removed")
+        print(f"{file}: images removed: {forget(file, args.classes)}")
     for line in still_there(args.study, args.classes):
         print(line)

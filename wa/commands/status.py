@@ -223,9 +223,9 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
         mean = sum(took) / len(took)
         waiting = len(trainings) - len(done) - len(running)
         to_go = max(*running, (sum(running) + waiting * mean) / len(running))
+        at_once = f" with {len(running)} at a time and {duration(mean)} each," if waiting else ""
         text.append(
-            f"at least {duration(to_go)} to go, with {len(running)} at a time "
-            f"and {duration(mean)} each, without evaluations and figures"
+            f"at least {duration(max(to_go, 1))} to go,{at_once} without evaluations and figures"
         )
     return "\n".join(text)
 

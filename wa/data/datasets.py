@@ -204,7 +204,7 @@ def refuse(path: str, unreadable: list[str], odd: list[str], like: Path | None) 
             " config"
         )
     raise UserError(
-        f"{len(unreadable) + len(odd)} images of {path} cannot be used. Mend or remove them:\n"
+        f"{path}: {len(unreadable) + len(odd)} of its images cannot be used. Mend or remove them:\n"
         + "\n".join(lines)
     )
 

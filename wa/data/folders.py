@@ -92,7 +92,7 @@ def left_out(path: str | Path) -> list[str]:
         loose = images_in(split)
         if loose and folders and folders != [split / "images"]:
             lines.append(
-                f"{split}: {len(loose)} images are ignored, because they are in no class's folder:"
+                f"{split}: images in no class's folder are ignored ({len(loose)}):"
                 f" {few(map(os.path.basename, loose))}"
             )
         for folder in sorted(folder for folder in folders if not folder.name.startswith(".")):

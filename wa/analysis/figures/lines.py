@@ -21,6 +21,9 @@ from wa.analysis.figures.drawing import (
 from wa.analysis.figures.table import CLASSIFIERS, RUN, measured, read, read_own
 from wa.study.layout import RunTable
 
+# The line of a reference. Its marks show it where there is only one task.
+REFERENCE = {"color": "0.4", "ls": ":", "marker": "_"}
+
 
 def draw(
     study: RunTable, columns: dict[str, pd.DataFrame], styles: Styles, **axes: object
@@ -54,7 +57,7 @@ def draw(
     counts = count_runs(everything)
     handles = [styles.handle(m, f" ({counts[m]})") for m in study.methods if m in counts]
     if "reference" in everything:
-        handles.append(Line2D([], [], color="0.4", ls=":", label="how often they occur"))
+        handles.append(Line2D([], [], label="how often they occur", **REFERENCE))
     legend(figure, handles, styles.line_means(counts))
     return figure
 
@@ -62,7 +65,7 @@ def draw(
 def draw_panel(panel: Axes, frame: pd.DataFrame, styles: Styles, axes: dict) -> None:
     """Draw the lines of one panel. axes: as for draw."""
     if "reference" in frame:
-        panel.plot(frame.groupby("x")["reference"].mean(), color="0.4", ls=":", zorder=1)
+        panel.plot(frame.groupby("x")["reference"].mean(), zorder=1, **REFERENCE)
     styles.line(frame, panel)
     panel.set(xlabel=axes.get("xlabel", "classes seen"), ylabel="")
     if "ylim" in axes:
