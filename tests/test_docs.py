@@ -86,6 +86,7 @@ COMMANDS = [
     (r"snakemake --profile profiles/slurm", "make --dry-run test-slurm", None),
     (r"cp config/config.yaml config/mine.yaml", r"\g<0>", None),
     (r"(\.venv/bin/)?snakemake .*cifar.*", r"\g<0> --dry-run", None),  # needs a GPU, and a download
+    (r"snakemake .*digits-authors.*", r"\g<0> --dry-run", None),  # half an hour
     (r"(\.venv/bin/)?snakemake .*", r"\g<0>", None),
     (r"\.venv/bin/python -m pytest tests/\S+", r"\g<0> --collect-only -q", None),
     (r"\.venv/bin/python docs/forgetting.py", r"\g<0>", falls_and_rises),
