@@ -81,6 +81,20 @@ def test_a_signal_after_the_results_are_written_deletes_nothing(digits, tmp_path
         assert training.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
+def test_a_signal_to_several_processes_after_the_results_are_written(digits, tmp_path):
+    slow = "import os, time\nif 'RANK' in os.environ:\n    from wa.training import live\n"
+    slow += "    live.Live.close = lambda self: time.sleep(3)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    launch = [sys.executable, "-m", "wa.training.launch", "--processes", "2", "--device", "cpu"]
+    command = [*launch, "--", *map(str, task_options(digits, tmp_path / "out"))]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    training = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    wait_for((tmp_path / "out/trained.safetensors").exists)
+    training.send_signal(signal.SIGTERM)
+    assert training.wait(timeout=60) == 0
+
+
 def test_a_signal_that_is_ignored_stays_ignored():
     """Else it would end the jobs of a Snakemake that goes on."""
     code = "import signal; from wa.stopping import stop_jobs_too; stop_jobs_too();"

@@ -157,7 +157,12 @@ def main() -> None:
         meter.start(options.output, leased)
     train = ["-m", "wa.training.train", "--device", args.device, *args.options]
     if args.nodes * args.processes > 1:
-        torchrun([*rendezvous(args.nodes), f"--nproc-per-node={args.processes}", *train])
+        try:
+            torchrun([*rendezvous(args.nodes), f"--nproc-per-node={args.processes}", *train])
+        except SystemExit:
+            # A signal may come when the first process has written the results. They are kept.
+            if args.in_step or not is_done(options.output, wanted(options, settings)):
+                raise
     else:
         os.execv(sys.executable, [sys.executable, *train])
 
