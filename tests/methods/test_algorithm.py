@@ -159,6 +159,22 @@ def test_distillation_without_effect_is_refused(planned, choices, said):
         planned(choices | {"distillation": "dynamic", "memory": 20})
 
 
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"memory": 20, "temperature": 4}, "temperature: it has no effect without distillation"),
+        ({"algorithm": "lucir", "memory": 20, "mix": "convex"}, "mix: it has no effect without"),
+        ({"alignment": "unit", "gamma_limit": 1}, "gamma_limit: .* alignment: weight"),
+        ({"selection": "random"}, "selection: .* without memory, for instance memory: 2000"),
+    ],
+)
+def test_a_key_without_effect_is_refused(planned, own, choices, said):
+    with pytest.raises(UserError, match=rf"methods\.it\.{said}"):
+        planned(choices)
+    planned(choices | {"algorithm": own()})  # its author may use any key
+    planned({"temperature": 2, "selection": "herding", "gamma_limit": None})  # the defaults
+
+
 def test_every_loss_of_an_algorithms_own_says_whether_it_distils():
     for name in set(algorithm.NAMES) - {algorithm.STANDARD}:
         if algorithm.facts(name).learner:

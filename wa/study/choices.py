@@ -409,7 +409,10 @@ LOOK_MEANING = (
     "How figures and tables look. A change draws them again, and trains nothing. `show` says which "
     "methods they have, and in which order."
 )
-METHODS_MEANING = "The methods by name, and the choices of each. A choice left out does nothing."
+METHODS_MEANING = (
+    "The methods by name, and the choices of each. A choice left out does nothing. Some that would "
+    "do nothing beside the others are refused, such as a `temperature` without `distillation`."
+)
 TRAINING_MEANING = "How to train: the settings of every training of the study."
 BASE_MEANING = (
     "The settings that differ for task 0, and for trainings from scratch. Its keys are those of "

@@ -17,7 +17,7 @@ from jsonschema.validators import extend
 
 from wa.errors import UserError
 from wa.methods import algorithm
-from wa.study.choices import NAME, RENAMED
+from wa.study.choices import METHOD, NAME, RENAMED
 from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
 from wa.study.keys import allowed
 from wa.study.published import PUBLISHED
@@ -29,6 +29,12 @@ SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yam
 INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda checker, value: type(value) is int
 )
+# Keys of a method that have no effect without another one.
+NEEDED_BY = {
+    "distillation": ("distillation_loss", "temperature", "temperature_squared", "mix"),
+    "alignment": ("gamma_norm", "gamma_limit"),
+    "memory": ("selection",),
+}
 Validator = extend(Draft202012Validator, type_checker=INTEGERS)
 
 
@@ -221,10 +227,11 @@ def apply_recipes(config: dict) -> None:
     study, own = config.get("recipe", "none"), config.get("training", {})
     for name, method in config["methods"].items():
         recipe = PUBLISHED[study if method.get("recipe", "study") == "study" else method["recipe"]]
-        written = method.get("training", {})
+        keys, written = list(method), method.get("training", {})
         method["training"] = merged([recipe["training"], own, written])
         try:
             apply_algorithm(method, written)
+            check_effects(method, keys)
         except UserError as error:
             raise UserError(f"config: methods.{name}.{error}") from None
         if method.get("distillation") == "recipe":
@@ -236,6 +243,24 @@ def apply_recipes(config: dict) -> None:
             del method["distillation"]
             method |= recipe["method"] | method
     config["training"] = merged([PUBLISHED[study]["training"], own])
+
+
+def check_effects(method: dict, written: list[str]) -> None:
+    """Raise UserError if the config writes a key of a method that would have no effect.
+
+    written: the keys that the config itself writes. A file of the user may use any of them.
+    """
+    if algorithm.is_own(method.get("algorithm", "")):
+        return
+    for needed, keys in NEEDED_BY.items():
+        value = method.get(needed, METHOD[needed].default)
+        there = value not in (0, "0", "none", "unit", "bias")
+        for key in () if there else keys:
+            if key in written and method[key] != METHOD[key].default:
+                raise UserError(
+                    f"{key}: it has no effect without {needed}, for instance"
+                    f" {needed}: {METHOD[needed].example}"
+                )
 
 
 def apply_algorithm(method: dict, written: dict) -> None:
