@@ -83,6 +83,10 @@ def test_a_plan_reads_the_facts_and_does_not_run_the_file(own):
             "OPTIONS = dict(a=1)\nclass A(Learner): pass\n",
             "line 1: OPTIONS, CHOICES",
         ),
+        (
+            "class A(FeatureClassifier):\n    def fit(self, learned, before):\n        return {}\n",
+            "line 1: the class A must define scores",
+        ),
     ],
 )
 def test_a_file_that_is_no_algorithm_is_one_error(own, text, said):
@@ -173,6 +177,39 @@ def test_a_key_without_effect_is_refused(planned, own, choices, said):
         planned(choices)
     planned(choices | {"algorithm": own()})  # its author may use any key
     planned({"temperature": 2, "selection": "herding", "gamma_limit": None})  # the defaults
+
+
+OWN_LOSS = """
+from wa.methods.learner import Learner
+
+class Mine(Learner):
+    def losses(self, x, label):
+        return {}
+"""
+
+
+def test_a_loss_of_ones_own_that_uses_no_distillation_refuses_it(own, planned):
+    choices = {"distillation": 1, "memory": 20}
+    with pytest.raises(UserError, match="has a loss of its own"):
+        planned(choices | {"algorithm": own(OWN_LOSS.format("None"))})
+    losses = ("super().losses(x, label)", "self.distillation(x, x)", "self.kd_weight * x")
+    for number, loss in enumerate(losses):
+        planned(choices | {"algorithm": own(OWN_LOSS.format(loss), f"mine{number}.py")})
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"memmory": 20}, "unknown key 'memmory'; did you mean 'memory'"),
+        ({"alignment": "wieght"}, "alignment: 'wieght'"),
+        ({"training": {"epoch": 3}}, "training: unknown key 'epoch'; did you mean 'epochs'"),
+        ({"memory": "lots"}, "memory: 'lots'"),
+    ],
+)
+def test_choices_of_a_file_are_checked_as_those_of_the_config(own, planned, choices, said):
+    file = own(f"CHOICES = {choices}\n{OWN_LOSS.format('None')}")
+    with pytest.raises(UserError, match=rf"methods\.it\.algorithm: CHOICES of .*mine\.py: {said}"):
+        planned({"algorithm": file})
 
 
 def test_every_loss_of_an_algorithms_own_says_whether_it_distils():

@@ -167,6 +167,16 @@ def test_what_does_not_fit_is_said(digits, base, tmp_path):
     assert run.returncode == 1 and "--tasks [4, 7]: each task needs a class" in run.stdout
 
 
+def test_new_rows_do_not_depend_on_the_method(digits, base, tmp_path):
+    """So methods of one run differ by what they do, and not by what they draw."""
+    rows = []
+    for more in ([], ["--distillation", "0"], ["--freeze"]):
+        options = [*second_task(digits, base, tmp_path), *more]
+        trainer = train.prepare(*train.parse([str(o) for o in options]))
+        rows.append(trainer.model.classifier.heads[-1].weight)
+    assert all(torch.equal(each, rows[0]) for each in rows)
+
+
 def test_the_step_is_the_papers_loss(digits, base, tmp_path):
     """One batch through Trainer.losses against the equation, with the parts computed apart."""
     for mix in ("sum", "convex"):

@@ -79,6 +79,22 @@ def assignments(body: list[ast.stmt]) -> dict[str, ast.expr]:
     return found
 
 
+# What a class must define, if it extends nothing else.
+NEEDED = {"Learner": set(), "FeatureClassifier": {"fit", "scores"}}
+
+
+def functions(node: ast.ClassDef) -> set[str]:
+    """The names of the functions that a class defines."""
+    return {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+
+
+def has_own_loss(node: ast.ClassDef) -> bool:
+    """Whether a Learner defines its loss, and uses nothing of the loss that it extends."""
+    used = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+    used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return "losses" in functions(node) and not used & {"super", "kd_weight", "distillation"}
+
+
 def check_imports(tree: ast.Module, file: Path) -> None:
     """Refuse a user's file that imports a file beside it: an edit of that one would not count."""
     for node in ast.walk(tree):
@@ -121,6 +137,11 @@ def facts(name: str) -> Facts:
             if kind in bases:
                 if kind in classes:
                     raise UserError(f"algorithm: {file} has two classes of the kind {kind}")
+                if len(bases) == 1 and (missing := NEEDED[kind] - functions(node)):
+                    raise UserError(
+                        f"algorithm: {file}, line {node.lineno}: the class {node.name} must define"
+                        f" {' and '.join(sorted(missing))}. See docs/methods.md"
+                    )
                 classes[kind] = node
     if not classes:
         raise UserError(
@@ -130,12 +151,13 @@ def facts(name: str) -> Facts:
     values = assignments(tree.body)
     learner = classes.get("Learner")
     own = assignments(learner.body) if learner else {}
+    distils = False if learner and has_own_loss(learner) else None
     return Facts(
         file=file,
         learner=learner.name if learner else "",
         classifier=classes["FeatureClassifier"].name if "FeatureClassifier" in classes else "",
         task_0=literal(own["task_0"], file) if "task_0" in own else None,
-        distils=literal(own["distils"], file) if "distils" in own else None,
+        distils=literal(own["distils"], file) if "distils" in own else distils,
         options=literal(values["OPTIONS"], file) if "OPTIONS" in values else {},
         choices=literal(values["CHOICES"], file) if "CHOICES" in values else {},
     )

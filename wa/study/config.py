@@ -203,7 +203,7 @@ def validate(written: dict) -> dict:
         if error := first_error(config, schema):
             raise UserError(f"config: sweep: {explain(error)}")
     config["sweep"] = {name: list(methods) for name, methods in made.items()}
-    apply_recipes(config)
+    apply_recipes(config, schema)
     set_defaults(config, schema)
     return config
 
@@ -222,7 +222,7 @@ def merged(sections: Iterable[dict]) -> dict:
     return later | {"base": base}
 
 
-def apply_recipes(config: dict) -> None:
+def apply_recipes(config: dict, schema: dict) -> None:
     """Put the settings of the recipes that a config names under the config's own settings."""
     study, own = config.get("recipe", "none"), config.get("training", {})
     for name, method in config["methods"].items():
@@ -230,6 +230,7 @@ def apply_recipes(config: dict) -> None:
         keys, written = list(method), method.get("training", {})
         method["training"] = merged([recipe["training"], own, written])
         try:
+            check_choices(method.get("algorithm", algorithm.STANDARD), schema)
             apply_algorithm(method, written)
             check_effects(method, keys)
         except UserError as error:
@@ -243,6 +244,15 @@ def apply_recipes(config: dict) -> None:
             del method["distillation"]
             method |= recipe["method"] | method
     config["training"] = merged([PUBLISHED[study]["training"], own])
+
+
+def check_choices(name: str, schema: dict) -> None:
+    """Raise UserError if CHOICES of an algorithm are none that a method can have."""
+    facts = algorithm.facts(name)
+    methods = {"$defs": schema.get("$defs", {}), **schema["properties"]["methods"]}
+    if error := first_error({"it": facts.choices}, methods):
+        said = explain(error).removeprefix("it").lstrip(".: ")
+        raise UserError(f"algorithm: CHOICES of {facts.file}: {said}")
 
 
 def check_effects(method: dict, written: list[str]) -> None:

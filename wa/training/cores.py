@@ -35,6 +35,6 @@ class Cores:
         self.said = True
         return (
             f"this epoch waited {100 * share:.0f} % of its time for a processor core: more runs"
-            " here than there are cores. Run less at once (a smaller --cores), or give each"
-            " training fewer threads (`--set-threads train=1`)"
+            " here than there are cores. If these are other trainings, run less at once (a smaller"
+            " --cores), or give each fewer threads (`--set-threads train=1`)"
         )

@@ -76,7 +76,8 @@ def build(
     All are on the CPU. The state is what the algorithm handed on at the end of the task before.
     Raises UserError if the previous task's model does not fit this task.
     """
-    torch.manual_seed(key(args.seed, len(task.sizes), INITIALIZE).item())
+    initialize = key(args.seed, len(task.sizes), INITIALIZE).item()
+    torch.manual_seed(initialize)
     channels, size = task.dataset["image_shape"][2], input_size(task, settings)
     if task.n_old == 0 or settings.start == "scratch":
         model = CilModel(
@@ -117,6 +118,7 @@ def build(
     if settings.distillation or learner.distils:
         teacher = build_model(*read_checkpoint(args.model), args.model, learner.classifier)
         teacher.requires_grad_(False).eval()
+    torch.manual_seed(initialize)  # building the models has drawn, and the teacher's only if needed
     model.classifier.init = settings.classifier_init
     model.classifier.grow(task.sizes[-1])
     if settings.redraw_classifier == "start":
