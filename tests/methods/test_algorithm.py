@@ -147,6 +147,10 @@ def test_an_unknown_algorithm_is_refused_by_its_key(planned):
         planned({"algorithm": "nobody.py"})
     with pytest.raises(UserError, match=r"methods\.it\.options: ewc has no option"):
         planned({"algorithm": "ewc", "options": {"x": 1}})
+    with pytest.raises(UserError, match=r"an option of ewc: options: \{strength: 2\}"):
+        planned({"algorithm": "ewc", "strength": 2})
+    with pytest.raises(UserError, match=r"unknown key 'strength'"):
+        planned({"algorithm": [], "strength": 2})
 
 
 @pytest.mark.parametrize(
@@ -210,6 +214,13 @@ def test_choices_of_a_file_are_checked_as_those_of_the_config(own, planned, choi
     file = own(f"CHOICES = {choices}\n{OWN_LOSS.format('None')}")
     with pytest.raises(UserError, match=rf"methods\.it\.algorithm: CHOICES of .*mine\.py: {said}"):
         planned({"algorithm": file})
+
+
+@pytest.mark.parametrize("name", ["der", "eeil", "foster", "gdumb", "il2m", "podnet"])
+def test_a_method_that_needs_a_memory_is_refused_without_one(planned, name):
+    with pytest.raises(UserError, match=rf"methods\.it\.memory: algorithm {name} needs one"):
+        planned({"algorithm": name})
+    planned({"algorithm": name, "memory": 20})
 
 
 def test_every_loss_of_an_algorithms_own_says_whether_it_distils():

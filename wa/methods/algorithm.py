@@ -48,7 +48,7 @@ class Facts:
 
     learner, classifier: the names of its classes, or "". task_0: the options that matter for task
     0, if it trains that in a way of its own. None: it shares task 0 with other methods. distils: as
-    in Learner.
+    in Learner. needs_memory: whether one of the classes says so.
     """
 
     file: Path | None = None
@@ -56,6 +56,7 @@ class Facts:
     classifier: str = ""
     task_0: tuple[str, ...] | None = None
     distils: bool | None = None
+    needs_memory: bool = False
     options: dict = field(default_factory=dict)
     choices: dict = field(default_factory=dict)
 
@@ -64,9 +65,10 @@ def literal(node: ast.expr, file: Path) -> object:
     try:
         return ast.literal_eval(node)
     except ValueError:
+        names = "OPTIONS, CHOICES, task_0, distils and needs_memory"
         raise UserError(
-            f"algorithm: {file}, line {node.lineno}: OPTIONS, CHOICES, task_0 and distils are read"
-            " without running the file, so write the values themselves, such as 1.0"
+            f"algorithm: {file}, line {node.lineno}: {names} are read without running"
+            " the file, so write the values themselves, such as 1.0"
         ) from None
 
 
@@ -151,6 +153,7 @@ def facts(name: str) -> Facts:
     values = assignments(tree.body)
     learner = classes.get("Learner")
     own = assignments(learner.body) if learner else {}
+    found = [assignments(each.body).get("needs_memory") for each in classes.values()]
     distils = False if learner and has_own_loss(learner) else None
     return Facts(
         file=file,
@@ -158,6 +161,7 @@ def facts(name: str) -> Facts:
         classifier=classes["FeatureClassifier"].name if "FeatureClassifier" in classes else "",
         task_0=literal(own["task_0"], file) if "task_0" in own else None,
         distils=literal(own["distils"], file) if "distils" in own else distils,
+        needs_memory=any(literal(each, file) for each in found if each),
         options=literal(values["OPTIONS"], file) if "OPTIONS" in values else {},
         choices=literal(values["CHOICES"], file) if "CHOICES" in values else {},
     )

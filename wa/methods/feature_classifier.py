@@ -40,6 +40,8 @@ class Learned(NamedTuple):
 class FeatureClassifier:
     """How a method predicts. options: those of the algorithm. seed: that of the run."""
 
+    needs_memory = False  # True: a config without a memory is refused
+
     def __init__(self, options: dict, seed: int):
         self.options, self.seed = options, seed
 

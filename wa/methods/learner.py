@@ -52,6 +52,7 @@ class Learner:
     # Whether it needs a teacher. None: the setting `distillation` says so. Otherwise the method has
     # a loss of its own, and that setting is refused.
     distils: bool | None = None
+    needs_memory = False  # True: a config without a memory is refused
     classifier = CilClassifier  # the class of the model's classifier
     penalizes = False  # True: `penalty` is added to the loss
 

@@ -3,6 +3,7 @@
 Every error is one line. It names the key, and says what is wrong and what would be right.
 """
 
+import contextlib
 import copy
 import difflib
 import itertools
@@ -124,6 +125,11 @@ def unknown_key(error: ValidationError) -> str:
     """What is wrong with a key that the schema does not know, and which key may be meant."""
     known = sorted(error.schema["properties"])
     unknown = first_unknown(error)
+    name = error.instance.get("algorithm", "")
+    with contextlib.suppress(UserError, TypeError):  # it may be no algorithm
+        if unknown in algorithm.facts(name).options:
+            value = error.instance[unknown]
+            return f"{unknown!r} is an option of {name}: options: {{{unknown}: {value}}}"
     close = difflib.get_close_matches(unknown, known, 1)
     close += [key for key in known if key.startswith(unknown)]
     if RENAMED.get(unknown) in known:

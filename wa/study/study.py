@@ -385,6 +385,10 @@ class Study:
             )
         if weight:
             check_distillation(settings)
+        if memory.is_none and facts(settings.algorithm).needs_memory:
+            raise UserError(
+                f"memory: algorithm {settings.algorithm} needs one, for instance memory: 2000"
+            )
         if 0 < memory.total < self.n_classes:
             least = 2 * self.n_classes if settings.held_out else self.n_classes
             raise UserError(

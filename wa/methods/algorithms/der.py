@@ -33,6 +33,7 @@ OPTIONS = {
 
 
 class DER(Learner):
+    needs_memory = True
     distils = False
     temperature = 1.0  # of the first stage
 

@@ -24,6 +24,7 @@ TEMPERATURE = 2.0
 
 
 class EEIL(Learner):
+    needs_memory = True
     distils = True
     before: torch.nn.Module | None = None  # the model when the second stage began
 

@@ -41,6 +41,7 @@ TEMPERATURE = 2.0
 
 
 class FOSTER(Learner):
+    needs_memory = True
     distils = False
     both: nn.Module | None = None  # both networks, when the second stage has begun
 

@@ -18,6 +18,8 @@ CHOICES = {"start": "scratch", "selection": "random"}
 
 
 class GDumb(Learner):
+    needs_memory = True
+
     def begin(self) -> None:
         self.need_memory()
         images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)

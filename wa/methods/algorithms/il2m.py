@@ -26,6 +26,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 class IL2M(FeatureClassifier):
     """initial: (classes,). confidence: of the task of each class, (classes,). now: (n_old,)."""
 
+    needs_memory = True
+
     def fit(self, learned: Learned, before: State) -> State:
         scores = softmax(learned.features.astype(np.float64) @ learned.weight.T + learned.bias)
         label, n_old, n_seen = learned.label, learned.n_old, sum(learned.sizes)

@@ -37,6 +37,7 @@ OPTIONS = {"spatial": 3.0, "flat": 1.0, "fine_tuning_epochs": 20, "fine_tuning_l
 
 
 class PODNet(Learner):
+    needs_memory = True
     task_0 = ()
     distils = True
     classifier = ProxyClassifier
