@@ -256,7 +256,7 @@ def check_choices(name: str, schema: dict) -> None:
     """Raise UserError if CHOICES of an algorithm are none that a method can have."""
     facts = algorithm.facts(name)
     methods = {"$defs": schema.get("$defs", {}), **schema["properties"]["methods"]}
-    if error := first_error({"it": facts.choices}, methods):
+    if facts.choices and (error := first_error({"it": facts.choices}, methods)):
         said = explain(error).removeprefix("it").lstrip(".: ")
         raise UserError(f"algorithm: CHOICES of {facts.file}: {said}")
 
@@ -270,7 +270,7 @@ def check_effects(method: dict, written: list[str]) -> None:
         return
     for needed, keys in NEEDED_BY.items():
         value = method.get(needed, METHOD[needed].default)
-        there = value not in (0, "0", "none", "unit", "bias")
+        there = value not in (0, "none", "unit", "bias")  # the last two have no gamma
         for key in () if there else keys:
             if key in written and method[key] != METHOD[key].default:
                 raise UserError(
