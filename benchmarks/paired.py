@@ -21,7 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Widths of paired and unpaired intervals.")
     parser.add_argument("study", type=Path, help="the folder of a finished study")
     args = parser.parse_args()
-    runs = plan(args.study).run_table()
+    study = plan(args.study)
+    runs = study.run_table(names=study.show)
     last = at_the_end(read_own(str(args.study / "metrics.csv"), runs))
     reference = runs.compared_with
     for metric in COMPARED:
