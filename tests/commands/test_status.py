@@ -84,6 +84,28 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
     running.close(), starting.close()
 
 
+def test_jobs_that_failed_are_named_with_their_errors(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs = {
+        "results/data/digits/prepare.log": "tiny: 90 images\n",
+        "results/tiny/figures/gamma.log": "error: no font\n",
+        "results/tiny/order-1993/seed-0/base-6/align.log": "",
+        "results/tiny/order-1993/seed-0/base-6/inc-2/wa/task-0/evaluate.log": (
+            "Traceback (most recent call last):\n  File x\n\nKeyError: 'cat'\n\n"
+        ),
+        # of a method that the study does not have
+        "results/tiny/order-1993/seed-0/base-6/inc-2/gone/task-0/evaluate.log": "error: no\n",
+    }
+    for log, text in logs.items():
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        Path(log).write_text(text, encoding="utf-8")
+    assert report(Study(config), 1000).splitlines()[1:] == [
+        "failed:",
+        "  figures/gamma.log: error: no font",
+        "  order-1993/seed-0/base-6/inc-2/wa/task-0/evaluate.log: KeyError: 'cat'",
+    ]
+
+
 def test_a_training_that_goes_on_after_an_error_is_not_reported_as_failed(
     config, tmp_path, monkeypatch
 ):

@@ -9,6 +9,7 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 import argparse
 import csv
 import math
+import os
 import re
 import sys
 import time
@@ -30,9 +31,9 @@ from wa.training.progress import read_progress
 HELP = """Print how far a study is.
 
 It lists the trainings that have begun, each with its epoch, its speed, and its last loss and
-accuracies with their curves. It estimates when the study will end. The estimate counts trainings
-only. Evaluations and figures take a few seconds each. Run it in the folder that holds results/. It
-only reads files.
+accuracies with their curves. It lists the other jobs that failed, with their errors. It estimates
+when the study will end. The estimate counts trainings only. Evaluations and figures take a few
+seconds each. Run it in the folder that holds results/. It only reads files.
 """
 
 STARTS = 120  # seconds that a training may take until it says something
@@ -75,9 +76,29 @@ def duration(seconds: float) -> str:
 
 
 def last_error(log: Path) -> str | None:
-    """The last line of a log that starts with `error:`."""
-    errors = re.findall(r"^error: .*", log.read_text(encoding="utf-8", errors="replace"), re.M)
+    """The last line of a log that starts with `error:`, or the last one of a traceback."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    errors = re.findall(r"^error: .*", text, re.M)
+    if not errors and "Traceback (most recent call last)" in text:
+        errors = text.rstrip().splitlines()
     return errors[-1] if errors else None
+
+
+def failures(study: Study) -> dict[str, str]:
+    """The jobs that failed, but for trainings: their logs and the errors in them.
+
+    A job that starts again empties its log first.
+    """
+    folders = {study.root, f"{study.root}/figures"} | {part.folder for part in study.parts}
+    for run in study.runs():
+        folders |= {folder for task in run for folder in (task.learned, task.path)}
+    found = {}
+    for folder in sorted(filter(os.path.isdir, folders)):
+        for file in sorted(os.scandir(folder), key=lambda file: file.name):
+            is_log = file.name.endswith(".log") and file.name != "train.log"
+            if is_log and file.stat().st_size and (error := last_error(Path(file.path))):
+                found[file.path] = error
+    return found
 
 
 def state(folder: Path, now: float) -> tuple[str, float | None]:
@@ -216,6 +237,9 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
         text.append(f"  {path.removeprefix(study.root + '/')}: {what}")
         if left is not None:
             running.append(left)
+    if failed := failures(study):
+        text.append("failed:")
+        text += [f"  {log.removeprefix(f'{study.root}/')}: {why}" for log, why in failed.items()]
     if done and running:
         # A training to come is expected to take as long as the mean of those that are done. The
         # tasks of a run follow one another, so the study may well take longer.
