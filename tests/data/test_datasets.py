@@ -110,7 +110,10 @@ def test_cifar_in_torchvisions_format(tmp_path, monkeypatch, dataset, classes):
 
     folder, training, test, meta, labels_key, names_key = CIFAR[dataset]
     rng = np.random.default_rng(0)
+    (note,) = datasets.before_packing(dataset, tmp_path)
+    assert f"{dataset} is not in {str(tmp_path)!r}. It will be downloaded into it: 1" in note
     (tmp_path / folder).mkdir()
+    assert datasets.before_packing(dataset, tmp_path) == []
     labels = [*range(classes), *range(classes)]
     pixels = {}
     for name in (*training, test):

@@ -50,6 +50,8 @@ BUILT_IN = {
     "cifar100": [500] * 100,
 }
 TEST_IMAGES = {"cifar10": 1000, "cifar100": 100}  # of each class
+CIFAR_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+CIFAR_ARCHIVES = {"cifar10": 170_498_071, "cifar100": 169_001_437}  # bytes to download
 # Height, width and channels.
 BUILT_IN_SHAPES = {
     "digits": (8, 8, 1),
@@ -106,6 +108,16 @@ def survey(dataset: str, path: str | Path, classes: list[str] | None = None) -> 
     return BUILT_IN[dataset]
 
 
+def before_packing(dataset: str, path: str | Path) -> list[str]:
+    """What packing will download or leave out, in words."""
+    if is_folder(path):
+        return left_out(path)
+    if dataset not in CIFAR_FOLDERS or Path(path, CIFAR_FOLDERS[dataset]).exists():
+        return []
+    megabytes = CIFAR_ARCHIVES[dataset] / 1e6
+    return [f"{dataset} is not in {str(path)!r}. It will be downloaded into it: {megabytes:.0f} MB"]
+
+
 def meant(dataset: str) -> str:
     """A question for a name that is nearly that of a known data set, or nothing."""
     close = difflib.get_close_matches(dataset, [*BUILT_IN, *IMAGENET], 1)
@@ -159,10 +171,8 @@ def read_cifar(dataset: str, path: str, with_test: bool) -> Raw:
     """
     from continuum.datasets import CIFAR10, CIFAR100
 
-    kind, folder = {
-        "cifar10": (CIFAR10, "cifar-10-batches-py"),
-        "cifar100": (CIFAR100, "cifar-100-python"),
-    }[dataset]
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[dataset]
+    folder = CIFAR_FOLDERS[dataset]
     try:
         train = kind(path, train=True, download=True)
         test = kind(path, train=False, download=True) if with_test else train
@@ -363,9 +373,9 @@ def main() -> None:
         print(f"another study packed it while this one waited for {held.name}: nothing to do")
         return
     files, cache_size = None, None
+    for line in before_packing(args.dataset, args.path):
+        print(printable_bytes(line), flush=True)
     if is_folder(args.path):
-        for line in left_out(args.path):
-            print(printable_bytes(line), flush=True)
         files = fingerprints(*listing(args.dataset, args.path, args.classes))
         cache_size = cache_size_of(args.dataset, args.cache_size)
     train, test, names = read(args, cache_size)

@@ -44,7 +44,7 @@ PYTHON = as_it_is(
 ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
-from wa.data.folders import is_folder, left_out
+from wa.data.datasets import before_packing
 from wa.errors import UserError, command, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import Locked, lock
@@ -90,9 +90,9 @@ except UserError as error:
 for line in STUDY.notes:
     logger.warning(printable_bytes(line))
 
-# What packing will leave out is on the screen too, not only in its log.
-if is_folder(STUDY.config["path"]) and not STUDY.parts[-1].file.exists():
-    for line in left_out(STUDY.config["path"]):
+# What packing will download or leave out is on the screen too, not only in its log.
+if not STUDY.parts[-1].file.exists():
+    for line in before_packing(STUDY.config["dataset"], STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
 TRACKED = [name for name in TRACKERS if STUDY.config[name]]
