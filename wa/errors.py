@@ -1,11 +1,12 @@
 """The error for what only the user can mend, and the way every program ends."""
 
+import difflib
 import os
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -30,6 +31,13 @@ def plain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a name, in letters of any case. None: none is like it."""
+    by_letters = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), by_letters, 1)
+    return by_letters[close[0]] if close else None
 
 
 def command(name: str) -> str:

@@ -25,7 +25,6 @@ where they are needed.
 """
 
 import argparse
-import difflib
 import json
 import time
 from functools import partial
@@ -39,7 +38,7 @@ from wa.data.images import read_image
 from wa.data.packed import read_dataset
 from wa.data.packing import Reader, pack
 from wa.data.validation import split_files, split_labels
-from wa.errors import UserError, printable_bytes, program
+from wa.errors import UserError, nearest, printable_bytes, program
 from wa.files import sha256, write_json, writing
 from wa.locks import lock
 
@@ -120,8 +119,8 @@ def before_packing(dataset: str, path: str | Path) -> list[str]:
 
 def meant(dataset: str) -> str:
     """A question for a name that is nearly that of a known data set, or nothing."""
-    close = difflib.get_close_matches(dataset, [*BUILT_IN, *IMAGENET], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(dataset, [*BUILT_IN, *IMAGENET])
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def check_cifar(dataset: str, path: str | Path, train: Files, test: Files) -> None:

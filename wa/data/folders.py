@@ -5,7 +5,6 @@ in the order of their names. A `val` without a folder for each class needs an an
 says the class of each image.
 """
 
-import difflib
 import hashlib
 import os
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wa.errors import UserError
+from wa.errors import UserError, nearest
 from wa.files import read_text
 
 # Data sets of ImageNet: the number of classes.
@@ -137,9 +136,9 @@ def choose(dataset: str, path: str | Path, have: list[str], wanted: list[str] | 
     if wanted:
         missing = sorted(set(wanted) - set(have))
         if missing:
-            guesses = {c: difflib.get_close_matches(c, have, 1) for c in missing[:5]}
+            guesses = {c: nearest(c, have) for c in missing[:5]}
             named = ", ".join(
-                f"{c!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+                f"{c!r}" + (f" (did you mean {near!r}?)" if near else "")
                 for c, near in guesses.items()
             )
             raise UserError(

@@ -24,7 +24,7 @@ from math import inf
 from pathlib import Path
 
 from wa.code import Code
-from wa.errors import UserError
+from wa.errors import UserError, nearest
 
 STANDARD = "standard"
 PACKAGE = "wa.methods.algorithms"
@@ -177,7 +177,9 @@ def with_defaults(name: str, given: dict) -> dict:
     for key, value in given.items():
         if key not in defaults:
             known = ", ".join(defaults) or "none"
-            raise UserError(f"options: {name} has no option {key!r}. It has {known}")
+            close = nearest(key, defaults)
+            guess = f"; did you mean {close!r}?" if close else "."
+            raise UserError(f"options: {name} has no option {key!r}{guess} It has {known}")
         default = defaults[key]
         if isinstance(default, float) and type(value) is int:
             value = float(value)

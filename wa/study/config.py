@@ -5,7 +5,6 @@ Every error is one line. It names the key, and says what is wrong and what would
 
 import contextlib
 import copy
-import difflib
 import itertools
 import re
 import reprlib
@@ -16,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from wa.errors import UserError
+from wa.errors import UserError, nearest
 from wa.methods import algorithm
 from wa.study.choices import METHOD, NAME, RENAMED
 from wa.study.config_file import LARGEST, NUMBER, TOO_LARGE, Config, word_for
@@ -130,11 +129,10 @@ def unknown_key(error: ValidationError) -> str:
         if unknown in algorithm.facts(name).options:
             value = error.instance[unknown]
             return f"{unknown!r} is an option of {name}: options: {{{unknown}: {value}}}"
-    close = difflib.get_close_matches(unknown, known, 1)
-    close += [key for key in known if key.startswith(unknown)]
+    close = nearest(unknown, known) or next((k for k in known if k.startswith(unknown)), None)
     if RENAMED.get(unknown) in known:
-        close = [RENAMED[unknown]]
-    guess = f"; did you mean {close[0]!r}?" if close else "."
+        close = RENAMED[unknown]
+    guess = f"; did you mean {close!r}?" if close else "."
     return f"unknown key {unknown!r}{guess} Known: {', '.join(known)}"
 
 
@@ -152,8 +150,8 @@ def invalid_value(error: ValidationError) -> str:
         choices = schema.get("anyOf", [schema])
         names = [str(name) for each in choices for name in each.get("enum", [])]
         others = [allowed(each) for each in choices if {"enum", "pattern"}.isdisjoint(each)]
-        close = difflib.get_close_matches(str(value), names, 1)
-        guess = f". Did you mean {close[0]}?" if close else "."
+        close = nearest(str(value), names)
+        guess = f". Did you mean {close}?" if close else "."
         possible = f" Possible: {', '.join(others + names)}" if names or others else ""
         return f"{value!r} is not a valid value{guess}{possible}".removesuffix(".")
     if error.validator != "type":
@@ -169,7 +167,8 @@ def invalid_value(error: ValidationError) -> str:
     if wanted == "array":
         return f"{value!r:.60} is no list. Write it in brackets: [{spelled(value)}]"
     if wanted == "object" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        keys = ", ".join(f"{name}: {{}}" for name in value)
+        is_method = schema.get("additionalProperties", {}).get("type") == "object"
+        keys = ", ".join(f"{name}: {{}}" if is_method else f"{name}: ..." for name in value)
         return f"{value!r:.60} is a list. Write the names as keys: {{{keys:.60}}}"
     if wanted == "object":
         return f"{value!r:.60} has no keys. Write {{key: value}}"
