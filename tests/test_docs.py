@@ -157,7 +157,7 @@ def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for name in files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, copy / name)
+        shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
     (copy / ".venv").symlink_to(sys.prefix)
     config = yaml.safe_load((copy / "config/config.yaml").read_text())
     config["orders"], config["methods"] = config["orders"][:1], {"wa": config["methods"]["wa"]}

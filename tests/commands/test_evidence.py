@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 
 from helpers import program, snakemake
@@ -71,5 +72,8 @@ def test_it_says_what_is_missing_and_does_not_write_over_the_study(finished, tmp
         run.stdout
         == "error: results/tiny is not there: run this in the folder that holds results/\n"
     )
+    shutil.copytree(finished / "results/tiny", tmp_path / "alone/results/tiny")
+    run = evidence(tmp_path / "alone", "--output", "copy", config=finished / "study.yaml")
+    assert "results/data/digits/dataset.json is not there, so the figures" in run.stdout
     run = evidence(finished, "--output", ".")
     assert run.returncode == 1 and "name another folder" in run.stdout

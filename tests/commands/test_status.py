@@ -58,7 +58,10 @@ def test_what_is_done_runs_and_failed(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = Study(config)
     base = "results/tiny/order-1993/seed-0/base-6"
-    assert report(study, 1000) == "results/tiny: 0 of 7 trainings done, 0 of 9 tasks evaluated"
+    assert report(study, 1000).splitlines() == [
+        "results/tiny: 0 of 7 trainings done, 0 of 9 tasks evaluated",
+        "it has not begun in this folder",
+    ]
     learn(base)
     finish(base, 600)
     running = learn(f"{base}/inc-2/wa/task-1", 2, seconds=100, speed=99.7)

@@ -151,8 +151,25 @@ def test_unreadable_and_odd_images_are_named_all_at_once(tmp_path):
     assert f"error: {data}: 3 of its images cannot be used" in run.stdout
     assert "ant/1.png: cannot be read" in run.stdout
     assert "bee/0.png: cannot be read" in run.stdout
-    assert "bee/3.png: 9x6 pixels, but" in run.stdout
+    assert "bee/3.png: 9x6 pixels, and not 8x6" in run.stdout
     assert not (tmp_path / "packed/dataset.json").exists()
+
+
+def test_one_odd_image_is_named_and_not_the_others(tmp_path):
+    """Also if it is the first, and if it is of a task that comes later."""
+    data = folder_of_images(tmp_path / "data", classes=("ant", "bee", "cow"))
+    Image.new("RGB", (9, 6)).save(data / "train/ant/0.png")
+    run = pack("insects", data, tmp_path / "packed")
+    assert f"error: {data}: 1 of its images cannot be used" in run.stdout
+    assert "ant/0.png: 9x6 pixels, and not 8x6" in run.stdout
+    (data / "train/ant/0.png").unlink()
+    assert pack("insects", data, tmp_path / "task-0").returncode == 0
+    later = folder_of_images(tmp_path / "later")
+    Image.new("RGB", (9, 6)).save(later / "train/ant/0.png")
+    like = ("--like", tmp_path / "task-0/dataset.json")
+    run = pack("insects", later, tmp_path / "task-1", *like)
+    assert f"error: {later}: 1 of its images cannot be used" in run.stdout
+    assert "all tasks have the size of task 0, so resize these images" in run.stdout
 
 
 def test_folders_that_are_not_folders_of_images(tmp_path):

@@ -169,6 +169,16 @@ def test_what_cannot_go_on_is_refused_before_anything_runs(shop, name):
         Results(Study(config)).check()
 
 
+def test_comparing_without_test_images_of_old_classes_says_so(shop):
+    run = shop / "results/shop/order-named/seed-0/base-3"
+    models = [run / "model.safetensors", run / "inc-named/wa/task-1/model.safetensors"]
+    for file in (shop / "results/shop/data/task-0").glob("test_*.npy"):
+        file.unlink()
+    found = program("wa", "compare", *models)
+    assert found.returncode == 1
+    assert "error: no test images of the old version's classes are left in" in found.stdout
+
+
 def test_a_test_folder_without_the_new_class_is_refused(shop):
     add_images(shop / "shop", THIRD)
     shutil.rmtree(shop / "shop/test/fox")
@@ -237,7 +247,8 @@ def test_images_of_another_size_are_refused_when_they_are_packed(shop):
     for file in (shop / "shop").glob("*/fox/*"):
         Image.open(file).resize((20, 16)).save(file)
     result = snakemake(shop, "metrics", config=config_of(FIRST, SECOND, THIRD))
-    assert "the images of fox have 20x16 pixels. Those of task 0" in result.stdout
+    assert "fox/0.png: 20x16 pixels, and not 16x16" in result.stdout
+    assert "all tasks have the size of task 0, so resize these images" in result.stdout
 
 
 @pytest.mark.slow

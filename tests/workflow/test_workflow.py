@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers import ROOT, scheduled, snakemake, snakemake_command
+from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
 from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.catalog import FIGURES, TABLES
@@ -326,6 +327,37 @@ def test_what_is_lost_is_made_again_though_the_table_is_there(variant, tmp_path)
     assert scheduled(tmp_path, config, "metrics") == {"evaluate": 1, "aggregate": 1}
     (runs / "joint/task-2/model.safetensors").unlink()
     assert scheduled(tmp_path, config, "metrics") == {"align": 1, "evaluate": 2, "aggregate": 1}
+
+
+def test_many_results_that_are_made_anew_are_not_all_named(variant):
+    folder, config = variant
+    config["training"]["lr"] = 0.2
+    run = snakemake(folder, "-n", "metrics", config=config)
+    assert run.stdout.count(" is made anew: ") == 5
+    assert run.stdout.count("... and more.") == 1
+
+
+@pytest.mark.slow
+def test_from_another_folder_it_runs_as_in_its_own(finished, tmp_path):
+    """With the profile of the checkout, and with hints that name the Snakefile."""
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
+    own = "class Own(Learner):\n    def losses(self, *a): 1 / 0\n"
+    own = f"from wa.methods.learner import Learner\n{own}"
+    (tmp_path / "own.py").write_text(own, encoding="utf-8")
+    config = small_study()
+    config["methods"]["own"] = {"algorithm": "own.py", "memory": 20}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    main = f"{ROOT}/workflow/Snakefile"
+    command = [sys.executable, "-m", "snakemake", "-s", main, "metrics", "--cores", "2"]
+    command += ["--configfile", "mine.yaml"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert run.returncode == 1
+    assert f"Using workflow specific profile {ROOT}/workflow/profiles/default" in run.stderr
+    assert "ZeroDivisionError" in run.stderr  # the profile shows the log of a failed job
+    mine = f"{tmp_path}/mine.yaml"
+    assert f"wa status --config {mine}" in run.stderr
+    hint = f"snakemake -s {main} --cores 2 --configfile {mine} --config draft=True"
+    assert hint in run.stderr
 
 
 def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):

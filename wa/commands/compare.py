@@ -273,7 +273,10 @@ def main(args: argparse.Namespace) -> None:
     known = set(old.classes)
     images, label = test_images(folders, new.header, args.new, [*known.union(new.classes)])
     if not known & set(label):
-        raise UserError("the two versions have no class in common")
+        if known.isdisjoint(new.classes):
+            raise UserError("the two versions have no class in common")
+        names = " ".join(map(str, folders))
+        raise UserError(f"no test images of the old version's classes are left in {names}")
     said = predict(old, images), predict(new, images)
     found, facts = changes(label, *said, known), summary(label, *said, known)
     confused = confusions(label, said[1], known)

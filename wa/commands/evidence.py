@@ -117,6 +117,9 @@ def main(args: argparse.Namespace) -> None:
     target = args.output / study.root
     if target.resolve() == Path(study.root).resolve():
         raise UserError(f"--output {args.output} is where the study lies: name another folder")
+    for part in study.parts:
+        if not part.file.exists():
+            print(f"{part.file} is not there, so the figures of the copy need the images")
     copied = list(small_files(study))
     for file in copied:
         with writing(args.output / file) as temporary:

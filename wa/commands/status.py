@@ -223,6 +223,8 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
             f"outdated, so the next run makes them anew: {' and '.join(counts)}. For instance"
             f" {path.removeprefix(study.root + '/')}: {reason}"
         )
+    if not os.path.exists(study.root):
+        text.append("it has not begun in this folder")
     begun = False
     running = []  # the seconds left of each training that runs
     for path in sorted(set(trainings) - set(done)):
@@ -263,9 +265,9 @@ def is_done(study: Study, old: Outdated) -> bool:
 
 def main(args: argparse.Namespace) -> None:
     """Print the report on the study of a config file, once or again and again."""
+    study = Study(read_config(args.config))
     if not Path("results").is_dir():
         raise UserError("there is no folder results/ here: run this in the folder that holds it")
-    study = Study(read_config(args.config))
     code = Code(CHECKOUT)
     if args.watch is not None and args.watch <= 0:
         raise UserError(f"--watch {args.watch:g} is not a number of seconds above 0, such as 5")

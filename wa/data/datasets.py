@@ -27,7 +27,10 @@ where they are needed.
 import argparse
 import json
 import time
+from collections import Counter
+from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -184,14 +187,19 @@ def read_cifar(dataset: str, path: str, with_test: bool) -> Raw:
     return train.get_data()[:2], test.get_data()[:2], list(train.dataset.classes)
 
 
-def first_shape(files: list[str], read: Reader) -> tuple[int, ...]:
+def first_shape(files: list[str], read: Reader) -> tuple[int, ...] | None:
     """The shape of the first image that can be read."""
     for file in files:
-        try:
+        with suppress(UserError):  # packing lists all files that cannot be read
             return read(file).shape
-        except UserError:  # packing lists all such files
-            continue
-    return (1, 1, 3)
+    return None
+
+
+def usual_shape(train: Files, read: Reader) -> tuple[int, ...]:
+    """The most frequent shape among the first images of at most 20 classes."""
+    shapes = Counter(first_shape(files, read) for files in islice(train.values(), 20))
+    del shapes[None]
+    return shapes.most_common(1)[0][0] if shapes else (1, 1, 3)
 
 
 def refuse(path: str, unreadable: list[str], odd: list[str], like: Path | None) -> None:
@@ -239,12 +247,7 @@ def read_folder(
     if validation:
         train, test = split_files(train, validation)
     names = list(train)
-    shape = first_shape([file for name in names for file in train[name]], read)
-    if like and list(shape) != read_dataset(like)["image_shape"]:
-        raise UserError(
-            f"{path}: the images of {', '.join(names)} have {shape[1]}x{shape[0]} pixels. Those of"
-            f" task 0 ({like}) have {read_dataset(like)['image_shape'][1::-1]}. Resize them"
-        )
+    shape = tuple(read_dataset(like)["image_shape"]) if like else usual_shape(train, read)
     unreadable, odd = [], []
     for split, by_class in (("train", train), ("test", test)):
         files = [file for name in names for file in by_class[name]]

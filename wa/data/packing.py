@@ -56,9 +56,7 @@ def decode(
             row[:] = image
         else:
             height, width = image.shape[:2]
-            odd.append(
-                f"{file}: {width}x{height} pixels, but the first image has {shape[1]}x{shape[0]}"
-            )
+            odd.append(f"{file}: {width}x{height} pixels, and not {shape[1]}x{shape[0]}")
     if not unreadable and not odd:
         with open(part, "r+b") as stream:
             stream.seek(offset)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
+from snakemake.api import resolve_snakefile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -202,13 +203,22 @@ onsuccess:
         )
 
 
+def snakemake_here():
+    """The command that runs this workflow in this folder."""
+    found, main = resolve_snakefile(None, allow_missing=True), workflow.main_snakefile
+    is_found = found and os.path.samefile(found, main)
+    return command("snakemake") + ("" if is_found else f" -s {shlex.quote(main)}")
+
+
 onerror:
+    files = [shlex.quote(str(file)) for file in workflow.overwrite_configfiles]
+    named = f" --config {files[0]}" if files else ""
+    logger.error(f"For the errors of all failed jobs: {command('wa')} status{named}")
     if not DRAFT and any(Path(run[0].path, layout.METRICS).exists() for run in RUNS):
-        files = (shlex.quote(str(file)) for file in workflow.overwrite_configfiles)
         which = "".join(f" --configfile {file}" for file in files)
         logger.error(
             f"{ROOT} is not finished. To draw what is there:"
-            f" {command('snakemake')} --cores 2{which} --config draft=True"
+            f" {snakemake_here()} --cores 2{which} --config draft=True"
         )
 
 
@@ -272,7 +282,9 @@ FORCED = set()
 def force(output, why):
     """Have the job that makes `output` run if it is part of the plan."""
     workflow.dag.forcefiles.add(output)
-    if output not in FORCED and len(FORCED) < 5:
+    if output in FORCED:
+        return
+    if len(FORCED) < 5:
         logger.info(f"{output} is made anew: {why}.")
     elif len(FORCED) == 5:
         logger.info("... and more.")
