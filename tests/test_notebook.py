@@ -84,6 +84,8 @@ def test_each_function_has_help_of_its_own():
 
 def test_what_is_not_in_the_study_is_refused(results):
     folder = results / "results/digits"
+    with pytest.raises(UserError, match=r"there is no method 'wax'\. Known: finetune, wa, joint"):
+        wa.plot.accuracy(folder, labels={"wax": "ours"})
     with pytest.raises(UserError, match=r"there is no method 'kd'\. Known: finetune, wa, joint"):
         wa.plot.accuracy(folder, methods=["kd"])
     with pytest.raises(UserError, match=r"there is no key 'color'\. Known: labels, colors"):

@@ -103,7 +103,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     exist.
     """
     if Path(path).is_dir():
-        some = next(Path(path).rglob("model.safetensors"), "a model.safetensors")
+        found = [*Path(path).rglob("model.safetensors")]
+        some = max(found, key=lambda file: file.stat().st_mtime, default="a model.safetensors")
         raise UserError(f"{path} is a folder. Name a checkpoint in it, for instance {some}")
     if not Path(path).exists():  # safetensors would not say it in the common form
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

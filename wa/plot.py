@@ -53,6 +53,8 @@ def figure(
     shown = list(methods or planned.show)
     check_known("method", shown, list(config["methods"]))
     check_known("key", list(look), list(Look._fields))
+    for key in ("labels", "colors"):
+        check_known("method", list(look.get(key, {})), list(config["methods"]))
     one = protocol or (planned.protocols[0] if entry.per_protocol else None)
     if one:
         check_known("protocol", [tuple(one)], planned.protocols)
