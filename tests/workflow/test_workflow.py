@@ -372,6 +372,24 @@ def test_a_cluster_gets_the_packing_and_the_trainings_only(tmp_path, config):
     assert "submitted: prepare train\n" in run.stdout, run.stdout + run.stderr
 
 
+def test_the_default_limit_of_jobs_per_second_is_off(tmp_path, config):
+    """With it, the scheduler looks for jobs once more a second for each job that has ended."""
+    (tmp_path / "Snakefile").write_text(
+        f'include: "{ROOT}/workflow/Snakefile"\n'
+        "import atexit\n"
+        "def tell():\n"
+        "    limit = workflow.scheduler.job_rate_limiter\n"
+        '    print("limit:", limit and limit.max_jobs)\n'
+        "atexit.register(tell)\n"
+    )
+    order = "results/tiny/order-1993/order.json"
+    for options, limit in (((), "None"), (("--max-jobs-per-timespan", "5/1s"), "5")):
+        command = snakemake_command(tmp_path, order, "--force", *options, config=config)
+        command[command.index(str(ROOT / "Snakefile"))] = "Snakefile"
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert f"limit: {limit}\n" in run.stdout, run.stdout + run.stderr
+
+
 def test_figures_that_the_config_no_longer_makes_are_named(tmp_path, config):
     """A format, a figure, a protocol and a sweep left the config."""
     figures = tmp_path / "results/tiny/figures"

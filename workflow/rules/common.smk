@@ -162,6 +162,12 @@ onstart:
     except UserError as error:
         raise WorkflowError(printable_bytes(str(error))) from None
     stop_jobs_too()
+    # With a limit of jobs per second, each look for jobs has Snakemake 9 look again a second later. So
+    # every job that ends adds one more look per second, until Snakemake does nothing else. The
+    # default limit is 100.
+    limit = workflow.scheduler.job_rate_limiter
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def left_over():
