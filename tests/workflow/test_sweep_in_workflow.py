@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from helpers import add_images, scheduled, small_study, snakemake
+from helpers import ROOT, add_images, scheduled, small_study, snakemake
 
 from wa.files import read_json
 from wa.study.config_file import read_config
@@ -34,7 +34,7 @@ def test_a_sweep_and_its_best(tmp_path):
     best = means.loc[means["value"].idxmax(), "method"]
     said = read_config(study / "best.yaml")
     assert f"wa-distillation-{said['methods']['wa']['distillation']:g}" == best
-    command = "snakemake --cores 2 --configfile results/tiny/best.yaml"
+    command = f"snakemake -s {ROOT}/Snakefile --cores 2 --configfile results/tiny/best.yaml"
     assert command in run.stdout
     assert scheduled(tmp_path, config) == {}
 

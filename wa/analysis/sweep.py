@@ -142,8 +142,11 @@ def best_config(config: dict, best: dict[str, str]) -> dict:
     return new
 
 
-def write_best(study: RunTable, points: list[Point], config: dict, output: str) -> None:
-    """Write best.yaml. Raises UserError if a run of a sweep is not finished."""
+def write_best(study: RunTable, points: list[Point], config: dict, start: str, output: str) -> None:
+    """Write best.yaml. start: the command that runs the workflow.
+
+    Raises UserError if a run of a sweep is not finished.
+    """
     runs = len(study.orders) * len(study.seeds) * len(study.protocols)
     found = {point.name: len(point.runs[BY]) for point in points}
     for names in study.sweeps.values():
@@ -159,7 +162,7 @@ def write_best(study: RunTable, points: list[Point], config: dict, output: str) 
         over = f"mean of {runs} run{'s' * (runs > 1)}"
         lines.append(f"  {sweep}: {point.values} ({point.runs[BY].mean():.1f} %, {over})")
     lines.append("To run it on the test images:")
-    lines.append(f"  {command('snakemake')} --cores 2 --configfile {output}")
+    lines.append(f"  {start} --cores 2 --configfile {output}")
     text = dump(best_config(config, {sweep: point.name for sweep, point in best.items()}))
     with writing(output) as temporary:
         temporary.write_text("".join(f"# {line}\n" for line in lines) + text, encoding="utf-8")
@@ -174,6 +177,9 @@ def main() -> None:
     parser.add_argument(
         "--best", nargs="?", help="to write: the config of the best (default: none)"
     )
+    parser.add_argument(
+        "--snakemake", default=command("snakemake"), help="the command that runs the workflow"
+    )
     parser.add_argument("--output", nargs="+", required=True, help="the figures and tables")
     args = parser.parse_args()
     points = read_points(args.study, args.metrics)
@@ -182,7 +188,7 @@ def main() -> None:
     drawing.write(lambda _, __, styles: draw(points, styles), args.study, None, args.look, figures)
     write(tabulate(points), tables)
     if args.best:
-        write_best(args.study, points, args.config, args.best)
+        write_best(args.study, points, args.config, args.snakemake, args.best)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ rule sweep:
         python=PYTHON,
         note=note(f"{SWEEP}.svg"),
         config=as_it_is(json.dumps({k: v for k, v in STUDY.written.items() if k != "draft"})),
+        snakemake=as_it_is(snakemake_here()),
     params:
         study=run_table,
         look=as_it_is(STYLE),
@@ -56,6 +57,7 @@ rule sweep:
     shell:
         "{resources.python} -m wa.analysis.sweep --study {params.study:q} --metrics {input.metrics:q}"
         " --look {params.look:q} --config {resources.config:q} --best {output.best:q}"
+        " --snakemake {resources.snakemake:q}"
         " --output {output.files:q}"
         " > {log:q} 2>&1"
         " && printf %s {params.made_from} > {resources.note:q}"
