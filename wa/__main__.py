@@ -20,6 +20,7 @@ wa.load(MODEL).
 
 import argparse
 import importlib
+import sys
 
 from wa import __version__
 from wa.errors import program
@@ -42,10 +43,13 @@ def run() -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see `wa COMMAND --help`")
     asked = parser.parse_args()
 
-    command = importlib.import_module(f"wa.commands.{asked.command}")
-    parser = parser_of(f"wa {asked.command}", command.HELP)
-    command.add_arguments(parser)
-    command.main(parser.parse_args(asked.arguments))
+    try:
+        command = importlib.import_module(f"wa.commands.{asked.command}")
+        parser = parser_of(f"wa {asked.command}", command.HELP)
+        command.add_arguments(parser)
+        command.main(parser.parse_args(asked.arguments))
+    except KeyboardInterrupt:
+        sys.exit("stopped")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from helpers import ROOT, small_study
 
+from wa.commands import status
 from wa.commands.status import Outdated, curve, duration, is_done, outdated, report
 from wa.errors import UserError
 from wa.locks import lock
@@ -250,6 +252,30 @@ def test_watching_ends_when_the_study_is_done(finished, tmp_path):
     assert "\033" not in run.stdout  # no codes of a terminal in a file
     run = subprocess.run([*command, "--watch", "0"], **options)
     assert run.returncode == 1 and "--watch 0 is not a number of seconds above 0" in run.stderr
+
+
+def test_an_interrupted_watch_ends_without_a_word(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(small_study()), encoding="utf-8")
+    (tmp_path / "results").mkdir()
+    command = [sys.executable, "-m", "wa", "status", "--config", "config.yaml", "--watch"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as watch:
+        assert watch.stdout.readline().startswith("results/tiny: 0 of 7 trainings done")
+        watch.send_signal(signal.SIGINT)
+        assert (watch.stderr.read(), watch.wait()) == ("", 0)
+
+
+def test_a_long_report_is_not_made_without_a_rest(monkeypatch):
+    """Reading thousands of results takes seconds, and others use the same file system."""
+    clock, rests = iter([0.0, 3.0, 10.0, 10.5]), []
+    monkeypatch.setattr(status, "outdated", lambda study, code: status.NONE)
+    monkeypatch.setattr(status, "report", lambda study, now, old: "")
+    monkeypatch.setattr(status, "is_done", lambda study, old: len(rests) == 2)
+    monkeypatch.setattr(status.time, "perf_counter", lambda: next(clock, 0.0))
+    monkeypatch.setattr(status.time, "sleep", rests.append)
+    status.repeat(None, None, 5)
+    assert rests == [12, 5]
 
 
 def test_damaged_progress_is_one_clear_line(tmp_path):

@@ -7,6 +7,7 @@ It only reads files, so it disturbs no training, on this machine or on a cluster
 """
 
 import argparse
+import contextlib
 import csv
 import math
 import os
@@ -39,6 +40,7 @@ seconds each. Run it in the folder that holds results/. It only reads files.
 STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
 WATCH = 5.0  # seconds between two reports of --watch
+REST = 4.0  # times as long as a report took, until the next: a large one reads thousands of files
 CLEAR = "\033[H\033[2J"  # puts the next text at the top of an empty terminal
 BARS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of the curve of a training
 # Columns of history.csv -> their name and unit on the screen.
@@ -57,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         const=WATCH,
         metavar="SECONDS",
-        help=f"print it again every SECONDS (default: {WATCH:g}), until the study is done",
+        help=f"print it again every SECONDS (default: {WATCH:g}), until the study is done. A report"
+        " of thousands of results takes seconds. The next one then waits four times as long",
     )
 
 
@@ -263,21 +266,24 @@ def is_done(study: Study, old: Outdated) -> bool:
     return not any(old) and all(Path(file).exists() for file in files)
 
 
+def repeat(study: Study, code: Code, seconds: float | None) -> None:
+    """Print the report, and again every so many seconds until the study is done."""
+    while True:
+        start = time.perf_counter()
+        clear = CLEAR if seconds and sys.stdout.isatty() else ""
+        old = outdated(study, code)
+        print(clear + report(study, time.time(), old), flush=True)
+        if not seconds or is_done(study, old):
+            return
+        time.sleep(max(seconds, REST * (time.perf_counter() - start)))
+
+
 def main(args: argparse.Namespace) -> None:
     """Print the report on the study of a config file, once or again and again."""
+    if args.watch is not None and args.watch <= 0:
+        raise UserError(f"--watch {args.watch:g} is not a number of seconds above 0, such as 5")
     study = Study(read_config(args.config))
     if not Path("results").is_dir():
         raise UserError("there is no folder results/ here: run this in the folder that holds it")
-    code = Code(CHECKOUT)
-    if args.watch is not None and args.watch <= 0:
-        raise UserError(f"--watch {args.watch:g} is not a number of seconds above 0, such as 5")
-    while True:
-        clear = CLEAR if args.watch and sys.stdout.isatty() else ""
-        old = outdated(study, code)
-        print(clear + report(study, time.time(), old), flush=True)
-        if not args.watch or is_done(study, old):
-            return
-        try:
-            time.sleep(args.watch)
-        except KeyboardInterrupt:  # the usual end
-            return
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end of --watch
+        repeat(study, Code(CHECKOUT), args.watch)
