@@ -189,8 +189,10 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
         have = {(r["method"], r["task"]) for r in csv.DictReader(file)}
     assert have == {*(("finetune", t) for t in "012"), ("wa", "0"), ("joint", "0"), ("joint", "1")}
     assert (tmp_path / "results/tiny/metrics.csv").read_bytes() == kept
-    run = snakemake(tmp_path, "--config", "draft=True", config=config | {"experiment": "other"})
-    assert run.returncode == 1
+    other = config | {"experiment": "other", "dataset": "cifar10", "path": "none"}
+    assert "It will be downloaded" in snakemake(tmp_path, "-n", config=other).stdout
+    run = snakemake(tmp_path, "--config", "draft=True", config=other)
+    assert run.returncode == 1 and "It will be downloaded" not in run.stdout
     assert (
         "results/other: no task has been evaluated yet, so there is nothing to draw" in run.stdout
     )

@@ -83,7 +83,8 @@ def written():
 try:
     STUDY = Study(written())
     RESULTS = Results(STUDY)
-    if STUDY.named and not STUDY.config["draft"]:
+    ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
+    if STUDY.named and not DRAFT:
         RESULTS.check()
 except UserError as error:
     raise WorkflowError(printable_bytes(str(error))) from None
@@ -92,12 +93,11 @@ for line in STUDY.notes:
     logger.warning(printable_bytes(line))
 
 # What packing will download or leave out is on the screen too, not only in its log.
-if not STUDY.parts[-1].file.exists():
+if not DRAFT and not STUDY.parts[-1].file.exists():
     for line in before_packing(STUDY.config["dataset"], STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
 TRACKED = [name for name in TRACKERS if STUDY.config[name]]
-ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 
