@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 
-from helpers import program, snakemake
+import yaml
+from helpers import program, small_study, snakemake
+
+from wa.study.config_file import read_config
 
 # A figure for each kind of files that figures read.
 DRAWN = ("accuracy.svg", "confusion-base-6-inc-2.svg", "curves-base-6-inc-2.svg", "cost.svg")
@@ -63,6 +66,20 @@ def test_it_names_the_hash_of_each_checkpoint_and_what_the_study_took(finished, 
     assert abs(facts["hours"] - seconds / 3600) < 0.01
     assert [engine["device"] for engine in facts["engines"]] == ["cpu"]
     assert len(facts["commit"].removesuffix("-dirty")) == 40 or facts["commit"] == "unknown"
+
+
+def test_it_takes_the_config_that_is_given(finished, tmp_path):
+    """The copy beside the results may be older, or not be there."""
+    config = small_study() | {"orders": [1993, 7]}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = evidence(finished, "--output", tmp_path, config=tmp_path / "more.yaml")
+    assert run.returncode == 0 and "The study is not finished: 7 of 14" in run.stdout
+    assert read_config(tmp_path / "results/tiny/config.yaml") == config
+
+    config["training"] = config["training"] | {"batch_size": 50}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = evidence(finished, "--output", tmp_path, config=tmp_path / "other.yaml")
+    assert "outdated, so the next run makes them anew: 7 trainings and 9 ev" in run.stdout
 
 
 def test_it_says_what_is_missing_and_does_not_write_over_the_study(finished, tmp_path):

@@ -101,6 +101,7 @@ def test_a_new_line_trains_once_for_each_method_and_touches_nothing_old(shop):
         "keep": 2,
         "evaluate": 2,
         "aggregate": 1,
+        "config": 1,
     }
     output = run(shop, FIRST, SECOND, THIRD)
     assert "is made anew" not in output.replace("metrics.csv is made anew", "")

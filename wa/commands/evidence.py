@@ -9,7 +9,6 @@ long.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import time
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from wa import __version__
 from wa.checkpoint import read_header
+from wa.commands.status import outdated, told
 from wa.errors import UserError, command
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
@@ -38,7 +38,8 @@ its table again:
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 
-OF_STUDY = ("config.yaml", layout.TABLE, layout.CLASS_TABLE, layout.COST_TABLE, "results.md")
+CONFIG = "config.yaml"
+OF_STUDY = (layout.TABLE, layout.CLASS_TABLE, layout.COST_TABLE, "results.md")
 OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK, layout.METER)
 SUMS = "SHA256SUMS"
 EVIDENCE = "evidence.json"
@@ -120,20 +121,26 @@ def main(args: argparse.Namespace) -> None:
     for part in study.parts:
         if not part.file.exists():
             print(f"{part.file} is not there, so the figures of the copy need the images")
+    if any(old := outdated(study)):
+        print(told(study, old))
     copied = list(small_files(study))
     for file in copied:
         with writing(args.output / file) as temporary:
             shutil.copyfile(file, temporary)
+    with writing(target / CONFIG) as temporary:
+        temporary.write_text(study.as_file(), encoding="utf-8")
     kept = checkpoints(study)
     with writing(target / SUMS) as temporary, open(temporary, "w", encoding="utf-8") as sums:
         for file in tqdm(kept, "hashing", disable=None, leave=False):
             sums.write(f"{sha256(file)}  {file.relative_to(study.root)}\n")
     facts = summary(study)
     write_json(target / EVIDENCE, facts)
-    print(f"{target}: {len(copied)} files, {len(kept)} hashes of checkpoints and rankings")
+    print(f"{target}: {len(copied) + 1} files, {len(kept)} hashes of checkpoints and rankings")
     if facts["trainings"] < facts["trainings_of_the_study"]:
         print(
             f"The study is not finished: {facts['trainings']} of"
             f" {facts['trainings_of_the_study']} trainings are done."
         )
-    print(json.dumps({key: facts[key] for key in ("commit", "hours", "peak_memory_mb")}))
+    hours, peak = facts["hours"], facts["peak_memory_mb"]
+    memory = "" if peak is None else f", at most {peak:.0f} MiB of memory"
+    print(f"Commit {facts['commit']}, {hours} hours of training{memory}")

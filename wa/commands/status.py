@@ -205,6 +205,16 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
+def told(study: Study, old: Outdated) -> str:
+    """What outdated() found, in words."""
+    path, reason = next(iter((old.trainings | old.evaluations).items()))
+    counts = counted(len(old.trainings), "training"), counted(len(old.evaluations), "evaluation")
+    return (
+        f"outdated, so the next run makes them anew: {' and '.join(counts)}. For instance"
+        f" {path.removeprefix(study.root + '/')}: {reason}"
+    )
+
+
 def report(study: Study, now: float, old: Outdated = NONE) -> str:
     """The text that status prints. now: in seconds since 1970. old: what outdated() found."""
     trainings = sorted({task.learned for task in study.tasks.values()})
@@ -216,16 +226,8 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
         f"{study.root}: {len(done)} of {len(trainings)} trainings done, "
         f"{len(evaluated) - len(old.evaluations)} of {len(evaluations)} tasks evaluated"
     ]
-    if why := old.trainings | old.evaluations:
-        path, reason = next(iter(why.items()))
-        counts = (
-            counted(len(old.trainings), "training"),
-            counted(len(old.evaluations), "evaluation"),
-        )
-        text.append(
-            f"outdated, so the next run makes them anew: {' and '.join(counts)}. For instance"
-            f" {path.removeprefix(study.root + '/')}: {reason}"
-        )
+    if any(old):
+        text.append(told(study, old))
     if not os.path.exists(study.root):
         text.append("it has not begun in this folder")
     begun = False

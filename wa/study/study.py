@@ -30,9 +30,9 @@ from wa.data.scenario import LEAST, class_order, spelled, task_sizes
 from wa.errors import UserError
 from wa.methods.algorithm import facts, from_words, is_own, of_task_0
 from wa.study import layout
-from wa.study.choices import ALIGNING, METHOD
+from wa.study.choices import ALIGNING, METHOD, RERUNS_NOTHING
 from wa.study.config import merged, plain, validate
-from wa.study.config_file import with_places
+from wa.study.config_file import dump, with_places
 from wa.study.layout import RunTable
 from wa.study.parts import Part, check_learned
 from wa.study.published import PUBLISHED
@@ -631,6 +631,10 @@ class Study:
         """The --order of wa.data.scenario: a name that it knows, or the classes themselves."""
         explicit = order in self.config["class_orders"]
         return ",".join(map(str, self.orders[order])) if explicit else order
+
+    def as_file(self) -> str:
+        """The text of the config's copy beside the results: the keys that can change a result."""
+        return dump({k: v for k, v in sorted(self.written.items()) if k not in RERUNS_NOTHING})
 
     def as_written(self) -> str:
         """What the config says of how it trains, in its own words, as JSON."""

@@ -1,3 +1,5 @@
+TABLES_AND_CONFIG = "Tables and config"  # a part of the report
+
 AGGREGATED = made_from("wa.analysis.aggregate", methods=None)
 
 
@@ -78,6 +80,30 @@ else:
             " && printf %s {params.made_from} > {resources.note:q}"
 
 
+# wa.plot and the report read it, whatever was made of the study.
+rule config:
+    input:
+        other_config,
+    output:
+        report(
+            f"{OUT}/config.yaml",
+            caption="../report/config.rst",
+            category=TABLES_AND_CONFIG,
+            labels={"figure": "config", "protocol": "all"},
+        ),
+    log:
+        f"{OUT}/config.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        config=as_it_is(STUDY.as_file()),
+    message:
+        "config {output}"
+    shell:
+        "printf %s {params.config:q} > {output:q} 2> {log:q}"
+
+
 # Snakemake does not look whether the inputs of an up-to-date file still exist. If a job runs again
 # and fails, Snakemake deletes its old outputs. The table would still look up to date, and the next
 # run would say "Nothing to be done". So this target also lists one output of every job. (Features
@@ -85,6 +111,7 @@ else:
 rule metrics:
     input:
         rules.aggregate.output,
+        rules.config.output,
         [] if DRAFT else one_per_job(),
     localrule: True
     message:

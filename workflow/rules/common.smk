@@ -52,7 +52,7 @@ from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
-from wa.study.config_file import dump, read_all
+from wa.study.config_file import read_all
 from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.trackers import TRACKERS, check_installed
@@ -414,16 +414,13 @@ def drawn(output, made, files, *beside):
     return inputs
 
 
-WRITTEN = dump({k: v for k, v in sorted(STUDY.written.items()) if k not in RERUNS_NOTHING})
-
-
 def other_config(wildcards):
     """Input function of the config's copy, which has no inputs.
 
     The copy is written anew if it says something else.
     """
     file = Path(OUT, "config.yaml")
-    if file.exists() and file.read_text(encoding="utf-8") != WRITTEN:
+    if file.exists() and file.read_text(encoding="utf-8") != STUDY.as_file():
         workflow.dag.forcefiles.add(str(file))
     return []
 

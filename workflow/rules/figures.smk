@@ -1,9 +1,8 @@
-# Figures, tables and the config, for the report. Each entry of wa/analysis/figures/catalog.py is a
+# Figures and tables, for the report. Each entry of wa/analysis/figures/catalog.py is a
 # rule here. The report shows the svg, with the caption workflow/report/NAME.rst.
 from wa.analysis.figures.catalog import FIGURES, READS, SENTENCES, TABLES
 from wa.study.choices import FORMATS
 
-TABLES_AND_CONFIG = "Tables and config"
 config["sentences"] = SENTENCES  # for the captions
 
 LOOK = STUDY.config["figures"]
@@ -129,29 +128,6 @@ for name, entry in TABLES.items():
             " --metrics {input.metrics:q} --look {params.look:q} --choices {params.choices:q}"
             " --output {output:q} > {log:q} 2>&1"
             " && printf %s {params.made_from} > {resources.note:q}"
-
-
-rule config:
-    input:
-        other_config,
-    output:
-        report(
-            f"{OUT}/config.yaml",
-            caption="../report/config.rst",
-            category=TABLES_AND_CONFIG,
-            labels={"figure": "config", "protocol": "all"},
-        ),
-    log:
-        f"{OUT}/config.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        config=as_it_is(WRITTEN),
-    message:
-        "config {output}"
-    shell:
-        "printf %s {params.config:q} > {output:q} 2> {log:q}"
 
 
 # File names and not rules' outputs: with results in a storage such as S3, Snakemake does not fill
