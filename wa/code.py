@@ -38,9 +38,12 @@ WITHOUT_EFFECT = {
     "wa.training.trackers": "what other programs show",
     "wa.training.progress": "what the screen shows",
     "wa.training.gpus": "which GPUs there are",
+    "wa.training.cores": "what the log warns of",
     "wa.training.failures": "how a training fails",
 }
-TEXTS = {"help", "description", "epilog", "metavar"}  # arguments of argparse
+# Calls that take texts for people, and the names of these arguments.
+TAKE_TEXTS = {"ArgumentParser", "add_argument", "add", "Kind"}  # `add = parser.add_argument`
+TEXTS = {"help", "description", "epilog", "metavar"}
 
 
 class Definition(NamedTuple):
@@ -97,7 +100,9 @@ class Strip(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        node.keywords = [k for k in node.keywords if k.arg not in TEXTS]
+        name = getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+        if name in TAKE_TEXTS:
+            node.keywords = [k for k in node.keywords if k.arg not in TEXTS]
         return self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
@@ -122,11 +127,16 @@ def canonical(value: object) -> object:
 
 
 def names_of(node: ast.stmt) -> list[str]:
-    """The names that a statement of a module defines."""
+    """The names that a definition or an assignment of a module defines.
+
+    A loop or a condition may do more than bind its names, so it has none here.
+    """
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    names = [n for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)]
+    if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    names = [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
     return [n.id for n in names if isinstance(n.ctx, ast.Store)]
 
 
@@ -188,7 +198,8 @@ class Module:
 def imports(node: ast.AST, module: str, is_package: bool) -> dict[str, Definition]:
     """The names that imports within `node` bind, and what each stands for.
 
-    A definition without a name stands for the whole module.
+    A definition without a name stands for the whole module. `from m import *` binds the name `*m`
+    to the whole module.
     """
     found = {}
     for part in ast.walk(node):
@@ -201,20 +212,25 @@ def imports(node: ast.AST, module: str, is_package: bool) -> dict[str, Definitio
             start = package[: len(package) - part.level + is_package] if part.level else []
             source = ".".join([*start, *([part.module] if part.module else [])])
             for alias in part.names:
-                found[alias.asname or alias.name] = Definition(source, alias.name)
+                if alias.name == "*":
+                    found[f"*{source}"] = Definition(source, "")
+                else:
+                    found[alias.asname or alias.name] = Definition(source, alias.name)
     return found
 
 
 class Code:
     """The code of a checkout. It is read once: make a new one after an edit.
 
-    files: modules that lie elsewhere, by the names that they have here.
+    files: modules that lie elsewhere, by the names that they have here. They have no tables: all
+    entries count.
     """
 
     def __init__(self, root: str | Path, files: dict[str, Path] | None = None):
         self.root = Path(root)
         self.modules: dict[str, Module | None] = {}
-        for name, file in (files or {}).items():
+        self.files = files or {}
+        for name, file in self.files.items():
             self.modules[name] = Module(name, file)
         self.digests: dict[tuple, str] = {}
         self.parts: dict[Definition, Part] = {}
@@ -263,6 +279,9 @@ class Code:
                     yield Definition(module.name, part.id)
                 elif part.id in bound and (found := self.resolve(*bound[part.id])):
                     yield found
+        for name, whole_module in bound.items():
+            if name.startswith("*") and (found := self.resolve(*whole_module)):
+                yield found
 
     def member(self, start: Definition, attributes: list[str]) -> Iterator[Definition]:
         """What `alias.a.b` reaches, where alias stands for `start`."""
@@ -282,7 +301,8 @@ class Code:
             nodes = module.statements.get(definition.name, [])
         else:  # the code names the module itself, so everything in it counts
             nodes = [n for nodes in module.statements.values() for n in nodes]
-        table = entries(nodes[0]) if len(nodes) == 1 else None
+        may_be_table = len(nodes) == 1 and definition.module not in self.files
+        table = entries(nodes[0]) if may_be_table else None
         if table is None:
             named = {d for node in nodes for d in self.references(definition, node)}
             constants = {key for node in nodes for key in constant_keys(node)}

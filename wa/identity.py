@@ -66,29 +66,40 @@ def training(
     }
 
 
+# The features of a task are made from its model and its images. So what is made from features names
+# the content of the model, as `trained`, and the hashes of the packed arrays, as `data`.
+
+
 def selecting(
-    *, code: str, selection: str, seed: int | None, trained: object, previous: object
+    *, code: str, selection: str, seed: int | None, trained: object, data: object, previous: object
 ) -> dict:
     """The entries of a ranking.
 
-    seed: that of a random ranking, otherwise None. trained: the content of the model. previous: the
-    content of the ranking of the task before.
+    seed: that of a random ranking, otherwise None. previous: the content of the ranking of the task
+    before.
     """
     return {
         "code": code,
         "selection": selection,
         "seed": seed,
         "from_trained": trained,
+        "data_sha256": data,
         "from_ranking": previous,
     }
 
 
-def keeping(*, code: str, memory: str, ranking: object, previous: object) -> dict:
+def keeping(*, code: str, memory: str, data: object, ranking: object, previous: object) -> dict:
     """The entries of a memory that holds the exemplars themselves.
 
     ranking, previous: the content of the ranking, and of the memory of the task before.
     """
-    return {"code": code, "memory": memory, "from_ranking": ranking, "from_memory": previous}
+    return {
+        "code": code,
+        "memory": memory,
+        "data_sha256": data,
+        "from_ranking": ranking,
+        "from_memory": previous,
+    }
 
 
 def aligning(
@@ -98,6 +109,7 @@ def aligning(
     gamma_norm: int,
     gamma_limit: float | None,
     trained: object,
+    data: object,
     classifier: str,
     memory: str,
     ranking: object,
@@ -115,17 +127,24 @@ def aligning(
         "classifier": classifier,
         "alignment_code": code,
         "from_trained": trained,
+        "data_sha256": data,
     }
     return choices | exemplars
 
 
 def fitting(
-    *, code: str, name: str, options: list[str], seed: int, trained: object, previous: object
+    *,
+    code: str,
+    name: str,
+    options: list[str],
+    seed: int,
+    trained: object,
+    data: object,
+    previous: object,
 ) -> dict:
     """The entries of what an algorithm fits to features.
 
-    name, options: of the algorithm. trained: the content of the model. previous: the content of
-    what was fitted after the task before.
+    name, options: of the algorithm. previous: the content of what was fitted after the task before.
     """
     return {
         "code": code,
@@ -133,6 +152,7 @@ def fitting(
         "options": list(options),
         "seed": seed,
         "from_trained": trained,
+        "data_sha256": data,
         "from_fitted": previous,
     }
 
@@ -142,19 +162,24 @@ def evaluating(
     code: str,
     memory: str,
     trained: object,
+    data: object,
     model: object,
     ranking: object,
     fitted: object = None,
+    options: list[str] = (),
+    seed: int | None = None,
 ) -> dict:
     """The entries of the metrics of a task.
 
-    fitted: the content of what the method's algorithm fitted, if it fits a classifier.
+    fitted: the content of what the method's algorithm fitted, if it fits a classifier. Its scores
+    may depend on its options and on the seed.
     """
-    own = {} if fitted is None else {"from_fitted": fitted}
+    own = {"from_fitted": fitted, "options": list(options), "seed": seed} if fitted else {}
     return own | {
         "code": code,
         "memory": memory,
         "from_trained": trained,
+        "data_sha256": data,
         "from_model": model,
         "from_ranking": ranking,
     }
@@ -176,8 +201,9 @@ def code_of(program: str, choices: list[str] | None = None) -> str:
 
 def training_code(code: Code, settings: dict) -> str:
     """The digest of the code of a training. settings: every setting with its value."""
-    learner = algorithm.digest(code, settings["algorithm"], "Learner")
-    return code.digest("wa.training.train", choices_of(settings)) + learner
+    choices = choices_of(settings)
+    learner = algorithm.digest(code, settings["algorithm"], "Learner", choices)
+    return code.digest("wa.training.train", choices) + learner
 
 
 def fitting_code(code: Code, name: str) -> str:

@@ -64,6 +64,14 @@ def test_the_file_of_the_documentation_runs_and_an_edit_reruns_it_alone(tmp_path
     assert losses["replay"] != losses["balanced"]
     assert "fitted" in read_json(runs / "scaled/task-2/metrics.json")
 
+    # `least` matters to the scores alone. The evaluations notice it after an interruption too.
+    config["methods"]["scaled"]["options"] = {"least": 1e6}
+    fitted = [f"{runs.relative_to(tmp_path)}/scaled/task-{task}/fitted.npz" for task in range(3)]
+    run = snakemake(tmp_path, *fitted, config=config)
+    assert run.returncode == 0 and run.stdout.count(": fit task=") == 3, run.stdout
+    assert scheduled(tmp_path, config, "metrics")["evaluate"] == 3
+    assert snakemake(tmp_path, "metrics", config=config).returncode == 0
+
     assert scheduled(tmp_path, config, "metrics") == {}
     file.write_text(code.replace("class Balanced", "# A comment.\nclass Balanced"))
     assert scheduled(tmp_path, config, "metrics") == {}

@@ -20,6 +20,9 @@ from fork_server import start
 from helpers import ROOT, program, small_study
 
 from wa.code import Code
+from wa.study import layout
+from wa.study.results import Results
+from wa.study.study import Study
 
 # The jobs of small_study(): task 0, and two tasks of three methods. finetune has no memory.
 TRAININGS, EVALUATIONS = 1 + 2 * 3, 3 * 3
@@ -164,6 +167,10 @@ CODE = {
             "array = arrays.get(name, np.empty(0, object))[:]",
         ),
         downstream(**EVERYTHING),
+    ),
+    "how many exemplars a class has": (
+        ("wa/data/memory.py", "self.total // n_classes", "self.total // n_classes // 2"),
+        downstream(**EVERYTHING | {"herd": 5}),
     ),
     "how data are packed": (
         (
@@ -315,6 +322,39 @@ def test_a_label_in_a_packed_array_is_noticed(work):
     assert work.planned() == {"prepare": 1, "order": 1} | downstream(**EVERYTHING)
 
 
+def test_what_was_made_of_the_features_of_other_images_is_not_wanted(finished, monkeypatch):
+    """A training on other images may leave the same weights, for instance if its lr is 0."""
+    monkeypatch.chdir(finished)
+    results = Results(Study(small_study()))
+    run = next(run for run in results.study.runs() if run[0].method == "wa")
+    read = results.header
+
+    def trained_on_other_images(file: str) -> dict:
+        return read(file) | ({"data_sha256": {}} if file.endswith(layout.TRAINED) else {})
+
+    path = run[1].path
+    assert (results.ranked(path, "herding"), results.aligned(path)) == ("", "")
+    assert results.evaluated(run[1]) == ""
+    results = Results(results.study)
+    results.header = trained_on_other_images
+    assert results.ranked(path, "herding").startswith("data_sha256")
+    assert results.aligned(path).startswith("data_sha256")
+    assert results.evaluated(run[1]).startswith("data_sha256")
+
+
+@pytest.mark.slow
+def test_the_features_of_another_model_are_made_anew(work):
+    """A kill between two writes can leave them beside a checkpoint."""
+    run = work.folder / "results/tiny/order-1993/seed-0/base-6/inc-2"
+    before = contents(run / "joint", "*.npz") | contents(run / "joint", "trained.safetensors")
+    shutil.copy(run / "wa/task-2/features.npz", run / "joint/task-2/features.npz")
+    assert work.planned() == downstream(train=1, align=1, herd=1, evaluate=1)
+    work.snakemake("metrics")
+    after = contents(run / "joint", "*.npz") | contents(run / "joint", "trained.safetensors")
+    assert after == before
+    assert work.planned("metrics") == {}
+
+
 @pytest.mark.slow
 def test_arrays_that_are_packed_again_to_the_same_bytes_train_nothing_again(work):
     change_a_label(work)
@@ -362,6 +402,7 @@ SAME = {
         '    "mine": {"training": {"lr": 0.05}, "method": {}},\n',
     ),
     "what the screen shows": ("wa/training/live.py", "= now + 1\n", "= now + 5\n"),
+    "what the log warns of": ("wa/training/cores.py", "MUCH = 0.2", "MUCH = 0.3"),
     "who waits for whom": ("wa/locks.py", "import os\n", "import os\nimport time\n"),
 }
 

@@ -151,7 +151,8 @@ def main() -> None:
     tensors, trained = read_checkpoint(args.trained)
     aligned_tensors, header = read_checkpoint(args.model)
     ranking = read_arrays_header(args.ranking) if args.ranking else {}
-    check_origin(args.features, read_arrays_header(args.features), trained, args.trained)
+    features = read_arrays_header(args.features)
+    check_origin(args.features, features, trained, args.trained)
     check_origin(args.model, header, trained, args.trained)
     if args.ranking:
         check_origin(args.ranking, ranking, trained, args.trained)
@@ -176,9 +177,12 @@ def main() -> None:
         code=args.code or identity.evaluating_code(Code(identity.CHECKOUT), args.algorithm),
         memory=str(args.memory),
         trained=trained.get("content_sha256"),
+        data=features.get("data_sha256"),
         model=header.get("content_sha256"),
         ranking=ranking.get("content_sha256"),
         fitted=fitted.get("content_sha256"),
+        options=args.options,
+        seed=args.seed,
     )
     label = arrays["test_label"]
     write_results(args, scores, label, header["task_sizes"], alignment, made_from)

@@ -153,11 +153,11 @@ def main() -> None:
     made_from = identity.keeping(
         code=args.code or identity.code_of("wa.data.exemplars"),
         memory=str(args.memory),
+        data=hashes(dataset),
         ranking=header.get("content_sha256"),
         previous=read_arrays_header(args.previous)["content_sha256"] if args.previous else None,
     )
     content = {"content_sha256": content_sha256(arrays), "classes": dataset["classes"]}
-    content["data_sha256"] = hashes(dataset)
     if args.previous and removed(args.previous):
         content["removed"] = removed(args.previous)
     removed_now = forgotten(args.forgotten) if args.forgotten else []

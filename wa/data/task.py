@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wa.data.batches import Images
 from wa.data.exemplars import read_memory, removed
+from wa.data.memory import Memory
 from wa.data.packed import check_same_data, read_dataset, read_parts, verify
 from wa.data.scenario import read_order
 from wa.errors import UserError
@@ -52,6 +53,19 @@ def packed(folder: Path, split: str, what: str) -> np.ndarray:
     return np.load(folder / f"{split}_{what}.npy", mmap_mode=mode, allow_pickle=False)
 
 
+def none(dataset: dict, args: argparse.Namespace) -> None:
+    """No image files: the packed images are trained on."""
+
+
+def originals(dataset: dict, args: argparse.Namespace):
+    from wa.data.timm_input import Originals  # imports timm, which is slow
+
+    return Originals(dataset, args.path, args.augmentation)
+
+
+ORIGINALS = {"packed": none, "timm": originals}  # of each choice of `input`
+
+
 class Task:
     """The images of a task.
 
@@ -67,7 +81,7 @@ class Task:
     """
 
     def __init__(self, args: argparse.Namespace, device: torch.device):
-        self.sizes, self.memory, self.device = args.tasks, args.memory, device
+        self.sizes, self.memory, self.device = args.tasks, Memory.parse(args.memory), device
         self.n_seen = sum(self.sizes)
         self.n_old = self.n_seen - self.sizes[-1]
         self.removed = removed(args.exemplars) if args.exemplars else []
@@ -84,11 +98,7 @@ class Task:
             self.held_out = hold_out(index, label, self.n_old, args.held_out, draw)
             self.train = self.images.part(~self.held_out)
 
-        self.originals = None
-        if args.input == "timm":
-            from wa.data.timm_input import Originals
-
-            self.originals = Originals(self.dataset, args.path, args.augmentation)
+        self.originals = ORIGINALS[args.input](self.dataset, args)
 
     # A benchmark: all classes are packed in one folder, and a class order says when each comes.
 
@@ -112,12 +122,12 @@ class Task:
 
     def wanted(self, args: argparse.Namespace, label: np.ndarray) -> np.ndarray:
         """Which training images are of the new classes or in the memory: bool (n,)."""
-        if args.memory.is_all:
+        if self.memory.is_all:
             return label < self.n_seen
         wanted = (label >= self.n_old) & (label < self.n_seen)
-        if self.n_old and args.memory.keeps:
+        if self.n_old and self.memory.keeps:
             herding = self.ranking(args)
-            wanted[exemplars(herding, args.memory.per_class(self.n_old))] = True
+            wanted[exemplars(herding, self.memory.per_class(self.n_old))] = True
         return wanted
 
     def ranking(self, args: argparse.Namespace) -> dict[str, np.ndarray]:
@@ -148,9 +158,9 @@ class Task:
                 f" {[len(part['classes']) for part in parts]} classes"
             )
         places = list(zip(args.data, parts, strict=True))
-        for place in places if args.memory.is_all else places[-1:]:
+        for place in places if self.memory.is_all else places[-1:]:
             verify(*place, ["train"])
-        if args.memory.is_all:
+        if self.memory.is_all:
             self.images = self.joined(places, "train")
         else:
             self.images = self.with_memory(args)
@@ -183,7 +193,7 @@ class Task:
         arrays = [packed(folder, "train", "images")]
         index = np.arange(len(arrays[0])) + sum(sum(part["train_counts"]) for part in parts[:-1])
         label = packed(folder, "train", "labels") + self.n_old
-        if self.n_old and args.memory.keeps:
+        if self.n_old and self.memory.keeps:
             if not args.exemplars:
                 raise UserError("--memory needs --exemplars, the memory.npz of the task before")
             memory, header = read_memory(args.exemplars), read_arrays_header(args.exemplars)

@@ -18,6 +18,7 @@ import ast
 import importlib
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
@@ -236,12 +237,15 @@ def code_with(root: Path, file: Path, changed: int) -> Code:
     return Code(root, {OWN: file})
 
 
-def digest(code: Code, name: str, kind: str) -> str:
-    """The digest of the class of an algorithm, and of all that it reaches. "" if it has none."""
+def digest(code: Code, name: str, kind: str, choices: Iterable[str] = ()) -> str:
+    """The digest of the class of an algorithm, and of all that it reaches. "" if it has none.
+
+    choices: the names that it may look up in tables (wa/code.py).
+    """
     found = facts(name)
     cls = found.learner if kind == "Learner" else found.classifier
     if not cls:
         return ""
     if is_own(name):
         code = code_with(code.root, found.file, found.file.stat().st_mtime_ns)
-    return code.digest(OWN if is_own(name) else f"{PACKAGE}.{name}", function=cls)
+    return code.digest(OWN if is_own(name) else f"{PACKAGE}.{name}", choices, function=cls)

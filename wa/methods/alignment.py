@@ -281,6 +281,7 @@ def main() -> None:
         gamma_norm=args.gamma_norm,
         gamma_limit=args.gamma_limit,
         trained=header.get("content_sha256"),
+        data=header.get("data_sha256"),
         classifier=args.classifier,
         memory=str(args.memory),
         ranking=ranking.get("content_sha256"),

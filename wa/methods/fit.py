@@ -75,6 +75,7 @@ def main() -> None:
         options=args.options,
         seed=args.seed,
         trained=header.get("content_sha256"),
+        data=header.get("data_sha256"),
         previous=before_header.get("content_sha256"),
     )
     write_arrays(args.output, made_from | {"content_sha256": content_sha256(arrays)}, **arrays)

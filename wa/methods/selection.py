@@ -176,10 +176,10 @@ def main() -> None:
         selection=args.selection,
         seed=args.seed if args.selection == "random" else None,
         trained=header.get("from_trained"),
+        data=header.get("data_sha256"),
         previous=before.get("content_sha256"),
     )
-    content = {"content_sha256": content_sha256(arrays), "data_sha256": header.get("data_sha256")}
-    write_arrays(args.output, made_from | content, **arrays)
+    write_arrays(args.output, made_from | {"content_sha256": content_sha256(arrays)}, **arrays)
 
 
 if __name__ == "__main__":

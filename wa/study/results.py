@@ -101,6 +101,10 @@ class Results:
     def content(self, file: str) -> object:
         return self.header(file).get("content_sha256", UNKNOWN)
 
+    def data_of(self, path: str) -> object:
+        """The hashes of the packed arrays that a training, in its folder, was made from."""
+        return self.header(f"{path}/{layout.TRAINED}").get("data_sha256", UNKNOWN)
+
     def _file_sha256(self, file: str) -> object:
         if not file:
             return None
@@ -205,6 +209,9 @@ class Results:
         own = self.compared(task, header, self.training(task))
         if own:
             return own
+        features = self.header(f"{path}/{layout.FEATURES}")  # they may be deleted
+        if features and features.get("from_trained") != header.get("content_sha256"):
+            return f"{layout.FEATURES} was made from another model"
         before = [own, *(self.prepared(part) for part in self.study.read_by(task))]
         if not self.study.named:
             before.append(self.ordered(task.order))
@@ -226,6 +233,7 @@ class Results:
         want = keeping(
             code=self.keeping_code(),
             memory=str(self.study.memory(task)),
+            data=self.data_of(task.learned),
             ranking=self.content(f"{task.learned}/{layout.ranking(selection)}"),
             previous=self.content(str(task.memory_before)) if task.previous else None,
         )
@@ -318,6 +326,7 @@ class Results:
         want = aligning(
             code=self.aligning_code(choices["alignment"], choices["classifier"]),
             trained=self.content(f"{path}/{layout.TRAINED}"),
+            data=self.data_of(path),
             memory=str(self.study.memory(task)),
             ranking=ranking,
             **choices,
@@ -339,6 +348,7 @@ class Results:
             selection=selection,
             seed=task.seed if selection == "random" else None,
             trained=self.content(f"{path}/{layout.TRAINED}"),
+            data=self.data_of(path),
             previous=previous,
         )
         own = self.compared(task, header, want)
@@ -361,6 +371,7 @@ class Results:
             options=list(options),
             seed=task.seed,
             trained=self.content(f"{task.learned}/{layout.TRAINED}"),
+            data=self.data_of(task.learned),
             previous=self.content(f"{previous}/{layout.FITTED}") if previous else None,
         )
         own = self.compared(task, header, want)
@@ -377,13 +388,17 @@ class Results:
         memory = self.study.memory_of(task.method)
         selection = self.study.selection(task)
         kept, fits = memory.keeps, self.study.fits(task)
+        algorithm, options = self.study.algorithm(task)
         want = evaluating(
-            code=self.evaluating_code(self.study.algorithm(task)[0]),
+            code=self.evaluating_code(algorithm),
             memory=str(memory),
             trained=self.content(f"{task.learned}/{layout.TRAINED}"),
+            data=self.data_of(task.learned),
             model=self.content(f"{task.learned}/{layout.MODEL}"),
             ranking=self.content(f"{task.learned}/{layout.ranking(selection)}") if kept else None,
             fitted=self.content(f"{task.path}/{layout.FITTED}") if fits else None,
+            options=list(options),
+            seed=task.seed,
         )
         own = difference(header, want)
         before = [self.aligned(task.learned)]

@@ -46,8 +46,7 @@ def parse(options: list[str] | None = None) -> tuple[argparse.Namespace, Setting
     add("--seed", type=int, default=0, help="seed of weights, shuffling and augmentation")
     add(
         "--memory",
-        type=Memory.parse,
-        default=Memory(),
+        default="0",
         help="exemplars in total (2000), per class (20/class), or `all` (default: 0, none)",
     )
     add("--model", nargs="?", type=Path, help="the previous task's model.safetensors")
@@ -117,7 +116,7 @@ def wanted(args: argparse.Namespace, settings: Settings) -> dict:
         asdict(settings),
         code=code,
         seed=args.seed,
-        memory=str(args.memory),
+        memory=str(Memory.parse(args.memory)),
         task_sizes=args.tasks,
         classes=names[: sum(args.tasks)],
         data=hashes(dataset),
@@ -142,6 +141,9 @@ def is_done(output: Path, want: dict) -> bool:
     if not all(file.exists() for file in files):
         return False
     try:
-        return identity.difference(read_header(files[0]), want) == ""
+        header = read_header(files[0])
+        made_from = read_arrays_header(files[1]).get("from_trained")
+        same = made_from == header.get("content_sha256")
+        return same and identity.difference(header, want) == ""
     except UserError:
         return False
