@@ -72,7 +72,7 @@ def squeue(what: str) -> list[str]:
     ).stdout.split()
 
 
-def wait_for(condition, seconds: float = 90):
+def wait_for(condition, seconds: float = 300):
     """What the condition returns, as soon as that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -59,6 +59,17 @@ def test_recorded_steps_are_the_eager_ones(options, monkeypatch):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("which", ["running_var", "weight"])
+def test_features_that_are_not_finite_are_refused_at_the_end(options, which):
+    """The last step can spoil the network after its loss was computed."""
+    trainer = trainer_of(options)
+    images, test = train.last_features(trainer)
+    assert (len(images), len(test)) == (len(trainer.task.images), len(trainer.task.test))
+    getattr(trainer.model.backbone.bn1, which).data[0] = float("nan")
+    with pytest.raises(UserError, match="the trained network are not finite. Use a lower lr"):
+        train.last_features(trainer)
+
+
 class Capture:
     """Instead of torch.cuda.graph. Its mode says which threads may pin memory meanwhile."""
 

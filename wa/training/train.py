@@ -250,6 +250,18 @@ def announce(trainer: Trainer, history: list[dict], engines: list[dict]) -> None
     sys.stdout.flush()
 
 
+def last_features(trainer: Trainer) -> tuple[Tensor, Tensor]:
+    """The features of the task's images, and of the test images: float32 (n, d).
+
+    Raises UserError if they are not finite: the last step may have spoiled the weights, and no loss
+    has seen them since.
+    """
+    features = trainer.features(trainer.task.images), trainer.features(trainer.task.test)
+    if not all(each.isfinite().all() for each in features):
+        raise UserError("the features of the trained network are not finite. Use a lower lr.")
+    return features
+
+
 def run(args: argparse.Namespace, settings: Settings) -> None:
     """Train, from the saved state if there is one, and write the results."""
     if "RANK" in os.environ:
@@ -283,7 +295,7 @@ def run(args: argparse.Namespace, settings: Settings) -> None:
     trainer.model.auxiliary = torch.nn.Identity()
     # By all processes.
     state = trainer.learner.end()
-    features = trainer.features(task.images), trainer.features(task.test)
+    features = last_features(trainer)
     if first:
         header |= describe(task, settings) | growth(trainer.model) | {"engine": engine}
         if len(engines) > 1:
