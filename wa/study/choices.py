@@ -202,7 +202,11 @@ METHOD = {
         schema={
             "anyOf": [
                 {"type": "integer", "minimum": 0, "maximum": 1_000_000_000},
-                {"type": "string", "pattern": "^(all|[1-9][0-9]{0,8}/class)$"},
+                {
+                    "title": "`N/class` such as `20/class`, or `all`",
+                    "type": "string",
+                    "pattern": "^(all|[1-9][0-9]{0,8}/class)$",
+                },
             ]
         },
     ),
