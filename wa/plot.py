@@ -20,6 +20,7 @@ import numpy as np
 from wa.analysis.figures.catalog import FIGURES, READS, function_of
 from wa.analysis.figures.look import Look
 from wa.errors import UserError, command
+from wa.study import layout
 from wa.study.config_file import read_config
 from wa.study.study import Study
 
@@ -75,7 +76,7 @@ def figure(
 
 def plan(folder: Path) -> Study:
     """The study in a folder of results, which may have been renamed."""
-    file = folder / "config.yaml"
+    file = folder / layout.CONFIG
     if not file.is_file():
         raise UserError(
             f"{file} does not exist. Name the folder of a study, for instance results/digits. If"

@@ -38,7 +38,6 @@ its table again:
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 
-CONFIG = "config.yaml"
 OF_STUDY = (layout.TABLE, layout.CLASS_TABLE, layout.COST_TABLE, "results.md")
 OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK, layout.METER)
 SUMS = "SHA256SUMS"
@@ -127,7 +126,7 @@ def main(args: argparse.Namespace) -> None:
     for file in copied:
         with writing(args.output / file) as temporary:
             shutil.copyfile(file, temporary)
-    with writing(target / CONFIG) as temporary:
+    with writing(target / layout.CONFIG) as temporary:
         temporary.write_text(study.as_file(), encoding="utf-8")
     kept = checkpoints(study)
     with writing(target / SUMS) as temporary, open(temporary, "w", encoding="utf-8") as sums:

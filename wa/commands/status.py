@@ -24,6 +24,7 @@ from wa.identity import CHECKOUT
 from wa.locks import is_locked
 from wa.study import layout
 from wa.study.config_file import read_config
+from wa.study.parts import of_other_data
 from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.meter import read_spent
@@ -164,10 +165,14 @@ def curve(values: list[float]) -> str:
 
 
 class Outdated(NamedTuple):
-    """Results that exist, but that the study wants otherwise today: folder -> why."""
+    """Results that exist, but that the study wants otherwise today: folder -> why.
+
+    refused: why the next run makes none of them anew, in one line.
+    """
 
     trainings: dict[str, str]
     evaluations: dict[str, str]
+    refused: str = ""
 
 
 NONE = Outdated({}, {})
@@ -180,7 +185,8 @@ def outdated(study: Study, code: Code | None = None) -> Outdated:
     """
     results, trainings, evaluations = Results(study, code), {}, {}
     other = {}  # folder of a checkpoint -> why it, or what is made of it, is made anew
-    data = next(filter(None, map(results.prepared, study.parts)), None)
+    refused = of_other_data(study.root, study.parts)
+    data = refused or next(filter(None, map(results.prepared, study.parts)), None)
     for task in sorted(study.tasks.values(), key=lambda task: len(task.sizes)):
         path = task.learned
         if task.path == path and Path(path, layout.TRAINED).exists():
@@ -198,7 +204,7 @@ def outdated(study: Study, code: Code | None = None) -> Outdated:
                 why = results.evaluated(task)
                 if why := other.get(task.learned) if why is None else why:
                     evaluations[task.path] = why
-    return Outdated(trainings, evaluations)
+    return Outdated(trainings, evaluations, refused)
 
 
 def counted(number: int, what: str) -> str:
@@ -207,6 +213,8 @@ def counted(number: int, what: str) -> str:
 
 def told(study: Study, old: Outdated) -> str:
     """What outdated() found, in words."""
+    if old.refused:
+        return old.refused
     path, reason = next(iter((old.trainings | old.evaluations).items()))
     counts = counted(len(old.trainings), "training"), counted(len(old.evaluations), "evaluation")
     return (

@@ -53,6 +53,7 @@ from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
 from wa.study.config_file import read_all
+from wa.study.parts import of_other_data
 from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.trackers import TRACKERS, check_installed
@@ -84,6 +85,8 @@ try:
     STUDY = Study(written())
     RESULTS = Results(STUDY)
     ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
+    if not DRAFT and (said := of_other_data(ROOT, STUDY.parts)):
+        raise UserError(said)
     if STUDY.named and not DRAFT:
         RESULTS.check()
 except UserError as error:
@@ -419,7 +422,7 @@ def other_config(wildcards):
 
     The copy is written anew if it says something else.
     """
-    file = Path(OUT, "config.yaml")
+    file = Path(OUT, layout.CONFIG)
     if file.exists() and file.read_text(encoding="utf-8") != STUDY.as_file():
         workflow.dag.forcefiles.add(str(file))
     return []
