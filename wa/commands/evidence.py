@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from wa import __version__
 from wa.checkpoint import read_header
-from wa.commands.status import outdated, told
+from wa.commands.status import counted, outdated, told
 from wa.errors import UserError, command
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
@@ -136,10 +136,8 @@ def main(args: argparse.Namespace) -> None:
     write_json(target / EVIDENCE, facts)
     print(f"{target}: {len(copied) + 1} files, {len(kept)} hashes of checkpoints and rankings")
     if facts["trainings"] < facts["trainings_of_the_study"]:
-        print(
-            f"The study is not finished: {facts['trainings']} of"
-            f" {facts['trainings_of_the_study']} trainings are done."
-        )
+        wanted = counted(facts["trainings_of_the_study"], "training")
+        print(f"The study is not finished: {facts['trainings']} of {wanted} are done.")
     hours, peak = facts["hours"], facts["peak_memory_mb"]
     memory = "" if peak is None else f", at most {peak:.0f} MiB of memory"
     print(f"Commit {facts['commit']}, {hours} hours of training{memory}")

@@ -44,6 +44,7 @@ METRICS = "metrics.json"
 ORDER = "order.json"
 DATASET = "dataset.json"
 CONFIG = "config.yaml"
+LOCK = ".lock"  # Snakemake has it while it runs the study
 TABLE = "metrics.csv"
 CLASS_TABLE = "classes.csv"  # the same for each class
 COST_TABLE = "cost.csv"

@@ -159,7 +159,7 @@ onstart:
     try:
         if not CONDA and any(job.rule.name == "train" for job in workflow.dag.needrun_jobs()):
             check_installed(TRACKED)
-        STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
+        STUDY_LOCK = lock(f"{OUT}/{layout.LOCK}", wait=False)
     except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
     except UserError as error:
