@@ -392,23 +392,34 @@ def test_the_default_limit_of_jobs_per_second_is_off(tmp_path, config):
         assert f"limit: {limit}\n" in run.stdout, run.stdout + run.stderr
 
 
-def test_figures_that_the_config_no_longer_makes_are_named(tmp_path, config):
-    """A format, a figure, a protocol and a sweep left the config."""
+def test_figures_that_the_config_no_longer_makes_are_named(finished, tmp_path, config):
+    """A format, a figure, a protocol and a sweep left the config. Each stem is named once."""
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
     figures = tmp_path / "results/tiny/figures"
-    figures.mkdir(parents=True)
+    shutil.rmtree(figures)
+    figures.mkdir()
     config["figures"] = {"formats": ["pdf"], "draw": ["norms", "accuracy"]}
     stay = ["norms-base-6-inc-2.svg", "accuracy.pdf", "accuracy.log", "final.tex", "mine.png"]
-    go = ["norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf", "norms-base-5-inc-1.log"]
-    go += ["accuracy.png", "norms-base-6-inc-2.png", "gamma.svg", "sweep.csv"]
+    gone = ("gamma", "norms-base-5-inc-1")
+    go = [f"{stem}.{kind}" for stem in gone for kind in ("svg", "pdf", "log")]
+    go += ["accuracy.png", "norms-base-6-inc-2.png", "sweep.csv"]
     for name in (*stay, *go):
         (figures / name).touch()
     run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert run.returncode == 0 and "no longer makes" not in run.stdout  # it draws nothing
+    run = snakemake(tmp_path, "results/tiny/figures/final.md", config=config)
     assert run.returncode == 0, run.stdout
     (line,) = [line for line in run.stdout.splitlines() if "no longer makes" in line]
     command = line.partition("To delete them: ")[2]
+    start = "results/tiny/figures/"
+    assert command == (
+        f"rm {start}{{accuracy,norms-base-6-inc-2}}.png"
+        f" {start}{{gamma,norms-base-5-inc-1}}{{.log,.pdf,.svg}} {start}sweep.csv"
+    )
+    made = {f"final.{kind}" for kind in ("md", "tex", "csv", "html", "log")}
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    assert sorted(file.name for file in figures.iterdir()) == sorted(stay)
-    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert {file.name for file in figures.glob("[!.]*")} == {*stay, *made}
+    run = snakemake(tmp_path, "results/tiny/figures/final.md", config=config)
     assert run.returncode == 0 and "no longer makes" not in run.stdout
 
 

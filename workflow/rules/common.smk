@@ -181,16 +181,21 @@ def left_over():
     """
     files = [*DRAWN, *(rules.sweep.output if STUDY.config["sweep"] else [])]
     made = {Path(file).name for file in files} | {f"{Path(file).stem}.log" for file in files}
-    found = {}
+    suffixes = {}  # of each stem
     for file in sorted(Path(OUT, "figures").glob("[!.]*")):
         is_ours = file.stem.partition("-base-")[0] in {*FIGURES, *TABLES, "sweep"}
         if is_ours and file.suffix in SUFFIXES and file.name not in made:
-            found.setdefault(file.suffix, []).append(file.stem)
+            suffixes.setdefault(file.stem, []).append(file.suffix)
+    stems = {}  # of the same suffixes
+    for stem, found in suffixes.items():
+        stems.setdefault(tuple(found), []).append(stem)
     start = f"{shlex.quote(OUT)}/figures/"
-    return [
-        start + (f"{{{','.join(names)}}}" if len(names) > 1 else names[0]) + suffix
-        for suffix, names in found.items()
-    ]
+    return [start + either(names) + either(found) for found, names in stems.items()]
+
+
+def either(words):
+    """Words for a shell: `{a,b}`, or one word as it is."""
+    return f"{{{','.join(words)}}}" if len(words) > 1 else words[0]
 
 
 def best_of_sweeps():
@@ -205,7 +210,8 @@ def best_of_sweeps():
 onsuccess:
     for line in best_of_sweeps():
         logger.info(line)
-    if files := left_over():
+    draws = any(job.rule.name in {*FIGURES, *TABLES} for job in workflow.dag.jobs)
+    if draws and (files := left_over()):
         logger.info(
             f"{OUT}/figures has files that the config no longer makes."
             f" To delete them: rm {' '.join(files)}"
