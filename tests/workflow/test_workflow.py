@@ -177,7 +177,7 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     kept = (tmp_path / "results/tiny/metrics.csv").read_bytes()
     run = snakemake(tmp_path, "--config", "draft=True", config=config)
     assert run.returncode == 0, run.stdout
-    assert "2 of 3 runs are not finished" in run.stdout
+    assert "Draft of results/tiny: 2 of 3 runs are not finished." in run.stdout
     assert "inc-2/wa: 1 of 3 tasks" in run.stdout and "inc-2/joint: 2 of 3 tasks" in run.stdout
     jobs = set(re.findall(r"^Job \d+: (\w+)", run.stdout, re.M))
     assert "accuracy" in jobs and not {"train", "evaluate"} & jobs
@@ -196,6 +196,15 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     assert (
         "results/other: no task has been evaluated yet, so there is nothing to draw" in run.stdout
     )
+
+
+def test_a_draft_of_a_finished_study_says_so(variant):
+    folder, config = variant
+    run = snakemake(folder, "-n", "--config", "draft=True", config=config)
+    assert "Draft of results/tiny: all 3 runs are finished.\n" in run.stdout
+    config["methods"] = {"wa": config["methods"]["wa"]}
+    run = snakemake(folder, "-n", "--config", "draft=True", config=config)
+    assert "Draft of results/tiny: its run is finished.\n" in run.stdout
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +231,7 @@ def test_the_report_holds_every_figure_with_its_caption_the_tables_and_what_was_
         assert " ".join(first.split())[:40] in entry["caption"].replace("\n", " "), name
         assert (
             name == "config"
-            or "base 6, increment 2; class orders 1993; seeds 0; 1 runs" in entry["caption"]
+            or "base 6, increment 2; class orders 1993; seeds 0; 1 run of" in entry["caption"]
         ), name
         assert entry["labels"]["figure"] and entry["labels"]["protocol"] in ("all", "base-6-inc-2")
     for word in ("Study tiny", "3 methods", "resnet8", "snakemake 9.27"):

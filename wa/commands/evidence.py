@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from wa import __version__
 from wa.checkpoint import read_header
-from wa.commands.status import counted, outdated, told
-from wa.errors import UserError, command
+from wa.commands.status import outdated, told
+from wa.errors import UserError, command, counted
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
 from wa.study import layout

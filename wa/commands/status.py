@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wa.code import Code
-from wa.errors import UserError
+from wa.errors import UserError, counted
 from wa.identity import CHECKOUT
 from wa.locks import is_free, is_locked
 from wa.study import layout
@@ -232,10 +232,6 @@ def outdated(study: Study, code: Code | None = None) -> Outdated:
                 if why := other.get(task.learned) if why is None else why:
                     evaluations[task.path] = why
     return Outdated(trainings, evaluations, refused)
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def told(study: Study, old: Outdated) -> str:

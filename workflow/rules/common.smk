@@ -46,7 +46,8 @@ ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", 
 sys.path.insert(0, str(CHECKOUT))
 
 from wa.data.datasets import before_packing
-from wa.errors import UserError, command, printable_bytes
+from wa.data.packed import read_dataset
+from wa.errors import UserError, command, counted, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
@@ -100,13 +101,18 @@ if not DRAFT and not STUDY.parts[-1].file.exists():
     for line in before_packing(STUDY.config["dataset"], STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
+
+def are(items):
+    return "is" if len(items) == 1 else "are"
+
+
 TRACKED = [name for name in TRACKERS if STUDY.config[name]]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that
 # could make more.
-RUNS = list(STUDY.runs())
+RUNS, MISSING = list(STUDY.runs()), []
 if DRAFT:
     all_runs = RUNS
     RUNS = [
@@ -114,11 +120,13 @@ if DRAFT:
         for run in all_runs
     ]
     MISSING = [
-        f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks"
+        f"{Path(run[0].path).parent}: {len(done)} of {counted(len(run), 'task')}"
         for run, done in zip(all_runs, RUNS)
         if done != run
     ]
-    title = f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished."
+    all_of_them = f"all {len(RUNS)} runs are" if len(RUNS) > 1 else "its run is"
+    not_all = f"{len(MISSING)} of {counted(len(RUNS), 'run')} {are(MISSING)} not"
+    title = f"Draft of {ROOT}: {not_all if MISSING else all_of_them} finished."
     logger.info("\n  ".join([title, *MISSING]))
     RUNS = [run for run in RUNS if run]
     if not RUNS:
@@ -634,11 +642,14 @@ def about(wildcards):
         f"class orders {', '.join(STUDY.orders)}" if not STUDY.named else "as they came",
         f"seeds {', '.join(map(str, c['seeds']))}",
         *([f"evaluated on {VALIDATION}"] if c["validation"] else []),
-        f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
+        f"{counted(len(STUDY.orders) * len(c['seeds']), 'run')} of each method and protocol",
     ]
     draft = ""
-    if DRAFT:
+    if MISSING:
         draft = (
-            f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft"
+            f", of which {len(MISSING)} (over all methods and protocols) {are(MISSING)} not"
+            " finished: a draft"
         )
+    elif DRAFT:
+        draft = ": a draft, although all are finished"
     return "; ".join(parts) + f"{draft}."
