@@ -15,9 +15,11 @@ import pytest
 import yaml
 from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
+import wa
 from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.catalog import FIGURES, TABLES
-from wa.files import write_json
+from wa.commands.evidence import commit
+from wa.files import read_json, write_json
 
 FIGURE_JOBS = dict.fromkeys([*FIGURES, *TABLES], 1)
 
@@ -236,6 +238,16 @@ def test_the_report_holds_every_figure_with_its_caption_the_tables_and_what_was_
         assert entry["labels"]["figure"] and entry["labels"]["protocol"] in ("all", "base-6-inc-2")
     for word in ("Study tiny", "3 methods", "resnet8", "snakemake 9.27"):
         assert word in html
+
+
+def test_the_front_page_says_by_what_program_and_of_what_data(report, study):
+    text = re.search(r'^ *var workflow_desc = (".*");?$', report.read_text(), re.M).group(1)
+    front = " ".join(re.sub("<[^>]*>", " ", json.loads(text)).split())
+    assert f"wa {wa.__version__} (commit {commit()}), snakemake 9.27" in front
+    packed = read_json(study[0] / "results/data/digits/dataset.json")
+    for name in ("train_images", "test_labels"):
+        assert f"{name}.npy {packed[f'{name}_sha256'][:12]}" in front
+    assert "That is 3 runs, 1 of each method and protocol." in front
 
 
 def test_the_front_page_has_the_result_in_one_table_and_one_figure(report):

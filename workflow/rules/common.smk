@@ -45,6 +45,7 @@ PYTHON = as_it_is(
 ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
+from wa import __version__
 from wa.data.datasets import before_packing
 from wa.data.packed import read_dataset
 from wa.errors import UserError, command, counted, printable_bytes
@@ -151,12 +152,37 @@ if gone := no_longer_in_config():
         " `show`."
     )
 
+
+def program_version():
+    """For the report: the version of this program, and the commit of a git checkout."""
+    from wa.commands.evidence import commit  # it imports what no plan needs
+
+    found = commit()
+    return __version__ + (f" (commit {found})" if found != "unknown" else "")
+
+
+def packed_hashes():
+    """For the report: the folder of each packed part -> its arrays, each with its SHA-256."""
+    found = {}
+    for part in STUDY.parts:
+        if part.file.exists():
+            dataset = read_dataset(part.file)
+            hashes = {
+                array: dataset.get(layout.array_hash(array), "unknown")[:12]
+                for array in layout.ARRAYS
+            }
+            found[part.folder] = " ".join(f"{array} {value}" for array, value in hashes.items())
+    return found
+
+
 # The report's front page shows the config, recipes and defaults in it, and this.
 # It is a new dict: the one that a `module` statement gives belongs to the other workflow.
 config = STUDY.config | {
     "written": STUDY.written,
     "versions": {name: version(name) for name in ("snakemake", "torch", "numpy")},
-    "missing": MISSING if DRAFT else [],
+    "missing": MISSING,
+    "program": program_version,
+    "data": packed_hashes,
 }
 
 
