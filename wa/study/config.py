@@ -30,7 +30,8 @@ LARGEST_NUMBER = 10**15
 
 def is_number(value: object) -> bool:
     """Whether it is a number that a key can have. Infinity and nan are none."""
-    return type(value) in (int, float) and abs(value) < LARGEST_NUMBER
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and abs(value) < LARGEST_NUMBER
 
 
 # JSON Schema takes 2.0 for an integer. The programs and the names of folders do not.
@@ -208,6 +209,16 @@ def first_error(config: dict, schema: dict) -> ValidationError | None:
     """What is wrong with a config, or None. Of several errors, it is one near the top."""
     errors = Validator(schema).iter_errors(config)
     return min(errors, key=lambda e: (len(e.absolute_path), str(e.path)), default=None)
+
+
+def check_figures(section: dict) -> None:
+    """Raise UserError if a section `figures` of a config would be refused."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    properties = {"figures": schema["properties"]["figures"]}
+    if error := first_error(
+        {"figures": section}, schema | {"properties": properties, "required": []}
+    ):
+        raise UserError(explain(error))
 
 
 def validate(written: dict) -> dict:
