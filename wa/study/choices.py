@@ -25,7 +25,8 @@ STUDY = {
     "experiment": Key(
         REQUIRED,
         "The name of the study. Its results are in `results/<experiment>/`. Two configs need two "
-        "names, or each takes the results of the other for its own. The name `data` is reserved.",
+        "names, or each takes the results of the other for its own. A config with other classes "
+        "than those results is refused. The name `data` is reserved.",
         "cifar100-b50",
         schema={"type": "string", "pattern": NAME, "not": {"const": "data"}},
     ),
