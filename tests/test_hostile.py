@@ -99,7 +99,18 @@ def test_what_is_wanted_is_there(tmp_path):
             "training: {epochs: 1000000000000}",
             "1000000000000 is greater than the maximum of 1000000",
         ),
-        ("training: {lr: .nan}", "nan is not a possible number"),
+        ("training: {lr: .nan}", "training.lr: nan is not a number above 0, at most 100"),
+        ("training: {lr: -.inf}", "training.lr: -inf is not a number above 0, at most 100"),
+        ("training: {epochs: .inf}", "training.epochs: inf is not an integer from 0 to 1000000"),
+        ("training: {weight_decay: 1e30}", "1e+30 is not a number at least 0, below 1e15"),
+        ("methods: {wa: {distillation: .nan}}", "nan is not a valid value. Possible: a number at"),
+        ("methods: {wa: {algorithm: ewc, options: {strength: .inf}}}", "inf is not a number"),
+        (f"seeds: [1{'0' * 4000}]", "seeds.0: a number has at most 100 digits"),
+        (
+            "methods: {wa: {distillation: 1}}\nvalidation: 0.1\nsweep: {wa: {training: {lr: [.nan,"
+            " .inf]}}}",
+            "lr: inf is not a number above 0",
+        ),
         ("seeds: [1.0]", "seeds.0: 1.0 is not an integer"),
         (
             "protocols: [{base: 6.0, increment: 2}]",

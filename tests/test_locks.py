@@ -18,6 +18,14 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys, number):
     with locks.lock(tmp_path / "lock", wait=False):
         assert f"{tmp_path / 'lock'}: its file system has no locks" in capsys.readouterr().out
     assert not locks.is_locked(tmp_path / "lock")
+    assert not locks.is_free(tmp_path / "lock")  # nobody knows
+
+
+def test_a_lock_is_free_if_nobody_has_it(tmp_path):
+    assert not locks.is_free(tmp_path / "lock")  # it was never taken, so nobody knows
+    with locks.lock(tmp_path / "lock", wait=False):
+        assert not locks.is_free(tmp_path / "lock")
+    assert locks.is_free(tmp_path / "lock")
 
 
 def test_only_a_lock_of_another_process_is_called_one(tmp_path):

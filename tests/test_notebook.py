@@ -90,9 +90,38 @@ def test_what_is_not_in_the_study_is_refused(results):
         wa.plot.accuracy(folder, methods=["kd"])
     with pytest.raises(UserError, match=r"there is no key 'color'\. Known: labels, colors"):
         wa.plot.accuracy(folder, color="red")
+    with pytest.raises(UserError, match=r"there is no method 'kd'\. Known: finetune, wa, joint"):
+        wa.plot.accuracy(folder, methods="kd")
     with pytest.raises(UserError, match=r"there is no protocol"):
         wa.plot.matrix(folder, protocol=(4, 2))
     with pytest.raises(UserError, match=r"config\.yaml does not exist"):
         wa.plot.accuracy(results)
     with pytest.raises(AttributeError, match=r"has no attribute 'acuracy'"):
         _ = wa.plot.acuracy
+
+
+def test_one_method_is_given_by_its_name(results):
+    axes = wa.plot.accuracy(results / "results/digits", methods="wa")
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["wa (1)"]
+
+
+@pytest.mark.parametrize(
+    "look, said",
+    [
+        ({"font_size": -1}, "figures.font_size: -1 is less than the minimum of 4"),
+        ({"font_size": float("nan")}, "figures.font_size: nan is not a number from 4 to 24"),
+        ({"columns": 3}, "figures.columns: 3 is greater than the maximum of 2"),
+        ({"colors": {"wa": "red"}}, "figures.colors.wa: 'red' is not a valid value"),
+        ({"labels": ["wa"]}, "figures.labels: ['wa'] is a list. Write the names as keys"),
+        ({"first_task": "no"}, "'no' is not a valid value. Possible: both, with, without"),
+    ],
+)
+def test_a_look_is_refused_as_a_config_is(results, look, said):
+    with pytest.raises(UserError) as error:
+        wa.plot.accuracy(results / "results/digits", **look)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_size_may_be_a_number_of_numpy(results):
+    axes = wa.plot.accuracy(results / "results/digits", font_size=np.float64(9))
+    assert axes.xaxis.label.get_fontsize() == 9

@@ -33,6 +33,11 @@ def plain(error: Exception) -> str:
     return str(error)
 
 
+def counted(number: int, what: str) -> str:
+    """1 training, 2 trainings."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like a name, in letters of any case. None: none is like it."""
     by_letters = {other.lower(): other for other in known}

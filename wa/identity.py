@@ -245,9 +245,13 @@ def noted(entries: dict, other: dict) -> dict:
 def difference(have: dict, want: dict) -> Verdict:
     """How a header differs from the wanted entries, in words.
 
-    Returns "" if it has them all, and None if that cannot be known.
+    Returns "" if it has them all, and None if that cannot be known. A setting is named first: a
+    setting that reaches other code changes the digest of the code too, and what is made before it.
     """
-    for key, value in want.items():
+    made = {key: key.startswith("from_") or key.endswith("sha256") for key in want}
+    order = sorted(want, key=lambda key: (made[key], key.endswith("code")))
+    for key in order:
+        value = want[key]
         if value is UNKNOWN:
             continue
         if key not in have:
@@ -258,7 +262,7 @@ def difference(have: dict, want: dict) -> Verdict:
             return f"{key}: {difference(have[key], value) or 'entries were removed'}"
         if key.endswith("code"):
             return "the code that makes it was changed"
-        if key.startswith("from_") or key.endswith("sha256"):
+        if made[key]:
             return f"it was made from another {key.removeprefix('from_').removesuffix('_sha256')}"
         return f"{key} was {shown(have[key])}, is {shown(value)}"
     return None if UNKNOWN in want.values() else ""

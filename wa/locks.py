@@ -80,3 +80,18 @@ def is_locked(path: str | Path) -> bool:
         if error.errno not in WITHOUT_LOCKS:
             raise
     return False
+
+
+def is_free(path: str | Path) -> bool:
+    """Whether it is known that no process has the lock, on this machine or on another.
+
+    It is not known if the file does not exist, or on a file system without locks. Linux hands flock
+    on to the server of NFS, so processes on other machines count, unless it is mounted with
+    `local_lock`. See local_lock in nfs(5).
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -20,6 +20,8 @@ import numpy as np
 from wa.analysis.figures.catalog import FIGURES, READS, function_of
 from wa.analysis.figures.look import Look
 from wa.errors import UserError, command
+from wa.study import layout
+from wa.study.config import check_figures
 from wa.study.config_file import read_config
 from wa.study.study import Study
 
@@ -27,7 +29,7 @@ from wa.study.study import Study
 def figure(
     name: str,
     study: str | Path,
-    methods: list[str] | None = None,
+    methods: list[str] | str | None = None,
     protocol: tuple[int, int | str] | None = None,
     **look: object,
 ):
@@ -36,9 +38,9 @@ def figure(
         wa.plot.figure("accuracy", "results/digits", methods=["wa", "replay"], font_size=9)
 
     study: the folder of the study, which holds its config.yaml. methods: those to show, in this
-    order. By default those that the config shows. protocol: (base, increment), for figures of one
-    protocol. By default the first. look: keys of the section `figures` of a config, over those of
-    the study: labels, colors, columns, font_size.
+    order, or the name of one. By default those that the config shows. protocol: (base, increment),
+    for figures of one protocol. By default the first. look: keys of the section `figures` of a
+    config, over those of the study: labels, colors, columns, font_size.
 
     Returns a matplotlib Axes, or an array of them if the figure has several panels. `axes.figure`
     is the figure. Raises wa.errors.UserError if the folder holds no study, if something is not in
@@ -50,9 +52,10 @@ def figure(
     planned = plan(folder)
     config = planned.config
     entry = FIGURES[name]
-    shown = list(methods or planned.show)
+    shown = [methods] if isinstance(methods, str) else list(methods or planned.show)
     check_known("method", shown, list(config["methods"]))
     check_known("key", list(look), list(Look._fields))
+    check_figures(look)
     for key in ("labels", "colors"):
         check_known("method", list(look.get(key, {})), list(config["methods"]))
     one = protocol or (planned.protocols[0] if entry.per_protocol else None)
@@ -75,7 +78,7 @@ def figure(
 
 def plan(folder: Path) -> Study:
     """The study in a folder of results, which may have been renamed."""
-    file = folder / "config.yaml"
+    file = folder / layout.CONFIG
     if not file.is_file():
         raise UserError(
             f"{file} does not exist. Name the folder of a study, for instance results/digits. If"

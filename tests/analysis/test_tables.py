@@ -60,12 +60,30 @@ def row(text: str, method: str) -> str:
 
 
 def test_the_best_is_bold_and_what_is_not_worse_underlined(tmp_path):
-    text = written(final, study(tmp_path, orders=5), tmp_path)["tex"]
+    table = study(tmp_path, orders=5)
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    flat.loc[(flat["method"] == "alike") & (flat["metric"] == "forgetting"), "value"] += 0.1
+    flat.to_csv(tmp_path / "metrics.csv", index=False)
+    text = written(final, table, tmp_path)["tex"]
     best, alike, worse = (row(text, name) for name in ("wa", "alike", "replay"))
-    assert best.count("textbf") >= 2 and alike.count("underline") >= 2
+    assert best.count("textbf") >= 2 and r"\underline{62.6" in alike.rpartition("&")[2]
     # The lowest forgetting is the best. The last accuracies are all the same.
     assert worse.count("textbf") + worse.count("underline") <= 1
     assert r"kd\_1" in text and r"$\pm$" in text and r"\toprule" in text
+
+
+def test_all_that_read_the_same_as_the_best_are_bold(tmp_path):
+    table = study(tmp_path, orders=1)
+    flat = pd.read_csv(tmp_path / "metrics.csv")
+    values = {"kd_1": 70.04, "wa": 70.01, "alike": 69.96, "replay": 69.94}  # 70.0 or 69.9
+    flat["value"] = flat["method"].map(values)
+    flat[flat["seed"] == 0].to_csv(tmp_path / "metrics.csv", index=False)
+    text = written(final, replace(table, seeds=[0]), tmp_path)
+    same = r"\textbf{70.0} & \textbf{70.0} & 70.0"
+    assert all(same in row(text["tex"], name) for name in (r"kd\_1", "wa", "alike"))
+    assert r"& 69.9 & 69.9 & \textbf{69.9}" in row(text["tex"], "replay")  # forgets least
+    bold = "row0_col3, #T_table_row0_col4, #T_table_row1_col3, #T_table_row1_col4, #T_table_row2"
+    assert bold in text["html"]
 
 
 def test_with_few_runs_nothing_is_underlined(tmp_path):

@@ -14,7 +14,8 @@ import yaml
 from helpers import ROOT, small_study
 
 from wa.commands import status
-from wa.commands.status import Outdated, curve, duration, is_done, outdated, report
+from wa.commands.status import Outdated, curve, duration, is_done, last_error, outdated, report
+from wa.data.datasets import refuse
 from wa.errors import UserError
 from wa.locks import lock
 from wa.study.study import Study
@@ -132,6 +133,76 @@ def test_a_training_that_has_no_lock_yet_starts(config, tmp_path, monkeypatch):
     assert "; stopped" in report(Study(config), 2000)
 
 
+def test_after_a_kill_nothing_is_said_to_run(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = "results/tiny/order-1993/seed-0/base-6"
+    learn(base).close()
+    finish(base, 600)
+    learn(f"{base}/inc-2/finetune/task-1", age=20).close()
+    learn(f"{base}/inc-2/wa/task-1", 2, age=20).close()
+    snakemake = lock("results/tiny/.lock", wait=False)
+    starting = report(Study(config), 1000)
+    assert "finetune/task-1: starts\n" in starting and "min 00 s to go" in starting
+    assert "nothing runs" not in starting
+    snakemake.close()
+    assert report(Study(config), 1000).splitlines() == [
+        "results/tiny: 1 of 7 trainings done, 0 of 9 tasks evaluated",
+        "nothing runs this study now",
+        "begun and not done:",
+        "  order-1993/seed-0/base-6/inc-2/finetune/task-1: stopped at its start",
+        "  order-1993/seed-0/base-6/inc-2/wa/task-1: epoch 2/10, loss 1, train 1 %, 90 images/s,"
+        " 8 min 00 s left; stopped",
+    ]
+    with learn(f"{base}/inc-2/joint/task-1", 2):  # on a cluster, it may outlive its Snakemake
+        assert "nothing runs" not in report(Study(config), 1000)
+
+
+def test_without_a_lock_of_the_study_a_training_that_starts_is_believed(
+    config, tmp_path, monkeypatch
+):
+    """As when another workflow runs the study as a module."""
+    monkeypatch.chdir(tmp_path)
+    folder = "results/tiny/order-1993/seed-0/base-6"
+    learn(folder, age=20).close()
+    assert "base-6: starts" in report(Study(config), 1000)
+    assert "base-6: stopped at its start" in report(Study(config), 2000)
+
+
+def test_one_training_and_one_task_are_no_plural(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study(config | {"methods": {"wa": {}}, "protocols": [{"sizes": [10]}]})
+    assert report(study, 1000).startswith("results/tiny: 0 of 1 training done, 0 of 1 task evalua")
+
+
+@pytest.mark.parametrize("number, more", [(2, []), (3, []), (5, ["and 2 more"])])
+def test_the_images_that_cannot_be_used_are_named(config, tmp_path, monkeypatch, number, more):
+    """As wa.data.datasets says it: a line for each of at most 20 images, then what to do."""
+    monkeypatch.chdir(tmp_path)
+    images = [f"images/train/cat/{i}.png (8 x 9 pixels)" for i in range(number)]
+    with pytest.raises(UserError) as error:
+        refuse("images", [], images, None)
+    Path("results/data/digits").mkdir(parents=True)
+    Path("results/data/digits/prepare.log").write_text(
+        f"first\nerror: {error.value}\n", encoding="utf-8"
+    )
+    shown = report(Study(config), 1000).splitlines()
+    advice = "for images of several sizes, write `cache_size: 256`, or a side that fits them, in"
+    assert shown[-1] == f"    {advice} the config"
+    assert shown[-2 - len(images[:3]) - len(more) : -1] == [
+        f"  results/data/digits/prepare.log: error: images: {number} of its images cannot be used."
+        " Mend or remove them:",
+        *[f"    {line}" for line in [*images[:3], *more]],
+    ]
+
+
+def test_the_number_of_images_counts_those_that_the_log_leaves_out(tmp_path):
+    with pytest.raises(UserError) as error:
+        refuse("images", [f"images/train/cat/{i}.png" for i in range(90)], [], None)
+    (tmp_path / "prepare.log").write_text(f"error: {error.value}\n")
+    *_, last = last_error(tmp_path / "prepare.log").splitlines()
+    assert last == "    and 87 more"
+
+
 def test_the_time_of_a_finished_training_counts_its_start(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = "results/tiny/order-1993/seed-0/base-6"
@@ -224,6 +295,7 @@ def test_outdated_results_are_counted_with_a_reason(finished, config, tmp_path, 
         "results/tiny: 6 of 7 trainings done, 7 of 9 tasks evaluated",
         "outdated, so the next run makes them anew: 1 training and 2 evaluations. For instance"
         f" order-1993/seed-0/base-6/inc-2/wa/task-2: {why}",
+        "nothing runs this study now",
     ]
     assert is_done(study, Outdated({}, {})) and not is_done(study, old)
     config["training"]["epochs"] = 2

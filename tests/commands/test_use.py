@@ -357,6 +357,36 @@ def test_images_of_any_mode_are_read_alike(tmp_path):
         read_image(Image.fromarray(grey.astype(np.float32)), 1)
 
 
+@pytest.mark.parametrize(
+    "image, said",
+    [
+        (np.zeros((0, 0), np.uint8), "an array of uint8 (0, 0): give one of uint8"),
+        (np.zeros((0, 5, 3), np.uint8), "an array of uint8 (0, 5, 3): give"),
+        (np.zeros((5, 0), np.uint8), "with at least one pixel"),
+        (np.zeros(5, np.uint8), "an array of uint8 (5,): give one of uint8, (H, W) or (H, W, C)"),
+        (np.zeros((), np.uint8), "an array of uint8 (): give"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "an array of uint8 (2, 8, 8, 3): give"),
+        (np.zeros((8, 8, 7), np.uint8), "at most four channels"),
+        (np.zeros((3, 8, 8), np.uint8), "an array of uint8 (3, 8, 8): give"),
+        (np.zeros((8, 8)), "an array of float64 (8, 8): give one of uint8"),
+        (np.zeros((8, 8), bool), "an array of bool (8, 8): give"),
+        (Image.new("RGB", (0, 3)), "an image of 0 x 3 pixels"),
+    ],
+)
+def test_an_image_without_pixels_and_other_arrays_are_refused(checkpoint, image, said):
+    with pytest.raises(UserError) as error:
+        wa.load(checkpoint).top(image)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_model_reads_it_takes(checkpoint):
+    """An image of one channel, (8, 8, 1), as `read` returns it and as the packed arrays have it."""
+    model = wa.load(checkpoint)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    assert model.top(pixels) == model.top(pixels[..., 0])
+    np.testing.assert_array_equal(model.read(pixels), pixels)
+
+
 def test_what_is_transparent_is_white(tmp_path):
     picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     picture.putpixel((1, 2), (10, 20, 30, 255))

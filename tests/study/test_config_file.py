@@ -116,7 +116,7 @@ def test_names_stay_as_they_are(tmp_path):
         ("methods:", "orders: [its]\nmethods:", "5:1: orders: 'its' is neither a seed"),
         ("methods:", "draft: no\nmethods:", "5:1: draft: 'no' is not `true` or `false`. YAML 1.2"),
         ("methods:", "classes: [true]\nmethods:", "5:11: classes.0: true is not a name, but true"),
-        ("training: {", "training: {lr: .nan, ", "8:12: training.lr: nan is not a possible"),
+        ("training: {", "training: {lr: .nan, ", "8:12: training.lr: nan is not a number"),
         ("dataset: digits", "dataset: pets", "2:1: dataset 'pets' is not built in"),
     ],
 )

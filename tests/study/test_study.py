@@ -35,9 +35,16 @@ BAD = [
         "weigth",
         "methods.wa.alignment: 'weigth' is not a valid value. Did you mean weight? Possible: none,",
     ),
-    ("methods.lucir", None, "methods.lucir is empty"),
+    ("methods.lucir", None, "methods.lucir is empty: write `lucir: {}` for a method without"),
     ("methods.wa.memory", 9, "methods.wa.memory: 9 exemplars are fewer than the 10 classes"),
     ("methods.wa.memory", "lots", "methods.wa.memory: 'lots' is not a valid value"),
+    (
+        "methods.wa.memory",
+        "20/clas",
+        "'20/clas' is not a valid value. Possible: an integer from 0 to 1000000000, `N/class` such"
+        " as `20/class`, or `all`. The exemplars",
+    ),
+    ("methods.wa.memory", -20, "Possible: an integer from 0 to 1000000000, `N/class` such as"),
     ("protocols", [{"base": 8, "increment": 3}], "base 8 + increment 3 do not fit 10 classes"),
     ("protocols", [{"base": 11, "increment": 1}], "base 11 + increment 1 do not fit 10 classes"),
     (
@@ -219,6 +226,21 @@ def test_an_order_that_is_no_permutation(config, tmp_path):
         match=r"class_orders.mine must hold each of the 10 classes 0 to 9 once. Missing: \[9\]",
     ):
         Study(config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "order, said",
+    [
+        ([0, 1, 2], "Missing: [3, 4, 5, 6, 7, 8, 9]"),
+        ([*range(10), 3], "Repeated or out of range: [3]"),
+        ([*range(9), 12], "Missing: [9]. Repeated or out of range: [12]"),
+    ],
+)
+def test_what_is_wrong_with_an_order(config, tmp_path, order, said):
+    config |= {"orders": ["mine"], "class_orders": {"mine": order}}
+    with pytest.raises(UserError) as error:
+        Study(config, str(tmp_path))
+    assert str(error.value).endswith(f"0 to 9 once. {said}")
 
 
 def test_every_key_has_a_description_and_a_default_or_is_required():

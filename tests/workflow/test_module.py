@@ -83,8 +83,8 @@ def jobs(output: str) -> dict[str, int]:
 
 def test_a_dry_run_lists_the_jobs_of_both_studies(outer):
     run = run_outer(outer, "compare", "-n", "--quiet", "rules")
-    of_each = {"order": 1, "train": 2, "align": 2, "evaluate": 2, "aggregate": 1}
-    expected = {"one_prepare": 1, "compare": 1, "total": 18}  # the first packs the data of both
+    of_each = {"order": 1, "train": 2, "align": 2, "evaluate": 2, "aggregate": 1, "config": 1}
+    expected = {"one_prepare": 1, "compare": 1, "total": 20}  # the first packs the data of both
     for name in ("one", "two"):
         expected |= {f"{name}_{rule}": n for rule, n in of_each.items()}
     assert jobs(run.stdout) == expected

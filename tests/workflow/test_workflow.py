@@ -15,9 +15,11 @@ import pytest
 import yaml
 from helpers import ROOT, scheduled, small_study, snakemake, snakemake_command
 
+import wa
 from wa.analysis.aggregate import COLUMNS
 from wa.analysis.figures.catalog import FIGURES, TABLES
-from wa.files import write_json
+from wa.commands.evidence import commit
+from wa.files import read_json, write_json
 
 FIGURE_JOBS = dict.fromkeys([*FIGURES, *TABLES], 1)
 
@@ -177,7 +179,7 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     kept = (tmp_path / "results/tiny/metrics.csv").read_bytes()
     run = snakemake(tmp_path, "--config", "draft=True", config=config)
     assert run.returncode == 0, run.stdout
-    assert "2 of 3 runs are not finished" in run.stdout
+    assert "Draft of results/tiny: 2 of 3 runs are not finished." in run.stdout
     assert "inc-2/wa: 1 of 3 tasks" in run.stdout and "inc-2/joint: 2 of 3 tasks" in run.stdout
     jobs = set(re.findall(r"^Job \d+: (\w+)", run.stdout, re.M))
     assert "accuracy" in jobs and not {"train", "evaluate"} & jobs
@@ -196,6 +198,15 @@ def test_a_draft_draws_what_is_there_and_says_what_is_missing(variant, tmp_path)
     assert (
         "results/other: no task has been evaluated yet, so there is nothing to draw" in run.stdout
     )
+
+
+def test_a_draft_of_a_finished_study_says_so(variant):
+    folder, config = variant
+    run = snakemake(folder, "-n", "--config", "draft=True", config=config)
+    assert "Draft of results/tiny: all 3 runs are finished.\n" in run.stdout
+    config["methods"] = {"wa": config["methods"]["wa"]}
+    run = snakemake(folder, "-n", "--config", "draft=True", config=config)
+    assert "Draft of results/tiny: its run is finished.\n" in run.stdout
 
 
 @pytest.fixture(scope="module")
@@ -222,11 +233,21 @@ def test_the_report_holds_every_figure_with_its_caption_the_tables_and_what_was_
         assert " ".join(first.split())[:40] in entry["caption"].replace("\n", " "), name
         assert (
             name == "config"
-            or "base 6, increment 2; class orders 1993; seeds 0; 1 runs" in entry["caption"]
+            or "base 6, increment 2; class orders 1993; seeds 0; 1 run of" in entry["caption"]
         ), name
         assert entry["labels"]["figure"] and entry["labels"]["protocol"] in ("all", "base-6-inc-2")
     for word in ("Study tiny", "3 methods", "resnet8", "snakemake 9.27"):
         assert word in html
+
+
+def test_the_front_page_says_by_what_program_and_of_what_data(report, study):
+    text = re.search(r'^ *var workflow_desc = (".*");?$', report.read_text(), re.M).group(1)
+    front = " ".join(re.sub("<[^>]*>", " ", json.loads(text)).split())
+    assert f"wa {wa.__version__} (commit {commit()}), snakemake 9.27" in front
+    packed = read_json(study[0] / "results/data/digits/dataset.json")
+    for name in ("train_images", "test_labels"):
+        assert f"{name}.npy {packed[f'{name}_sha256'][:12]}" in front
+    assert "That is 3 runs, 1 of each method and protocol." in front
 
 
 def test_the_front_page_has_the_result_in_one_table_and_one_figure(report):
@@ -392,23 +413,34 @@ def test_the_default_limit_of_jobs_per_second_is_off(tmp_path, config):
         assert f"limit: {limit}\n" in run.stdout, run.stdout + run.stderr
 
 
-def test_figures_that_the_config_no_longer_makes_are_named(tmp_path, config):
-    """A format, a figure, a protocol and a sweep left the config."""
+def test_figures_that_the_config_no_longer_makes_are_named(finished, tmp_path, config):
+    """A format, a figure, a protocol and a sweep left the config. Each stem is named once."""
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
     figures = tmp_path / "results/tiny/figures"
-    figures.mkdir(parents=True)
+    shutil.rmtree(figures)
+    figures.mkdir()
     config["figures"] = {"formats": ["pdf"], "draw": ["norms", "accuracy"]}
     stay = ["norms-base-6-inc-2.svg", "accuracy.pdf", "accuracy.log", "final.tex", "mine.png"]
-    go = ["norms-base-5-inc-1.svg", "norms-base-5-inc-1.pdf", "norms-base-5-inc-1.log"]
-    go += ["accuracy.png", "norms-base-6-inc-2.png", "gamma.svg", "sweep.csv"]
+    gone = ("gamma", "norms-base-5-inc-1")
+    go = [f"{stem}.{kind}" for stem in gone for kind in ("svg", "pdf", "log")]
+    go += ["accuracy.png", "norms-base-6-inc-2.png", "sweep.csv"]
     for name in (*stay, *go):
         (figures / name).touch()
     run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert run.returncode == 0 and "no longer makes" not in run.stdout  # it draws nothing
+    run = snakemake(tmp_path, "results/tiny/figures/final.md", config=config)
     assert run.returncode == 0, run.stdout
     (line,) = [line for line in run.stdout.splitlines() if "no longer makes" in line]
     command = line.partition("To delete them: ")[2]
+    start = "results/tiny/figures/"
+    assert command == (
+        f"rm {start}{{accuracy,norms-base-6-inc-2}}.png"
+        f" {start}{{gamma,norms-base-5-inc-1}}{{.log,.pdf,.svg}} {start}sweep.csv"
+    )
+    made = {f"final.{kind}" for kind in ("md", "tex", "csv", "html", "log")}
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    assert sorted(file.name for file in figures.iterdir()) == sorted(stay)
-    run = snakemake(tmp_path, "results/tiny/config.yaml", config=config)
+    assert {file.name for file in figures.glob("[!.]*")} == {*stay, *made}
+    run = snakemake(tmp_path, "results/tiny/figures/final.md", config=config)
     assert run.returncode == 0 and "no longer makes" not in run.stdout
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from wa import __version__
 from wa.checkpoint import read_header
 from wa.commands.status import outdated, told
-from wa.errors import UserError, command
+from wa.errors import UserError, command, counted
 from wa.files import sha256, write_json, writing
 from wa.identity import CHECKOUT
 from wa.study import layout
@@ -38,7 +38,6 @@ its table again:
         --configfile OUTPUT/results/STUDY/config.yaml --config draft=True
 """
 
-CONFIG = "config.yaml"
 OF_STUDY = (layout.TABLE, layout.CLASS_TABLE, layout.COST_TABLE, "results.md")
 OF_TRAINING = (layout.HISTORY, layout.ALIGNMENT, layout.BENCHMARK, layout.METER)
 SUMS = "SHA256SUMS"
@@ -127,7 +126,7 @@ def main(args: argparse.Namespace) -> None:
     for file in copied:
         with writing(args.output / file) as temporary:
             shutil.copyfile(file, temporary)
-    with writing(target / CONFIG) as temporary:
+    with writing(target / layout.CONFIG) as temporary:
         temporary.write_text(study.as_file(), encoding="utf-8")
     kept = checkpoints(study)
     with writing(target / SUMS) as temporary, open(temporary, "w", encoding="utf-8") as sums:
@@ -137,10 +136,8 @@ def main(args: argparse.Namespace) -> None:
     write_json(target / EVIDENCE, facts)
     print(f"{target}: {len(copied) + 1} files, {len(kept)} hashes of checkpoints and rankings")
     if facts["trainings"] < facts["trainings_of_the_study"]:
-        print(
-            f"The study is not finished: {facts['trainings']} of"
-            f" {facts['trainings_of_the_study']} trainings are done."
-        )
+        wanted = counted(facts["trainings_of_the_study"], "training")
+        print(f"The study is not finished: {facts['trainings']} of {wanted} are done.")
     hours, peak = facts["hours"], facts["peak_memory_mb"]
     memory = "" if peak is None else f", at most {peak:.0f} MiB of memory"
     print(f"Commit {facts['commit']}, {hours} hours of training{memory}")

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TextIO
 
 from wa.data.folders import SUFFIXES
-from wa.errors import UserError, printable_bytes
+from wa.errors import UserError, counted, printable_bytes
 
 HELP = """Print the best classes of each image, with probabilities.
 
@@ -222,7 +222,7 @@ def predict(path: str, words: list[str], kind: str, top: int) -> None:
         else:
             write(file, outcome)
     if failed:
-        raise UserError(f"{failed} of {len(files)} images could not be predicted")
+        raise UserError(f"{failed} of {counted(len(files), 'image')} could not be predicted")
 
 
 def count(text: str) -> int:

@@ -138,7 +138,8 @@ def table(run: Path, tasks: list[Path], headers: list[dict | None]) -> Iterator[
         yield f"Exemplars were removed from the memory: {', '.join(removed)}."
     untested = metrics[-1].get("trained", {}).get("untested_classes")
     if untested:
-        yield f"{untested:g} classes have no test images left, so no accuracy counts them."
+        some = "1 class has" if untested == 1 else f"{untested:g} classes have"
+        yield f"{some} no test images left, so no accuracy counts them."
 
 
 def harm(metrics: list[dict]) -> Iterator[str]:

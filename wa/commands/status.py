@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wa.code import Code
-from wa.errors import UserError
+from wa.errors import UserError, counted
 from wa.identity import CHECKOUT
-from wa.locks import is_locked
+from wa.locks import is_free, is_locked
 from wa.study import layout
 from wa.study.config_file import read_config
+from wa.study.parts import of_other_data
 from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.meter import read_spent
@@ -40,6 +41,7 @@ seconds each. Run it in the folder that holds results/. It only reads files.
 STARTS = 120  # seconds that a training may take until it says something
 SILENT = 600  # seconds without news after which status warns
 WATCH = 5.0  # seconds between two reports of --watch
+FEW = 3  # files that an error names, of many
 REST = 4.0  # times as long as a report took, until the next: a large one reads thousands of files
 CLEAR = "\033[H\033[2J"  # puts the next text at the top of an empty terminal
 BARS, WIDTH = "▁▂▃▄▅▆▇█", 20  # of the curve of a training
@@ -79,12 +81,30 @@ def duration(seconds: float) -> str:
 
 
 def last_error(log: Path) -> str | None:
-    """The last line of a log that starts with `error:`, or the last one of a traceback."""
+    """The last line of a log that starts with `error:`, or the last one of a traceback.
+
+    If the line ends with a colon, the lines after it follow, indented.
+    """
     text = log.read_text(encoding="utf-8", errors="replace")
-    errors = re.findall(r"^error: .*", text, re.M)
-    if not errors and "Traceback (most recent call last)" in text:
-        errors = text.rstrip().splitlines()
-    return errors[-1] if errors else None
+    errors = [*re.finditer(r"^error: .*", text, re.M)]
+    if errors:
+        error = errors[-1].group()
+        after = text[errors[-1].end() :].strip().splitlines() if error.endswith(":") else []
+        return "\n    ".join([error, *shortened(after)])
+    if "Traceback (most recent call last)" in text:
+        return text.rstrip().splitlines()[-1]
+    return None
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Some of the lines that name files, the number of the others, and the lines of advice."""
+    named = [line for line in lines if "/" in line]
+    counts = [re.fullmatch(r"\.\.\. and (\d+) more", line) for line in lines]
+    advice = [
+        line for line, count in zip(lines, counts, strict=True) if line not in named and not count
+    ]
+    more = len(named[FEW:]) + sum(int(count[1]) for count in counts if count)
+    return [*named[:FEW], *[f"and {more} more"] * bool(more), *advice]
 
 
 def failures(study: Study) -> dict[str, str]:
@@ -104,14 +124,21 @@ def failures(study: Study) -> dict[str, str]:
     return found
 
 
-def state(folder: Path, now: float) -> tuple[str, float | None]:
+def is_running(folder: str) -> bool:
+    """Whether a training runs, whose checkpoint will be in this folder."""
+    return is_locked(Path(folder, layout.RESUME, "lock"))
+
+
+def state(folder: Path, now: float, idle: bool) -> tuple[str, float | None]:
     """What a training that has begun does, and its seconds left. They are None if it stopped.
 
-    folder: where its checkpoint will be. now: in seconds since 1970.
+    folder: where its checkpoint will be. now: in seconds since 1970. idle: whether it is known that
+    nothing runs the study.
     """
     log, resume = folder / "train.log", folder / ".resume"
     progress = read_progress(resume)
     text, left, heard = "starts", 0.0, log.stat().st_mtime
+    stopped = "stopped at its start"
     if progress:
         left, heard = progress.seconds_left, max(heard, progress.time)
         words = [
@@ -123,14 +150,15 @@ def state(folder: Path, now: float) -> tuple[str, float | None]:
         if progress.share:
             words[0] += f" and {progress.share:.0%}"
         text = ", ".join(words)
-    if is_locked(resume / "lock"):
+        stopped = f"{text}; stopped"
+    if is_running(folder):
         if now - heard <= SILENT:
             return text, left
         return f"{text}; no news for {duration(now - heard)}: it hangs or its epochs are long", None
     error = last_error(log)
-    if log.stat().st_size == 0 and now - log.stat().st_mtime <= STARTS:
+    if not idle and log.stat().st_size == 0 and now - log.stat().st_mtime <= STARTS:
         return "starts", left
-    return error or f"{text}; stopped", None
+    return error or stopped, None
 
 
 def last_values(history: Path) -> list[str]:
@@ -164,10 +192,14 @@ def curve(values: list[float]) -> str:
 
 
 class Outdated(NamedTuple):
-    """Results that exist, but that the study wants otherwise today: folder -> why."""
+    """Results that exist, but that the study wants otherwise today: folder -> why.
+
+    refused: why the next run makes none of them anew, in one line.
+    """
 
     trainings: dict[str, str]
     evaluations: dict[str, str]
+    refused: str = ""
 
 
 NONE = Outdated({}, {})
@@ -180,7 +212,8 @@ def outdated(study: Study, code: Code | None = None) -> Outdated:
     """
     results, trainings, evaluations = Results(study, code), {}, {}
     other = {}  # folder of a checkpoint -> why it, or what is made of it, is made anew
-    data = next(filter(None, map(results.prepared, study.parts)), None)
+    refused = of_other_data(study.root, study.parts)
+    data = refused or next(filter(None, map(results.prepared, study.parts)), None)
     for task in sorted(study.tasks.values(), key=lambda task: len(task.sizes)):
         path = task.learned
         if task.path == path and Path(path, layout.TRAINED).exists():
@@ -198,15 +231,13 @@ def outdated(study: Study, code: Code | None = None) -> Outdated:
                 why = results.evaluated(task)
                 if why := other.get(task.learned) if why is None else why:
                     evaluations[task.path] = why
-    return Outdated(trainings, evaluations)
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+    return Outdated(trainings, evaluations, refused)
 
 
 def told(study: Study, old: Outdated) -> str:
     """What outdated() found, in words."""
+    if old.refused:
+        return old.refused
     path, reason = next(iter((old.trainings | old.evaluations).items()))
     counts = counted(len(old.trainings), "training"), counted(len(old.evaluations), "evaluation")
     return (
@@ -216,31 +247,38 @@ def told(study: Study, old: Outdated) -> str:
 
 
 def report(study: Study, now: float, old: Outdated = NONE) -> str:
-    """The text that status prints. now: in seconds since 1970. old: what outdated() found."""
+    """The text that status prints. now: in seconds since 1970. old: what outdated() found.
+
+    While Snakemake runs a study, it has the study's lock, wherever its trainings run.
+    """
     trainings = sorted({task.learned for task in study.tasks.values()})
     evaluations = [task.path for run in study.runs() for task in run]
     done = [path for path in trainings if Path(path, layout.TRAINED).exists()]
     done = [path for path in done if path not in old.trainings]
     evaluated = [path for path in evaluations if Path(path, layout.METRICS).exists()]
+    waiting = sorted(set(trainings) - set(done))
+    idle = is_free(f"{study.root}/{layout.LOCK}") and not any(map(is_running, waiting))
     text = [
-        f"{study.root}: {len(done)} of {len(trainings)} trainings done, "
-        f"{len(evaluated) - len(old.evaluations)} of {len(evaluations)} tasks evaluated"
+        f"{study.root}: {len(done)} of {counted(len(trainings), 'training')} done, "
+        f"{len(evaluated) - len(old.evaluations)} of {counted(len(evaluations), 'task')} evaluated"
     ]
     if any(old):
         text.append(told(study, old))
     if not os.path.exists(study.root):
         text.append("it has not begun in this folder")
+    elif idle and not old.refused and not is_done(study, old):
+        text.append("nothing runs this study now")
     begun = False
     running = []  # the seconds left of each training that runs
-    for path in sorted(set(trainings) - set(done)):
+    for path in waiting:
         if not Path(path, "train.log").exists():
             continue
-        if path in old.trainings and not is_locked(Path(path, layout.RESUME, "lock")):
+        if path in old.trainings and not is_running(path):
             continue  # its log is that of the result that is there
         if not begun:
             text.append("begun and not done:")
             begun = True
-        what, left = state(Path(path), now)
+        what, left = state(Path(path), now, idle)
         text.append(f"  {path.removeprefix(study.root + '/')}: {what}")
         if left is not None:
             running.append(left)
@@ -252,9 +290,9 @@ def report(study: Study, now: float, old: Outdated = NONE) -> str:
         # tasks of a run follow one another, so the study may well take longer.
         took = [read_spent(Path(path)).seconds or 0.0 for path in done]
         mean = sum(took) / len(took)
-        waiting = len(trainings) - len(done) - len(running)
-        to_go = max(*running, (sum(running) + waiting * mean) / len(running))
-        at_once = f" with {len(running)} at a time and {duration(mean)} each," if waiting else ""
+        others = len(waiting) - len(running)
+        to_go = max(*running, (sum(running) + others * mean) / len(running))
+        at_once = f" with {len(running)} at a time and {duration(mean)} each," if others else ""
         text.append(
             f"at least {duration(max(to_go, 1))} to go,{at_once} without evaluations and figures"
         )

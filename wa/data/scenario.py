@@ -53,10 +53,12 @@ def class_order(name: str, n_classes: int, named: dict[str, list[int]] | None = 
         if sorted(order) != list(range(n_classes)):
             missing = sorted(set(range(n_classes)) - set(order))
             wrong = sorted({c for c in order if order.count(c) > 1 or c not in range(n_classes)})
+            said = f"Missing: {missing[:10]}" if missing else ""
+            if wrong:
+                said += f"{'. ' if said else ''}Repeated or out of range: {wrong[:10]}"
             raise UserError(
                 f"class_orders.{name} must hold each of the {n_classes} classes 0 to"
-                f" {n_classes - 1} once. Missing: {missing[:10]}. Repeated or out of range:"
-                f" {wrong[:10]}"
+                f" {n_classes - 1} once. {said}"
             )
         return order
     if name == "natural":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from wa.checkpoint import MEANS, read_checkpoint
@@ -97,6 +98,27 @@ def algorithm_in(path: Path, header: dict) -> tuple[type[CilClassifier], Fitted 
             " the study again"
         )
     return trained, fitted
+
+
+def check_pixels(image: object) -> object:
+    """The image, if it has pixels. An array (H, W, 1) becomes (H, W), which Pillow knows.
+
+    image: as for Classifier.read. Raises UserError for an array or a PIL image without pixels, and
+    for an array of another type or shape. Files are checked when they are read.
+    """
+    if isinstance(image, Image.Image) and 0 in image.size:
+        raise UserError(
+            f"an image of {image.width} x {image.height} pixels: there is nothing to see"
+        )
+    if not isinstance(image, np.ndarray):
+        return image
+    fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
+    if image.dtype != np.uint8 or not fits or not image.size:
+        raise UserError(
+            f"an array of {image.dtype} {image.shape}: give one of uint8, (H, W) or (H, W, C), with"
+            " at least one pixel and at most four channels"
+        )
+    return image[..., 0] if image.shape[2:] == (1,) else image
 
 
 class Classifier(nn.Module):
@@ -191,7 +213,8 @@ class Classifier(nn.Module):
         if it is not an image.
         """
         height, width, channels = self.image_shape
-        return read_image(image, channels, (width, height), self.header.get("cache_size"))
+        square = self.header.get("cache_size")
+        return read_image(check_pixels(image), channels, (width, height), square)
 
     def inputs(self, images: np.ndarray) -> Tensor:
         """Images as `read` returns them, uint8 (B, H, W, C), as the network takes them.

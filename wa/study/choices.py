@@ -25,7 +25,8 @@ STUDY = {
     "experiment": Key(
         REQUIRED,
         "The name of the study. Its results are in `results/<experiment>/`. Two configs need two "
-        "names, or each takes the results of the other for its own. The name `data` is reserved.",
+        "names, or each takes the results of the other for its own. A config with other classes "
+        "than those results is refused. The name `data` is reserved.",
         "cifar100-b50",
         schema={"type": "string", "pattern": NAME, "not": {"const": "data"}},
     ),
@@ -202,7 +203,11 @@ METHOD = {
         schema={
             "anyOf": [
                 {"type": "integer", "minimum": 0, "maximum": 1_000_000_000},
-                {"type": "string", "pattern": "^(all|[1-9][0-9]{0,8}/class)$"},
+                {
+                    "title": "`N/class` such as `20/class`, or `all`",
+                    "type": "string",
+                    "pattern": "^(all|[1-9][0-9]{0,8}/class)$",
+                },
             ]
         },
     ),

@@ -25,9 +25,21 @@ from wa.study.sweep import swept, with_sweeps
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
+LARGEST_NUMBER = 10**15
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number that a key can have. Infinity and nan are none."""
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and abs(value) < LARGEST_NUMBER
+
+
 # JSON Schema takes 2.0 for an integer. The programs and the names of folders do not.
-INTEGERS = Draft202012Validator.TYPE_CHECKER.redefine(
-    "integer", lambda checker, value: type(value) is int
+NUMBERS = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        "integer": lambda checker, value: type(value) is int and is_number(value),
+        "number": lambda checker, value: is_number(value),
+    }
 )
 # Keys of a method that have no effect without another one.
 NEEDED_BY = {
@@ -35,7 +47,7 @@ NEEDED_BY = {
     "alignment": ("gamma_norm", "gamma_limit"),
     "memory": ("selection",),
 }
-Validator = extend(Draft202012Validator, type_checker=INTEGERS)
+Validator = extend(Draft202012Validator, type_checker=NUMBERS)
 
 
 def plain(
@@ -66,10 +78,8 @@ def plain(
             f"{where}: {reprlib.repr(value)} is longer than {LARGEST['characters']} characters, or"
             " cannot be printed"
         )
-    if isinstance(value, (int, float)) and not -(10**15) < value < 10**15:
-        raise UserError(
-            f"{where}: {reprlib.repr(value)} is not a possible number (allowed: -1e15 to 1e15)"
-        )
+    if isinstance(value, int) and abs(value) >= 10**100:  # Python may refuse to print it
+        raise UserError(f"{where}: a number has at most 100 digits")
     if not isinstance(value, (str, int, float, type(None))):
         raise UserError(
             f"{where}: {reprlib.repr(value)} is a {type(value).__name__} to YAML. Put it in quotes"
@@ -102,6 +112,8 @@ def explain(error: ValidationError) -> str:
         return f"{where}: the key `{missing}` is missing"
     hint = ". ".join(error.schema.get("description", "").split(". ")[:3])
     if error.validator == "type" and error.instance is None:
+        if len(error.absolute_path) == 2 and error.absolute_path[0] == "methods":
+            hint = f"write `{error.absolute_path[1]}: {{}}` for a method without choices"
         return f"{where} is empty: {hint or 'give it a value'}"
     return f"{where}: {invalid_value(error)}. {hint}".strip()
 
@@ -136,6 +148,11 @@ def unknown_key(error: ValidationError) -> str:
     return f"unknown key {unknown!r}{guess} Known: {', '.join(known)}"
 
 
+def can_be_told(schema: dict) -> bool:
+    """Whether words say what is possible. Names are listed, and a pattern says nothing to most."""
+    return "title" in schema or {"enum", "pattern"}.isdisjoint(schema)
+
+
 def invalid_value(error: ValidationError) -> str:
     """What is wrong with a value."""
     value, schema = error.instance, error.schema
@@ -149,7 +166,7 @@ def invalid_value(error: ValidationError) -> str:
     if error.validator in ("anyOf", "enum", "pattern"):
         choices = schema.get("anyOf", [schema])
         names = [str(name) for each in choices for name in each.get("enum", [])]
-        others = [allowed(each) for each in choices if {"enum", "pattern"}.isdisjoint(each)]
+        others = [allowed(each) for each in choices if can_be_told(each)]
         close = nearest(str(value), names)
         guess = f". Did you mean {close}?" if close else "."
         possible = f" Possible: {', '.join(others + names)}" if names or others else ""
@@ -157,6 +174,9 @@ def invalid_value(error: ValidationError) -> str:
     if error.validator != "type":
         return error.message
     wanted, said = schema["type"], f"{value!r:.60} is not {allowed(schema)}"
+    is_large = type(value) in (int, float) and abs(value) >= LARGEST_NUMBER
+    if is_large and {"maximum", "exclusiveMaximum"}.isdisjoint(schema):
+        said += ", below 1e15"
     if isinstance(value, str) and "number" in wanted and re.fullmatch(NUMBER, value):
         return (
             f"{said}. Write it without quotes. (Another workflow reads its config as YAML"
@@ -172,7 +192,7 @@ def invalid_value(error: ValidationError) -> str:
         return f"{value!r:.60} is a list. Write the names as keys: {{{keys:.60}}}"
     if wanted == "object":
         return f"{value!r:.60} has no keys. Write {{key: value}}"
-    if isinstance(value, (bool, int, float)) and "string" in wanted:
+    if "string" in wanted and (isinstance(value, bool) or is_number(value)):
         word = str(value).lower() if isinstance(value, bool) else value
         return f'{word} is not a name, but {word_for(value)}. Put it in quotes: "{word}"'
     return said
@@ -189,6 +209,16 @@ def first_error(config: dict, schema: dict) -> ValidationError | None:
     """What is wrong with a config, or None. Of several errors, it is one near the top."""
     errors = Validator(schema).iter_errors(config)
     return min(errors, key=lambda e: (len(e.absolute_path), str(e.path)), default=None)
+
+
+def check_figures(section: dict) -> None:
+    """Raise UserError if a section `figures` of a config would be refused."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    properties = {"figures": schema["properties"]["figures"]}
+    if error := first_error(
+        {"figures": section}, schema | {"properties": properties, "required": []}
+    ):
+        raise UserError(explain(error))
 
 
 def validate(written: dict) -> dict:

@@ -75,6 +75,8 @@ def limits(values: dict) -> str:
 
 def allowed(values: dict) -> str:
     """What JSON Schema allows, in words."""
+    if "title" in values:
+        return values["title"]
     if "enum" in values:
         return " or ".join(f"`{value}`" for value in values["enum"])
     if "anyOf" in values:

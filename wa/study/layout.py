@@ -43,6 +43,8 @@ METRICS = "metrics.json"
 # In the folder of an order, of a packed data set, and of a study.
 ORDER = "order.json"
 DATASET = "dataset.json"
+CONFIG = "config.yaml"
+LOCK = ".lock"  # Snakemake has it while it runs the study
 TABLE = "metrics.csv"
 CLASS_TABLE = "classes.csv"  # the same for each class
 COST_TABLE = "cost.csv"

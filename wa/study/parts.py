@@ -12,11 +12,20 @@ from typing import NamedTuple
 
 from wa.checkpoint import read_header
 from wa.data.datasets import survey
-from wa.data.folders import fingerprints, is_folder, listing, splits
+from wa.data.folders import (
+    choose,
+    class_folders,
+    few,
+    fingerprints,
+    is_folder,
+    listing,
+    splits,
+)
 from wa.data.packed import read_dataset
 from wa.data.validation import held_back
 from wa.errors import UserError
 from wa.study import layout
+from wa.study.config_file import read_config
 
 
 class Part(NamedTuple):
@@ -62,6 +71,17 @@ class Part(NamedTuple):
             if self.task is None:
                 raise
             raise UserError(f"config: tasks.{self.task}: {error}") from None
+
+    def names(self) -> list[str] | None:
+        """The names of its classes. None if only packing will tell them."""
+        if self.file.exists():
+            return read_dataset(self.file)["classes"]
+        if self.task is not None:
+            return list(self.classes)
+        if not is_folder(self.path):
+            return None
+        have = class_folders(splits(self.path)[0])
+        return choose(self.dataset, self.path, have, list(self.classes))
 
     def without_validation(self, counts: list[int]) -> list[int]:
         """The training images of each class that are not for validation. Raises UserError."""
@@ -148,3 +168,39 @@ def check_learned(root: str, tasks: list[list[str]], cache_size: int | None) -> 
             )
         learned = max(learned, len(header["task_sizes"]))
     return learned
+
+
+def of_other_data(root: str, parts: list[Part]) -> str:
+    """What to do if the folder of a study has trainings of another data set, in one line, or "".
+
+    Their class names tell it, so data that were only renamed or packed anew are not other data.
+    Before the class names of the config's data set are known, the copy of the config beside the
+    trainings tells it.
+    """
+    known = [part.names() for part in parts]
+    names = None if None in known else {name for each in known for name in each}
+    dataset = dataset_of_copy(root)
+    for file in sorted(Path(root).glob(f"order-*/seed-*/base-*/{layout.TRAINED}")):
+        try:
+            learned = read_header(file).get("classes", [])
+        except (OSError, UserError):
+            continue  # it is made anew, or an error of its own
+        same_data = dataset in ("", parts[0].dataset)
+        if same_data if names is None else names.issuperset(learned):
+            continue
+        was = "" if same_data else f" of dataset {dataset}"
+        now = f" ({few(names)})" if names else ""
+        return (
+            f"{root} has models{was} (classes {few(learned)}), but the config says dataset"
+            f" {parts[0].dataset}{now}. Give this study another name (`experiment`), or delete"
+            f" {root}"
+        )
+    return ""
+
+
+def dataset_of_copy(root: str) -> str:
+    """The dataset in the copy of the config that lies in the folder of a study, or ""."""
+    try:
+        return str(read_config(Path(root, layout.CONFIG)).get("dataset", ""))
+    except (OSError, UserError):
+        return ""

@@ -45,14 +45,17 @@ PYTHON = as_it_is(
 ENVIRONMENT = str(CHECKOUT / "environment.yml").replace("{", "{{").replace("}", "}}")
 sys.path.insert(0, str(CHECKOUT))
 
+from wa import __version__
 from wa.data.datasets import before_packing
-from wa.errors import UserError, command, printable_bytes
+from wa.data.packed import read_dataset
+from wa.errors import UserError, command, counted, printable_bytes
 from wa.files import sha256, was_changed
 from wa.locks import Locked, lock
 from wa.stopping import stop_jobs_too
 from wa.study import layout
 from wa.study.choices import RERUNS_NOTHING
 from wa.study.config_file import read_all
+from wa.study.parts import of_other_data
 from wa.study.results import Results
 from wa.study.study import Study
 from wa.training.trackers import TRACKERS, check_installed
@@ -84,6 +87,8 @@ try:
     STUDY = Study(written())
     RESULTS = Results(STUDY)
     ROOT, DRAFT = STUDY.root, STUDY.config["draft"]
+    if not DRAFT and (said := of_other_data(ROOT, STUDY.parts)):
+        raise UserError(said)
     if STUDY.named and not DRAFT:
         RESULTS.check()
 except UserError as error:
@@ -97,13 +102,18 @@ if not DRAFT and not STUDY.parts[-1].file.exists():
     for line in before_packing(STUDY.config["dataset"], STUDY.config["path"]):
         logger.warning(printable_bytes(line))
 
+
+def are(items):
+    return "is" if len(items) == 1 else "are"
+
+
 TRACKED = [name for name in TRACKERS if STUDY.config[name]]
 OUT = f"{ROOT}/draft" if DRAFT else ROOT  # of tables and figures
 PROTOCOLS = {f"base-{base}-inc-{inc}": (base, inc) for base, inc in STUDY.protocols}
 
 # The runs that tables and figures show. A draft shows what has been evaluated, and has no rule that
 # could make more.
-RUNS = list(STUDY.runs())
+RUNS, MISSING = list(STUDY.runs()), []
 if DRAFT:
     all_runs = RUNS
     RUNS = [
@@ -111,11 +121,13 @@ if DRAFT:
         for run in all_runs
     ]
     MISSING = [
-        f"{Path(run[0].path).parent}: {len(done)} of {len(run)} tasks"
+        f"{Path(run[0].path).parent}: {len(done)} of {counted(len(run), 'task')}"
         for run, done in zip(all_runs, RUNS)
         if done != run
     ]
-    title = f"Draft of {ROOT}: {len(MISSING)} of {len(RUNS)} runs are not finished."
+    all_of_them = f"all {len(RUNS)} runs are" if len(RUNS) > 1 else "its run is"
+    not_all = f"{len(MISSING)} of {counted(len(RUNS), 'run')} {are(MISSING)} not"
+    title = f"Draft of {ROOT}: {not_all if MISSING else all_of_them} finished."
     logger.info("\n  ".join([title, *MISSING]))
     RUNS = [run for run in RUNS if run]
     if not RUNS:
@@ -140,12 +152,37 @@ if gone := no_longer_in_config():
         " `show`."
     )
 
+
+def program_version():
+    """For the report: the version of this program, and the commit of a git checkout."""
+    from wa.commands.evidence import commit  # it imports what no plan needs
+
+    found = commit()
+    return __version__ + (f" (commit {found})" if found != "unknown" else "")
+
+
+def packed_hashes():
+    """For the report: the folder of each packed part -> its arrays, each with its SHA-256."""
+    found = {}
+    for part in STUDY.parts:
+        if part.file.exists():
+            dataset = read_dataset(part.file)
+            hashes = {
+                array: dataset.get(layout.array_hash(array), "unknown")[:12]
+                for array in layout.ARRAYS
+            }
+            found[part.folder] = " ".join(f"{array} {value}" for array, value in hashes.items())
+    return found
+
+
 # The report's front page shows the config, recipes and defaults in it, and this.
 # It is a new dict: the one that a `module` statement gives belongs to the other workflow.
 config = STUDY.config | {
     "written": STUDY.written,
     "versions": {name: version(name) for name in ("snakemake", "torch", "numpy")},
-    "missing": MISSING if DRAFT else [],
+    "missing": MISSING,
+    "program": program_version,
+    "data": packed_hashes,
 }
 
 
@@ -156,7 +193,7 @@ onstart:
     try:
         if not CONDA and any(job.rule.name == "train" for job in workflow.dag.needrun_jobs()):
             check_installed(TRACKED)
-        STUDY_LOCK = lock(f"{OUT}/.lock", wait=False)
+        STUDY_LOCK = lock(f"{OUT}/{layout.LOCK}", wait=False)
     except Locked as error:
         raise WorkflowError(f"another Snakemake runs this study: {error}") from None
     except UserError as error:
@@ -178,16 +215,21 @@ def left_over():
     """
     files = [*DRAWN, *(rules.sweep.output if STUDY.config["sweep"] else [])]
     made = {Path(file).name for file in files} | {f"{Path(file).stem}.log" for file in files}
-    found = {}
+    suffixes = {}  # of each stem
     for file in sorted(Path(OUT, "figures").glob("[!.]*")):
         is_ours = file.stem.partition("-base-")[0] in {*FIGURES, *TABLES, "sweep"}
         if is_ours and file.suffix in SUFFIXES and file.name not in made:
-            found.setdefault(file.suffix, []).append(file.stem)
+            suffixes.setdefault(file.stem, []).append(file.suffix)
+    stems = {}  # of the same suffixes
+    for stem, found in suffixes.items():
+        stems.setdefault(tuple(found), []).append(stem)
     start = f"{shlex.quote(OUT)}/figures/"
-    return [
-        start + (f"{{{','.join(names)}}}" if len(names) > 1 else names[0]) + suffix
-        for suffix, names in found.items()
-    ]
+    return [start + either(names) + either(found) for found, names in stems.items()]
+
+
+def either(words):
+    """Words for a shell: `{a,b}`, or one word as it is."""
+    return f"{{{','.join(words)}}}" if len(words) > 1 else words[0]
 
 
 def best_of_sweeps():
@@ -202,7 +244,8 @@ def best_of_sweeps():
 onsuccess:
     for line in best_of_sweeps():
         logger.info(line)
-    if files := left_over():
+    draws = any(job.rule.name in {*FIGURES, *TABLES} for job in workflow.dag.jobs)
+    if draws and (files := left_over()):
         logger.info(
             f"{OUT}/figures has files that the config no longer makes."
             f" To delete them: rm {' '.join(files)}"
@@ -419,7 +462,7 @@ def other_config(wildcards):
 
     The copy is written anew if it says something else.
     """
-    file = Path(OUT, "config.yaml")
+    file = Path(OUT, layout.CONFIG)
     if file.exists() and file.read_text(encoding="utf-8") != STUDY.as_file():
         workflow.dag.forcefiles.add(str(file))
     return []
@@ -625,11 +668,14 @@ def about(wildcards):
         f"class orders {', '.join(STUDY.orders)}" if not STUDY.named else "as they came",
         f"seeds {', '.join(map(str, c['seeds']))}",
         *([f"evaluated on {VALIDATION}"] if c["validation"] else []),
-        f"{len(STUDY.orders) * len(c['seeds'])} runs of each method and protocol",
+        f"{counted(len(STUDY.orders) * len(c['seeds']), 'run')} of each method and protocol",
     ]
     draft = ""
-    if DRAFT:
+    if MISSING:
         draft = (
-            f", of which {len(MISSING)} (over all methods and protocols) are not finished: a draft"
+            f", of which {len(MISSING)} (over all methods and protocols) {are(MISSING)} not"
+            " finished: a draft"
         )
+    elif DRAFT:
+        draft = ": a draft, although all are finished"
     return "; ".join(parts) + f"{draft}."

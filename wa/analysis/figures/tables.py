@@ -191,8 +191,8 @@ def final_columns(last: pd.DataFrame, names: list[str]) -> list[Column]:
 def summary(study: RunTable, columns: list[Column], look: Look) -> Table | str:
     """A row for each protocol and method: mean and standard deviation over the runs.
 
-    The best of each column is bold in HTML and LaTeX. Those that are not significantly worse are
-    underlined, where there are runs enough to tell.
+    The best of each column is bold in HTML and LaTeX, and so is what reads the same. Those that are
+    not significantly worse are underlined, where there are runs enough to tell.
     """
     if not columns:
         return "no run is finished"
@@ -213,8 +213,14 @@ def summary(study: RunTable, columns: list[Column], look: Look) -> Table | str:
         numbers[f"{column.title} (std)"] = found["std"].round(4).to_numpy()
         pairs = zip(found["mean"], found["std"], strict=True)
         words[column.title] = [column.spell(*pair) for pair in pairs]
-        by_row = marked(column)
-        marks[column.title] = [by_row.get(key, "") for key in counts.index]
+        by_row, cells = marked(column), dict(zip(counts.index, words[column.title], strict=True))
+        best = {(key[0], cells[key]) for key, mark in by_row.items() if mark == BEST}
+        marks[column.title] = [
+            BEST
+            if (protocol, cells[protocol, method]) in best
+            else by_row.get((protocol, method), "")
+            for protocol, method in counts.index
+        ]
     return Table(numbers, words, marks, {"protocol", "method"})
 
 
