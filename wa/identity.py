@@ -258,7 +258,7 @@ def difference(have: dict, want: dict) -> Verdict:
             return f"it was made by an earlier version, which did not note its {key}"
         if have[key] == value:
             continue
-        if isinstance(value, dict) and isinstance(have[key], dict):
+        if isinstance(value, dict) and isinstance(have[key], dict) and not made[key]:
             return f"{key}: {difference(have[key], value) or 'entries were removed'}"
         if key.endswith("code"):
             return "the code that makes it was changed"

@@ -18,6 +18,12 @@ from snakemake.logging import logger
 gc.set_threshold(100_000, 50, 100)
 
 
+class Error(WorkflowError):
+    """What the user has to know, without the lines of this file that Snakemake would add."""
+
+    __traceback__ = None
+
+
 def as_it_is(text):
     """Param or resource: a text of the user.
 
@@ -65,7 +71,7 @@ sys.path.remove(str(CHECKOUT))
 
 NOTES = ".snakemake" if Path(".snakemake").exists() else "."
 if not os.access(NOTES, os.W_OK):
-    raise WorkflowError(
+    raise Error(
         f"{Path.cwd()} cannot be written, but Snakemake keeps its notes there. To draw the figures"
         " of such results elsewhere, copy what they need: wa evidence --help"
     )
@@ -92,7 +98,7 @@ try:
     if STUDY.named and not DRAFT:
         RESULTS.check()
 except UserError as error:
-    raise WorkflowError(printable_bytes(str(error))) from None
+    raise Error(printable_bytes(str(error))) from None
 
 for line in STUDY.notes:
     logger.warning(printable_bytes(line))
@@ -131,7 +137,7 @@ if DRAFT:
     logger.info("\n  ".join([title, *MISSING]))
     RUNS = [run for run in RUNS if run]
     if not RUNS:
-        raise WorkflowError(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
+        raise Error(f"{ROOT}: no task has been evaluated yet, so there is nothing to draw")
 
 SHOWN = [run for run in RUNS if run[0].method in STUDY.show]  # in figures and tables
 
@@ -195,9 +201,9 @@ onstart:
             check_installed(TRACKED)
         STUDY_LOCK = lock(f"{OUT}/{layout.LOCK}", wait=False)
     except Locked as error:
-        raise WorkflowError(f"another Snakemake runs this study: {error}") from None
+        raise Error(f"another Snakemake runs this study: {error}") from None
     except UserError as error:
-        raise WorkflowError(printable_bytes(str(error))) from None
+        raise Error(printable_bytes(str(error))) from None
     stop_jobs_too()
     # With a limit of jobs per second, each look for jobs has Snakemake 9 look again a second later. So
     # every job that ends adds one more look per second, until Snakemake does nothing else. The
