@@ -159,6 +159,17 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     assert not torch.equal(one.task.train.index, other.task.train.index)
 
 
+@pytest.mark.parametrize("name", ["gdumb", "eeil", "der", "podnet"])
+def test_no_algorithm_chooses_images_that_are_held_out(name, trainer):
+    """Of 6 exemplars of an old class, 3 are held out. So a share of 4 becomes one of 3."""
+    start = "scratch" if name == "gdumb" else "previous"
+    one = trainer(name, "--memory", "24", "--held-out", 0.5, "--start", start)
+    assert np.bincount(one.task.images.label[one.task.held_out]).tolist() == [3] * 6
+    chosen = one.task.train if name == "gdumb" else one.learner.begin_second()
+    assert np.bincount(chosen.label).tolist() == [3] * 6
+    assert not np.isin(chosen.index, one.task.images.index[one.task.held_out]).any()
+
+
 @pytest.mark.parametrize("name", ["gdumb", "eeil", "der", "foster"])
 def test_a_method_that_needs_a_memory_says_so(name, trainer):
     with pytest.raises(UserError, match=f"algorithm {name} needs a memory"):
