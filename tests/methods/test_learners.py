@@ -114,6 +114,19 @@ def test_ewcs_fisher_information_is_the_mean_square_of_the_gradients(trainer):
     assert set(found) == set(squares)
 
 
+def test_ewc_with_a_frozen_backbone_keeps_its_fisher_information(trainer):
+    def state(old: CilModel) -> dict:
+        return {k: np.full(p.shape, 2.0, np.float32) for k, p in old.named_parameters()}
+
+    one = trainer("ewc", "--freeze", given={"decay": 0.5}, state=state)
+    one.epoch(0)
+    found = one.learner.end()
+    assert set(found) == {name for name, _ in one.model.named_parameters()}
+    assert (found["backbone.bn1.bias"] == 2).all()
+    assert ((found["classifier.heads.0.bias"] - 1) > 0).all()  # half of it, and this task's
+    assert (found["classifier.heads.1.bias"] < 1).all()
+
+
 def test_lucir(trainer):
     one = trainer("lucir", given={"distillation": 2, "margin": 0.6, "rivals": 2})
     x, label = batch(one)

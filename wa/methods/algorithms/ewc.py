@@ -40,7 +40,10 @@ class EWC(Learner):
     def end(self) -> dict[str, Tensor]:
         fisher = self.fisher()
         for name, before in self.state.items():
-            fisher[name] += self.options["decay"] * before
+            if name in fisher:
+                fisher[name] += self.options["decay"] * before
+            else:  # it is frozen, and keeps what it had
+                fisher[name] = before
         return fisher
 
     def fisher(self) -> dict[str, Tensor]:
