@@ -459,6 +459,18 @@ def test_foster(trainer):
         assert found.total[i].item() == pytest.approx(loss, rel=1e-4)
 
 
+def test_a_class_without_images_leaves_foster_finite(trainer):
+    """`wa forget` may have removed the exemplars of a class."""
+    one = trainer("foster")
+    one.task.train = one.task.train.part((one.task.train.label != 1).numpy())
+    counts = np.bincount(one.task.train.label).tolist()
+    there = [c for c in range(6) if c != 1]
+    weights = one.learner.aligning(0.96)
+    expected = effective([counts[c] for c in there], 0.96)
+    np.testing.assert_allclose(weights[there], expected, rtol=1e-5)
+    assert counts[1] == 0 and weights[1] == 1
+
+
 def test_foster_leaves_one_network_unless_it_does_not_compress(trainer):
     one = trainer("foster", given={"compression_epochs": 1})
     old = {k: v.clone() for k, v in one.model.backbone.branches[0].state_dict().items()}
