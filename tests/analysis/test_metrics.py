@@ -144,7 +144,7 @@ def test_a_class_without_exemplars_is_never_the_nearest():
     assert not means[1].any()
     scores = similarities(np.array([[-1.0, 0.3], [-1, -0.3]]), means)
     assert scores[:, [0, 2]].max() < 0
-    assert scores.argmax(axis=1).tolist() == [2, 0] and (scores[:, 1] < -1).all()
+    assert scores.argmax(axis=1).tolist() == [0, 2] and (scores[:, 1] < -1).all()
 
 
 def test_confidence_is_the_softmax_of_the_best():
