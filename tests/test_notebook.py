@@ -53,7 +53,7 @@ def test_a_figure_has_the_methods_labels_colours_and_sizes_that_are_asked_for(re
         folder, methods=["wa", "finetune"], labels={"wa": "$5 WA"}, colors={"wa": "#123456"}
     )
     legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
-    assert legend == [r"\$5 WA (1)", "finetune (1)"]
+    assert legend == ["$5 WA (1)", "finetune (1)"]
     assert to_hex(axes.lines[0].get_color()) == "#123456"
     assert axes.figure.get_figwidth() == 3.3 and axes.xaxis.label.get_fontsize() == 7
     larger = wa.plot.accuracy(folder, columns=2, font_size=10)

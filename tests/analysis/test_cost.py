@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from helpers import ROOT, program, random_checkpoint
 
@@ -151,6 +152,24 @@ def test_the_meter_ends_with_its_training(machine, tmp_path):
     (tmp_path / "train.benchmark.tsv").write_text("s\tmax_rss\n3.5\t-\n")
     spent = meter.read_spent(tmp_path)
     assert spent.seconds == 3.5 and spent.host_mib is None and spent.gpu_mib == 1500
+
+
+def test_the_meter_ends_if_its_training_ended_before_it_began(machine, tmp_path):
+    code = (
+        "import os, pathlib, sys; from wa.training import meter;"
+        " meter.start(pathlib.Path(sys.argv[1]), ['0']); os._exit(0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    words = {"wa.training.meter", str(tmp_path)}
+    every = psutil.process_iter(["cmdline"])
+    found = [process for process in every if words <= set(process.info["cmdline"] or [])]
+    assert len(found) == 1
+    _, running = psutil.wait_procs(found, timeout=30)
+    for process in running:
+        process.kill()
+    assert not running
+    assert not (tmp_path / "train.meter.json").exists()  # it has measured nothing
 
 
 @pytest.mark.parametrize(

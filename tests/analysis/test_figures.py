@@ -209,6 +209,17 @@ def test_every_figure_is_a_column_wide_and_legible(figure, study, tmp_path):
         assert axes.lines or axes.collections or axes.images, "an empty panel"
 
 
+@pytest.mark.parametrize("figure", ["accuracy", "classes", "confusion", "worst_pairs"])
+def test_names_may_have_dollar_signs(figure, tmp_path):
+    names = [f"{c}%_$ $ costs" for c in range(6)]
+    study = invent(
+        tmp_path, protocols=[(3, 3)], methods=["wa"], n_classes=6, names=names, orders=("1993",)
+    )
+    drawn = draw(figure, study, tmp_path / "figure.svg", Look(labels={"wa": "$_1 or $_2"}))
+    seen = [text for text, _ in texts(drawn) if "$" in text.get_text()]
+    assert seen and not any(text.get_parse_math() for text in seen)
+
+
 def invented_metrics(folder: Path, methods: dict[str, float], orders: int) -> RunTable:
     """metrics.csv of finished runs whose methods differ by the given points."""
     rng, rows = np.random.default_rng(0), []

@@ -137,6 +137,16 @@ def test_nearest_mean_against_its_definition():
     assert scores.argmax(axis=1).tolist() == naive
 
 
+def test_a_class_without_exemplars_is_never_the_nearest():
+    """Features with signs can point away from every mean."""
+    exemplars, labels = np.array([[1.0, 0.1], [1, -0.1], [1, 0]]), np.array([0, 2, 2])
+    means = class_means(exemplars, labels)
+    assert not means[1].any()
+    scores = similarities(np.array([[-1.0, 0.3], [-1, -0.3]]), means)
+    assert scores[:, [0, 2]].max() < 0
+    assert scores.argmax(axis=1).tolist() == [0, 2] and (scores[:, 1] < -1).all()
+
+
 def test_confidence_is_the_softmax_of_the_best():
     scores = np.random.default_rng(0).normal(size=(5, 4)) * 100
     e = np.exp(scores - scores.max(axis=1, keepdims=True))

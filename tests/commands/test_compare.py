@@ -70,6 +70,16 @@ def test_the_figure_has_the_confusions_if_there_are_any(tmp_path, known):
     assert ("<!-- cow → cat -->" in text) == bool(confused)
 
 
+def test_names_may_have_dollar_signs(tmp_path):
+    """Two of them would be a formula, and this one is not even that."""
+    label = np.array(["50%_$", "5#$"], dtype=object)
+    new = said("5#$", "50%_$")
+    known = {"50%_$"}
+    drawn = tmp_path / "compare.svg"
+    draw(changes(label, said("50%_$", "50%_$"), new, known), confusions(label, new, known), drawn)
+    assert "<!-- 50%_$ → 5#$ -->" in drawn.read_text(encoding="utf-8")
+
+
 def test_no_text_of_the_figure_is_cut_off():
     long = [f"a class with a rather long name {c}" for c in range(3)]
     label = np.array(long * 2, dtype=object)

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import ROOT, program
+from helpers import ROOT, program, random_checkpoint
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -309,6 +309,29 @@ def test_predict_and_export_say_and_use_the_nearest_mean(
     x = torch.stack([model.preprocess(Image.fromarray(i[..., 0])) for i in images])
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(served), model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_class_without_a_mean_is_never_predicted(tmp_path, capsys):
+    """Neither by wa.load nor in ONNX, though all cosines with other means are negative."""
+    tensors, facts = read_checkpoint(random_checkpoint(tmp_path / "model.safetensors"))
+    means = -np.random.default_rng(0).uniform(0.1, 1, (10, 64)).astype(np.float32)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    means[3] = 0
+    file = tmp_path / "nme.safetensors"
+    write_checkpoint(file, tensors | {"exemplar_means": means}, facts | {"classifier": "nme"})
+    images = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    model = wa.load(file)
+    scores = model.measured_images(images)
+    assert (scores[:, 3] == -2).all() and (scores.argmax(dim=1) != 3).all()
+    assert scores.max() < 0
+    export.export(file, tmp_path / "model.onnx")
+    capsys.readouterr()
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (served,) = session.run(["similarity"], {"image": images})
+    np.testing.assert_allclose(served, scores, atol=1e-5)
+    Image.fromarray(images[0]).save(tmp_path / "image.png")
+    lines = command("predict", file, tmp_path / "image.png", "--top", 10).stdout.splitlines()
+    assert lines[-1].split() == ["-2.0000", "class", "3"]
 
 
 def test_class_means_that_were_lost_or_changed_are_noticed(nearest_mean, checkpoint, tmp_path):

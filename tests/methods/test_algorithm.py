@@ -216,6 +216,26 @@ def test_choices_of_a_file_are_checked_as_those_of_the_config(own, planned, choi
         planned({"algorithm": file})
 
 
+@pytest.mark.parametrize("name", ["ewc", "lucir", "podnet"])
+def test_rows_that_an_algorithm_keeps_are_not_drawn_anew(planned, name):
+    """EWC would pull them to random rows, and the others would freeze random rows."""
+    choices = {"algorithm": name, "memory": 20}
+    redraw = {"training": {"redraw_classifier": "start"}}
+    said = rf"methods\.it\.training\.redraw_classifier: start draws .*algorithm {name} keeps them"
+    with pytest.raises(UserError, match=said):
+        planned(choices | redraw)
+    with pytest.raises(UserError, match="redraw_classifier: start draws"):
+        planned(choices | {"recipe": "authors"})
+    planned(choices | {"algorithm": "il2m"} | redraw)
+    planned({"algorithm": "ewc", "start": "scratch"} | redraw)
+    later = {"training": {"redraw_classifier": "after-warmup"}}
+    if name == "ewc":
+        planned(choices | later)  # the rows before it are noted by then
+    else:
+        with pytest.raises(UserError, match="redraw_classifier: after-warmup draws"):
+            planned(choices | later)
+
+
 @pytest.mark.parametrize("name", ["der", "eeil", "foster", "gdumb", "il2m", "podnet"])
 def test_a_method_that_needs_a_memory_is_refused_without_one(planned, name):
     with pytest.raises(UserError, match=rf"methods\.it\.memory: algorithm {name} needs one"):

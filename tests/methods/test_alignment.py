@@ -201,6 +201,35 @@ def test_program(tmp_path, weight):
     assert report["gamma"] == gamma(weight, 6, 1, 0.5) and len(report["row_norms"]["aligned"]) == 10
 
 
+def report_of(tmp_path, weight: np.ndarray, alignment: str) -> tuple[dict, dict]:
+    """What the program reports of a classifier of 6 old and 4 new classes, and its tensors."""
+    tensors = {f"classifier.heads.{t}.weight": w for t, w in enumerate((weight[:6], weight[6:]))}
+    write_checkpoint(tmp_path / "trained.safetensors", tensors, {"task_sizes": [6, 4]})
+    options = ["--trained", tmp_path / "trained.safetensors", "--alignment", alignment]
+    options += ["--output", tmp_path / "model.safetensors", "--report", tmp_path / "a.json"]
+    run = program("wa.methods.alignment", *options)
+    assert run.returncode == 0, run.stdout
+    aligned, _ = read_checkpoint(tmp_path / "model.safetensors")
+    return json.loads((tmp_path / "a.json").read_text()), aligned
+
+
+@pytest.mark.parametrize("name", ["weight", "weight-clipped"])
+def test_the_gamma_of_the_report_is_the_factor_that_was_applied(tmp_path, weight, name):
+    weight[6:] += 1  # clipping takes more of the old rows than of the new ones
+    report, aligned = report_of(tmp_path, weight, name)
+    kept = weight[6:] > 0
+    factor = aligned["classifier.heads.1.weight"][kept] / weight[6:][kept]
+    np.testing.assert_allclose(factor, report["gamma"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["none", "unit"])
+def test_without_new_rows_there_is_no_gamma_and_no_error(tmp_path, weight, name):
+    """Training with `clip` can leave all of them at zero."""
+    weight[6:] = 0
+    report, _ = report_of(tmp_path, weight, name)
+    assert report["gamma"] is None and report["row_norms"]["aligned"][6:] == [0] * 4
+
+
 def test_the_nearest_mean_is_asked_for_with_all_that_it_needs(tmp_path):
     options = ["--trained", tmp_path / "trained.safetensors", "--report", tmp_path / "a.json"]
     options += ["--output", tmp_path / "model.safetensors", "--classifier", "nme"]

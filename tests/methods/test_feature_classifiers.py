@@ -107,6 +107,18 @@ def test_fecam(tasks):
             assert row[c] == pytest.approx(-(apart @ inverse @ apart), rel=1e-3)
 
 
+@pytest.mark.parametrize("kept, feature", [(1, 1.0), (5, 0.0), (5, -1.0), (0, 1.0)])
+def test_fecam_refuses_a_class_without_a_covariance(tasks, kept, feature):
+    """One image, features that are all zero or negative, or no image."""
+    last = tasks[2]
+    rows = np.flatnonzero(last.label == 6)[:kept]
+    others = np.flatnonzero(last.label != 6)
+    features = np.concatenate([last.features[others], feature * np.abs(last.features[rows])])
+    label = np.concatenate([last.label[others], last.label[rows]])
+    with pytest.raises(UserError, match=rf"Class 6 of the class order.* has {kept} images"):
+        learn("fecam", [*tasks[:2], last._replace(features=features, label=label)])
+
+
 def test_ranpac(tasks, monkeypatch):
     classifier, state = learn("ranpac", tasks, {"projections": 30})
     images, classes = images_of(tasks), sum(SIZES)

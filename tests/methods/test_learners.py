@@ -114,6 +114,19 @@ def test_ewcs_fisher_information_is_the_mean_square_of_the_gradients(trainer):
     assert set(found) == set(squares)
 
 
+def test_ewc_with_a_frozen_backbone_keeps_its_fisher_information(trainer):
+    def state(old: CilModel) -> dict:
+        return {k: np.full(p.shape, 2.0, np.float32) for k, p in old.named_parameters()}
+
+    one = trainer("ewc", "--freeze", given={"decay": 0.5}, state=state)
+    one.epoch(0)
+    found = one.learner.end()
+    assert set(found) == {name for name, _ in one.model.named_parameters()}
+    assert (found["backbone.bn1.bias"] == 2).all()
+    assert ((found["classifier.heads.0.bias"] - 1) > 0).all()  # half of it, and this task's
+    assert (found["classifier.heads.1.bias"] < 1).all()
+
+
 def test_lucir(trainer):
     one = trainer("lucir", given={"distillation": 2, "margin": 0.6, "rivals": 2})
     x, label = batch(one)
@@ -157,6 +170,17 @@ def test_gdumb_trains_on_equally_many_images_of_each_class(trainer):
     )
     assert torch.equal(one.task.train.index, again.task.train.index)
     assert not torch.equal(one.task.train.index, other.task.train.index)
+
+
+@pytest.mark.parametrize("name", ["gdumb", "eeil", "der", "podnet"])
+def test_no_algorithm_chooses_images_that_are_held_out(name, trainer):
+    """Of 6 exemplars of an old class, 3 are held out. So a share of 4 becomes one of 3."""
+    start = "scratch" if name == "gdumb" else "previous"
+    one = trainer(name, "--memory", "24", "--held-out", 0.5, "--start", start)
+    assert np.bincount(one.task.images.label[one.task.held_out]).tolist() == [3] * 6
+    chosen = one.task.train if name == "gdumb" else one.learner.begin_second()
+    assert np.bincount(chosen.label).tolist() == [3] * 6
+    assert not np.isin(chosen.index, one.task.images.index[one.task.held_out]).any()
 
 
 @pytest.mark.parametrize("name", ["gdumb", "eeil", "der", "foster"])
@@ -433,6 +457,18 @@ def test_foster(trainer):
         logits = np.concatenate([linear(head, student[i]) for head in one.model.classifier.heads])
         loss = sum(p * softmax_loss(logits / 2, c) for c, p in enumerate(wanted))
         assert found.total[i].item() == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_class_without_images_leaves_foster_finite(trainer):
+    """`wa forget` may have removed the exemplars of a class."""
+    one = trainer("foster")
+    one.task.train = one.task.train.part((one.task.train.label != 1).numpy())
+    counts = np.bincount(one.task.train.label).tolist()
+    there = [c for c in range(6) if c != 1]
+    weights = one.learner.aligning(0.96)
+    expected = effective([counts[c] for c in there], 0.96)
+    np.testing.assert_allclose(weights[there], expected, rtol=1e-5)
+    assert counts[1] == 0 and weights[1] == 1
 
 
 def test_foster_leaves_one_network_unless_it_does_not_compress(trainer):

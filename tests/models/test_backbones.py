@@ -16,10 +16,10 @@ import torchvision
 from helpers import ROOT
 from safetensors.torch import save_file
 
-from wa.checkpoint import write_checkpoint
+from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.models import backbones, names
-from wa.models.model import CilModel, load_model
+from wa.models.model import CilModel, build_model
 
 
 def varied(net: torch.nn.Module) -> torch.nn.Module:
@@ -73,7 +73,7 @@ def test_checkpoints_of_other_networks_come_back(tmp_path, name, channels, side,
         "input_size": [side, side],
     }
     write_checkpoint(tmp_path / "m.safetensors", model.tensors(), facts)
-    again, _ = load_model(tmp_path / "m.safetensors")
+    again = build_model(*read_checkpoint(tmp_path / "m.safetensors"), "m.safetensors")
     x = torch.randn(2, channels, side, side)
     with torch.no_grad():
         assert torch.equal(again.eval()(x), model(x)) and model(x).shape == (2, 5)

@@ -7,7 +7,7 @@ from torch import nn
 from wa.checkpoint import classifier, read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.models.cosine_classifiers import ProxyClassifier
-from wa.models.model import CilModel, growth, load_model
+from wa.models.model import CilModel, build_model, growth
 
 NAMES = ["network", "stage"]
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_a_grown_model_comes_back(part, tmp_path):
     facts = {"backbone": "resnet8", "in_channels": 3, "task_sizes": [4, 2, 2], "bias": True}
     assert growth(model) == {"grown": part, "branches": 3}
     write_checkpoint(file, model.tensors(), facts | growth(model))
-    again, _ = load_model(file)
+    again = build_model(*read_checkpoint(file), "m.safetensors")
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(again.eval()(x), model(x))
     assert all(p.requires_grad for p in again.parameters())
@@ -106,7 +106,7 @@ def test_a_checkpoint_of_a_grown_model_comes_back(part, tmp_path):
     ):
         write_checkpoint(file, model.tensors(), facts | growth(model) | wrong)
         with pytest.raises(UserError, match=said):
-            load_model(file)
+            build_model(*read_checkpoint(file), "m.safetensors")
 
 
 def test_a_backbone_that_does_not_end_in_a_stage_is_refused():

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from wa.checkpoint import write_checkpoint
+from wa.checkpoint import read_checkpoint, write_checkpoint
 from wa.errors import UserError
 from wa.models.backbones import build
-from wa.models.model import CilClassifier, CilModel, load_model, load_tensors
+from wa.models.model import CilClassifier, CilModel, build_model, load_tensors
 from wa.models.resnet import BasicBlock
 
 SIZES = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
@@ -118,7 +118,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     model = CilModel("resnet8", 1, [4, 2], bias=False)
     facts = {"backbone": "resnet8", "in_channels": 1, "task_sizes": [4, 2], "bias": False}
     write_checkpoint(tmp_path / "m.safetensors", model.tensors(), facts)
-    again, read = load_model(tmp_path / "m.safetensors")
+    tensors, read = read_checkpoint(tmp_path / "m.safetensors")
+    again = build_model(tensors, read, "m.safetensors")
     assert read.pop("content_sha256")
     assert read == facts
     state = again.state_dict()
@@ -138,7 +139,7 @@ def test_a_torn_checkpoint_is_refused_by_name(tmp_path):
     write_checkpoint(path, {"a": np.arange(1000.0)}, {})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"m.safetensors is damaged"):
-        load_model(path)
+        read_checkpoint(path)
 
 
 def test_new_rows_as_pycil_draws_them():

@@ -66,6 +66,41 @@ def test_a_resumed_training_has_the_same_bits(options, digits, tmp_path, monkeyp
     assert all((resumed[name] == whole[name]).all() for name in whole)
 
 
+RUNNING_MEAN = """
+import torch
+from wa.methods.learner import Learner
+
+
+class Mine(Learner):
+    def begin(self):
+        mean = torch.ones((), device=self.trainer.device)
+        {keeps}
+
+    def losses(self, x, label):
+        found = super().losses(x, label)
+        mean = {mean}
+        with torch.no_grad():
+            mean.mul_(0.9).add_(0.1 * found.total.mean())
+        return found._replace(total=found.total / mean)
+"""
+
+
+@pytest.mark.parametrize("place", ["self", "self.model.auxiliary"])
+def test_what_a_learner_keeps_is_saved_in_auxiliary_alone(place, digits, tmp_path):
+    """As docs/methods.md has it, of a method in a file of one's own."""
+    keeps = f"{place}.mean = mean"
+    if place != "self":
+        keeps = f'{place}.register_buffer("mean", mean)'
+    file = tmp_path / "mine.py"
+    file.write_text(RUNNING_MEAN.format(keeps=keeps, mean=f"{place}.mean"))
+    options = [*task_options(digits, tmp_path), "--algorithm", file]
+    whole = go_on(options, tmp_path / "whole", 3)
+    go_on(options, tmp_path / "killed", 1)
+    resumed = go_on(options, tmp_path / "killed", 3)
+    same = all((resumed[name] == whole[name]).all() for name in whole)
+    assert same == (place != "self")
+
+
 @pytest.mark.parametrize("killed_after", [1, 2, 3])
 @pytest.mark.parametrize("name", ["eeil", "der", "foster"])
 def test_a_training_resumes_in_its_second_stage(name, killed_after, digits, base, tmp_path):

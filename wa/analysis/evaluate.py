@@ -6,11 +6,13 @@
 
 The classifiers are:
 
-    trained   the heads as training left them
-    aligned   the heads after aligning, of a method that aligns
+    trained   the classifier as training left it
+    aligned   the same after aligning, of a method that aligns
     nme       the nearest mean of exemplars (wa/methods/nearest_mean.py), of a method that keeps a
               memory
     fitted    what the method's algorithm fits to features (wa/methods/feature_classifier.py)
+
+The first two are linear, unless the algorithm trains another kind, such as the cosines of lucir.
 """
 
 import argparse
@@ -25,13 +27,14 @@ from wa.analysis.metrics import (
     task_metrics,
     top_k,
 )
-from wa.checkpoint import classifier, read_checkpoint
+from wa.checkpoint import classifier, model_of, read_checkpoint
 from wa.code import Code
 from wa.data.memory import Memory
 from wa.errors import UserError, program
 from wa.files import read_arrays, read_arrays_header, read_json, write_arrays, write_json
 from wa.methods.algorithm import STANDARD
 from wa.methods.alignment import REPORT
+from wa.methods.feature_classifier import FeatureClassifier, Learned
 from wa.methods.fit import make
 from wa.methods.nearest_mean import means_of, similarities
 
@@ -44,6 +47,29 @@ def logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.nda
     weight: (classes, d). bias: (classes,). features: (n, d).
     """
     return features @ weight.T + bias
+
+
+def scores_of(
+    checkpoint: tuple[dict[str, np.ndarray], dict],
+    path: str,
+    arrays: dict[str, np.ndarray],
+    own: FeatureClassifier | None,
+) -> np.ndarray:
+    """The logits of the classifier in a checkpoint, for the test images: (n, classes).
+
+    checkpoint, path: its tensors and header, and the file. arrays: as from read_features. own: what
+    the method's algorithm fits, if it fits anything. It knows a trained classifier that is not
+    linear.
+    """
+    tensors, header = checkpoint
+    weight, bias = classifier(tensors, header, path)
+    test = arrays["test_features"].astype(np.float32)
+    found = None
+    if own:
+        label, sizes = arrays["label"], header["task_sizes"]
+        learned = Learned(arrays["features"], label, sizes, weight, bias, model_of(tensors))
+        found = own.logits(learned, test)
+    return logits(weight, bias, test) if found is None else found
 
 
 def confidence(scores: np.ndarray) -> np.ndarray:
@@ -157,20 +183,20 @@ def main() -> None:
     if args.ranking:
         check_origin(args.ranking, ranking, trained, args.trained)
 
-    weight, bias = classifier(tensors, trained, args.trained)
+    weight, _ = classifier(tensors, trained, args.trained)
     check_features(arrays, weight, args.features, args.trained)
     test = arrays["test_features"].astype(np.float32)
-    scores = {"trained": logits(weight, bias, test)}
-    aligned = classifier(aligned_tensors, header, args.model)
+    own = make(args.algorithm, args.options, args.seed) if args.fitted else None
+    scores = {"trained": scores_of((tensors, trained), args.trained, arrays, own)}
+    classifier(aligned_tensors, header, args.model)  # it checks the file
     if alignment["alignment"] != "none":
-        scores["aligned"] = logits(*aligned, test)
+        scores["aligned"] = scores_of((aligned_tensors, header), args.model, arrays, own)
     if args.memory.keeps:
         means = means_of(arrays, args.memory, args.ranking, args.features)
         scores["nme"] = similarities(test, means)
     fitted = read_arrays_header(args.fitted) if args.fitted else {}
     if args.fitted:
         check_origin(args.fitted, fitted, trained, args.trained)
-        own = make(args.algorithm, args.options, args.seed)
         scores["fitted"] = own.scores(test, read_arrays(args.fitted))
 
     made_from = identity.evaluating(

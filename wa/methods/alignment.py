@@ -193,6 +193,20 @@ REPORT = {  # what stands in alignment.json
 }
 
 
+def reported_gamma(
+    alignment: str, weight: np.ndarray, n_old: int, options: Options
+) -> float | None:
+    """Gamma, as the report of an alignment has it.
+
+    It is the factor that weight and weight-clipped apply. The others do not use it, and report that
+    of `weight`. None: there are no old classes, or all new rows are zero.
+    """
+    rows = np.maximum(weight, 0) if alignment == "weight-clipped" else weight
+    if not n_old or not rows[n_old:].any():
+        return None
+    return gamma(rows, n_old, options.norm, options.limit)
+
+
 def held_out_images(path: str) -> HeldOut:
     """The features (n, d) and labels (n,) of the held-out images. None if there are none.
 
@@ -294,7 +308,7 @@ def main() -> None:
     write_checkpoint(args.output, tensors, header | made_from)
     report = {
         "alignment": alignment,
-        "gamma": gamma(weight, n_old, options.norm, options.limit) if n_old else None,
+        "gamma": reported_gamma(alignment, weight, n_old, options),
         "row_norms": {
             "trained": row_norms(weight).tolist(),
             "aligned": row_norms(aligned).tolist(),

@@ -59,6 +59,13 @@ class FeatureClassifier:
         """
         raise NotImplementedError
 
+    def logits(self, learned: Learned, features: np.ndarray) -> np.ndarray | None:
+        """The logits of the trained classifier for images, (n, classes). None: it is linear.
+
+        Its softmax has the probabilities. features: float32 (n, d).
+        """
+        return None
+
 
 def joined(before: State, new: State) -> State:
     """What was kept of the old classes, and then of the new ones. before: empty after task 0."""

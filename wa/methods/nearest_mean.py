@@ -5,6 +5,8 @@ closest to its feature. All features and means have length 1:
 
     mu_c = unit(mean over the exemplars p of class c of unit(phi(p)))
     y(x) = argmin_c || unit(phi(x)) - mu_c || = argmax_c unit(phi(x)) . mu_c
+
+A class without exemplars, as `wa forget` leaves it, is never predicted.
 """
 
 import numpy as np
@@ -13,6 +15,8 @@ from wa.data.memory import Memory
 from wa.errors import UserError
 from wa.files import read_arrays, read_arrays_header
 from wa.methods.selection import exemplars, read_ranking
+
+WITHOUT = -2.0  # stands for the cosine of a class without a mean: less than any cosine
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -24,7 +28,7 @@ def class_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean of each class, with length 1: float64 (classes, d).
 
     features: of the exemplars, any float (m, d). labels: integers (m,), from 0 on. A class without
-    exemplars has the mean 0, so no image is close to it.
+    exemplars has the mean 0.
     """
     phi = unit(features.astype(np.float64))
     sums = np.stack([phi[labels == c].sum(axis=0) for c in range(labels.max() + 1)])
@@ -35,8 +39,10 @@ def similarities(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """The cosine of each feature and each class's mean: float64 (n, classes).
 
     features: any float (n, d). means: as from class_means. The closest mean has the highest value.
+    A mean of 0 has WITHOUT, because features with signs may have negative cosines with all others.
     """
-    return unit(features.astype(np.float64)) @ means.T
+    cosines = unit(features.astype(np.float64)) @ means.T
+    return np.where(means.any(axis=1), cosines, WITHOUT)
 
 
 def means_of(

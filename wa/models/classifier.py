@@ -18,7 +18,7 @@ from wa.data.packed import IMAGES
 from wa.errors import UserError
 from wa.files import check, is_count, read_arrays, read_arrays_header, sha256
 from wa.methods import algorithm
-from wa.methods.nearest_mean import CLASSIFIERS
+from wa.methods.nearest_mean import CLASSIFIERS, WITHOUT
 from wa.models.model import CilClassifier, build_model
 from wa.study import layout
 
@@ -131,6 +131,7 @@ class Classifier(nn.Module):
     Takes images as `preprocess` returns them, float32 (B, C, H, W). Returns scores (B, classes), by
     the method's own classifier. They are the logits of a linear classifier. For the nearest mean of
     exemplars (iCaRL) they are similarities: the cosine of the image's features and each class mean.
+    A class without exemplars has -2 there, so it is never predicted.
     What an algorithm fitted gives scores of its own. It is in fitted.npz beside the checkpoint.
 
     own: the method's own classifier: `linear`, `nme`, or `fitted` by the method's algorithm. The
@@ -184,7 +185,8 @@ class Classifier(nn.Module):
             return self.model(x)
         features = self.model.backbone(x)
         length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        return features / (length + 1e-8) @ self.means.T
+        cosines = features / (length + 1e-8) @ self.means.T
+        return torch.where(self.means.any(dim=1), cosines, WITHOUT)  # a mean of 0 is none
 
     @property
     def measure(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wa.checkpoint import classifier as heads_of
-from wa.checkpoint import model_of, read_checkpoint
+from wa.checkpoint import model_of
 from wa.errors import UserError
 from wa.files import check, is_count
 from wa.models import backbones
@@ -207,15 +207,6 @@ UNSAID = {"input_size": None, "grown": PARTS[0], "branches": 1}
 def growth(model: CilModel) -> dict:
     """The entries of a header that say how the backbone has grown. None if it has not."""
     return {"grown": model.grown, "branches": model.branches} if model.branches > 1 else {}
-
-
-def load_model(path: str) -> tuple[CilModel, dict]:
-    """The model in a checkpoint, on the CPU, and the header of the checkpoint.
-
-    Raises UserError if the file is damaged or does not hold such a model.
-    """
-    tensors, header = read_checkpoint(path)
-    return build_model(tensors, header, path), header
 
 
 def build_model(

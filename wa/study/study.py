@@ -40,6 +40,13 @@ from wa.study.settings import METHOD_KEYS, Settings
 
 LARGEST_PLAN = 10**7  # the size of a plan: over all runs, the number of tasks squared
 LONGEST_NAME = 200  # characters. A file system allows 255.
+# Algorithms that pull the rows of old classes to what they were, or freeze them -> the values of
+# `redraw_classifier` that would put random rows there.
+KEEPS_ROWS = {
+    "ewc": ("start",),
+    "lucir": ("start", "after-warmup"),
+    "podnet": ("start", "after-warmup"),
+}
 
 
 def spell(name: str, value: object) -> str:
@@ -385,6 +392,12 @@ class Study:
             )
         if weight:
             check_distillation(settings)
+        redraw = settings.redraw_classifier
+        if redraw in KEEPS_ROWS.get(settings.algorithm, ()) and settings.start != "scratch":
+            raise UserError(
+                f"training.redraw_classifier: {redraw} draws the rows of old classes anew, but"
+                f" algorithm {settings.algorithm} keeps them. Use never"
+            )
         if memory.is_none and facts(settings.algorithm).needs_memory:
             raise UserError(
                 f"memory: algorithm {settings.algorithm} needs one, for instance memory: 2000"

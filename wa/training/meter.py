@@ -1,6 +1,6 @@
 """What a training takes of its machine: time, memory and energy.
 
-    python -m wa.training.meter --gpus 0,1 --output results/.../task-1
+    python -m wa.training.meter --training 1234 --gpus 0,1 --output results/.../task-1
 
 Snakemake measures the time and the memory of the host. This program measures the rest, from beside
 the training: the memory of its GPUs at the peak, and the energy. wa.training.launch starts it where
@@ -115,7 +115,8 @@ def start(output: Path, gpus: list[str]) -> None:
     names = ",".join(gpus)
     if not counters() and read_gpus(names) is None:
         return
-    command = [sys.executable, "-m", "wa.training.meter", "--gpus", names, "--output", str(output)]
+    command = [sys.executable, "-m", "wa.training.meter", "--training", str(os.getpid())]
+    command += ["--gpus", names, "--output", str(output)]
     # The standard input may be the lease of the GPUs, which the meter shall not hold.
     subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
@@ -155,12 +156,15 @@ def read_benchmark(path: Path) -> tuple[float | None, float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the process that starts this program.")
+    # Not os.getppid() alone: the training may be gone before this program has started.
+    parser.add_argument("--training", type=int, required=True, help="the process that starts this")
     parser.add_argument("--gpus", default="", help="as in CUDA_VISIBLE_DEVICES")
     parser.add_argument("--output", type=Path, required=True, help="the folder of the training")
     args = parser.parse_args()
-    parent, meter = os.getppid(), Meter(counters(), args.gpus)
-    due = time.monotonic()
-    while os.getppid() == parent:
+    if os.getppid() != args.training:
+        return
+    meter, due = Meter(counters(), args.gpus), time.monotonic()
+    while os.getppid() == args.training:
         if time.monotonic() >= due:
             meter.look()
             due += EVERY

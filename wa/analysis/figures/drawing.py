@@ -59,6 +59,7 @@ def theme(look: Look) -> Iterator[None]:
     rc = dict.fromkeys(TEXTS, look.font_size) | LINES | TICKS
     rc |= {"axes.labelpad": 2, "axes.titlepad": 3}
     rc |= {"figure.figsize": (PAGE if look.columns == 2 else COLUMN, COLUMN)}
+    rc |= {"text.parse_math": False}  # names of methods and classes may have a $
     rc |= {"svg.hashsalt": "wa"}  # without it, the identifiers in an svg would be new each time
     with plt.rc_context():
         seaborn.set_theme("paper", "whitegrid", color_codes=False, rc=rc)
@@ -93,7 +94,7 @@ class Styles:
     def __init__(self, study: RunTable, look: Look):
         names = study.methods
         palette = itertools.cycle(seaborn.color_palette("colorblind", 10))
-        self.labels = {name: look.label(name).replace("$", r"\$") for name in names}
+        self.labels = {name: look.label(name) for name in names}
         self.colors = dict(zip(names, palette, strict=False)) | look.colors
         self.markers = dict(zip(names, itertools.cycle(MARKERS), strict=False))
         # More methods than colours: the second ten are dashed, the third ten dotted.

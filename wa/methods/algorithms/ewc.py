@@ -6,10 +6,12 @@ in the online form of Schwarz et al., "Progress & Compress", ICML 2018, section 
     loss = CE + strength / 2  sum_i F_i (theta_i - theta*_i)^2
     F after task t = decay F after task t-1 + F of task t
 
-theta* are the weights after the task before. F of a task is the mean over its images of the square
-of d log p(y | x) / d theta_i, where y is the label of the image (the empirical Fisher information).
-No F_i of a task is above `largest`, because a step of SGD would overshoot: strength 1000 and
-largest 1e-4 are PyCIL's (models/ewc.py).
+theta* are the weights that the task starts from: those after the task before, and aligned, if the
+method aligns and does not say `start: trained`. A plan refuses `redraw_classifier: start`, which
+would put random rows into theta*. F of a task is the mean over its images of the square of
+d log p(y | x) / d theta_i, at the weights before aligning, where y is the label of the image (the
+empirical Fisher information). No F_i of a task is above `largest`, because a step of SGD would
+overshoot: strength 1000 and largest 1e-4 are PyCIL's (models/ewc.py).
 """
 
 import torch
@@ -40,7 +42,10 @@ class EWC(Learner):
     def end(self) -> dict[str, Tensor]:
         fisher = self.fisher()
         for name, before in self.state.items():
-            fisher[name] += self.options["decay"] * before
+            if name in fisher:
+                fisher[name] += self.options["decay"] * before
+            else:  # it is frozen, and keeps what it had
+                fisher[name] = before
         return fisher
 
     def fisher(self) -> dict[str, Tensor]:

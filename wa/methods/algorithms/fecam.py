@@ -6,10 +6,14 @@ power `tukey`. A covariance is shrunk twice, and becomes a correlation:
 
     Sigma_s = Sigma + gamma V_1 I + gamma V_2 (1 - I),   V: mean variance, mean covariance
     y(x) = argmin_c (unit(x) - unit(mu_c))^T Sigma_c^-1 (unit(x) - unit(mu_c))
+
+A class needs two images with different features: of less there is no covariance, and their code
+goes on with one that holds no numbers. Here that is an error.
 """
 
 import numpy as np
 
+from wa.errors import UserError
 from wa.methods.feature_classifier import FeatureClassifier, Learned, State, joined, sums_by_class
 from wa.methods.nearest_mean import unit
 
@@ -23,8 +27,17 @@ class FeCAM(FeatureClassifier):
     square (classes, d (d + 1) / 2), linear (classes, d), constant (classes,)."""
 
     def fit(self, learned: Learned, before: State) -> State:
+        """Raises UserError if the features of a new class do not vary."""
         features, label = learned.new()
         first = learned.n_old
+        for c in range(first, sum(learned.sizes)):
+            x = self.tukey(features[label == c])
+            if len(x) < 2 or not np.ptp(x, axis=0).any():
+                raise UserError(
+                    f"algorithm fecam needs training images with different features of each class."
+                    f" Class {c} of the class order, counted from 0, has {len(x)} images, whose"
+                    " features do not vary. Add images, or use algorithm simplecil or slda"
+                )
         sums = sums_by_class(features, label, first, sum(learned.sizes))
         means = unit(self.tukey(sums / np.bincount(label)[first:, None]))
         forms = [self.form(features[label == first + c], mean) for c, mean in enumerate(means)]

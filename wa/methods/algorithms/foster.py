@@ -55,10 +55,14 @@ class FOSTER(Learner):
             self.model.auxiliary = a.to(self.trainer.device)
 
     def aligning(self, beta: float) -> Tensor:
-        """The weights w of all classes, with a mean of 1: (classes,)."""
+        """The weights w of all classes: (classes,). Those of classes with images have a mean of 1.
+
+        A class without images, as `wa forget` leaves it, has the weight 1.
+        """
         counts = torch.bincount(self.task.train.label, minlength=self.task.n_seen)
+        there = counts > 0
         weights = (1 - beta) / (1 - beta ** counts.double())
-        return (weights / weights.mean()).float()
+        return torch.where(there, weights / weights[there].mean(), 1.0).float()
 
     def losses(self, x: Tensor, label: Tensor) -> Losses:
         if not self.task.n_old:

@@ -11,6 +11,7 @@ epochs, batches of 16, cosine with warm restarts and CutMix are settings, or are
 
 import numpy as np
 
+from wa.methods.balanced import share
 from wa.methods.learner import Learner
 from wa.randomness import HOLD_OUT, key, uniform
 
@@ -22,7 +23,7 @@ class GDumb(Learner):
 
     def begin(self) -> None:
         self.need_memory()
-        images, each = self.task.images, self.task.memory.per_class(self.task.n_seen)
+        images, each = self.task.train, share(self.task)
         label = images.label.cpu().numpy()
         draw = key(self.trainer.seed, 0, HOLD_OUT)
         number = uniform(draw, images.index.cpu(), 1).flatten().numpy()

@@ -79,8 +79,12 @@ class Cosine(FeatureClassifier):
 
     def fit(self, learned: Learned, before: State) -> State:
         length = np.linalg.norm(learned.weight, axis=1, keepdims=True)
-        return {"weight": learned.weight / length, "sigma": learned.tensors["classifier.sigma"]}
+        weight = learned.weight / np.maximum(length, 1e-12)
+        return {"weight": weight, "sigma": learned.tensors["classifier.sigma"]}
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:
         length = np.linalg.norm(features, axis=1, keepdims=True)
         return state["sigma"] * (features / np.maximum(length, 1e-12) @ state["weight"].T)
+
+    def logits(self, learned: Learned, features: np.ndarray) -> np.ndarray:
+        return self.scores(features, self.fit(learned, {}))

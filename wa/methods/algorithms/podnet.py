@@ -108,10 +108,15 @@ class Proxies(FeatureClassifier):
         first, width = learned.weight[:, None], learned.weight.shape[1]
         others = np.concatenate(more).reshape(len(first), PROXIES - 1, width)
         proxies = np.concatenate([first, others], axis=1)
-        return {"proxies": proxies / np.linalg.norm(proxies, axis=2, keepdims=True)}
+        length = np.linalg.norm(proxies, axis=2, keepdims=True)
+        return {"proxies": proxies / np.maximum(length, 1e-12)}
 
     def scores(self, features: np.ndarray, state: State) -> np.ndarray:
         length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         similarity = np.einsum("nd,ckd->nck", features / length, state["proxies"], optimize=True)
         powers = np.exp(similarity)
         return (powers * similarity).sum(axis=2) / powers.sum(axis=2)
+
+    def logits(self, learned: Learned, features: np.ndarray) -> np.ndarray:
+        scores = self.scores(features, self.fit(learned, {}))
+        return learned.tensors["classifier.eta"] * scores
