@@ -236,6 +236,17 @@ def test_rows_that_an_algorithm_keeps_are_not_drawn_anew(planned, name):
             planned(choices | later)
 
 
+@pytest.mark.parametrize("name", ["lucir", "podnet"])
+@pytest.mark.parametrize("alignment", ["weight", "bias"])
+def test_a_classifier_of_cosines_is_not_aligned(planned, name, alignment):
+    """`weight` would change nothing, and `bias` failed after the training."""
+    choices = {"algorithm": name, "memory": 40, "alignment": alignment, "held_out": 0.1}
+    said = f"methods.it.alignment: {alignment} changes the lengths of rows .* algorithm {name} does"
+    with pytest.raises(UserError, match=said):
+        planned(choices)
+    planned(choices | {"algorithm": "il2m"})
+
+
 @pytest.mark.parametrize("name", ["der", "eeil", "foster", "gdumb", "il2m", "podnet"])
 def test_a_method_that_needs_a_memory_is_refused_without_one(planned, name):
     with pytest.raises(UserError, match=rf"methods\.it\.memory: algorithm {name} needs one"):

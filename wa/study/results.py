@@ -40,7 +40,7 @@ from wa.study.study import Study, Task
 
 # Of the network itself. Task 0 has them for good, and later tasks go on from it.
 OF_TASK_0 = ("backbone", "bias")
-HASHED = 2**28  # bytes: a plan hashes arrays up to this size, which takes 0.2 s
+HASHED_BY_A_PLAN = 2**28  # bytes: a plan hashes arrays up to this size, which takes 0.2 s
 
 
 class Results:
@@ -124,7 +124,7 @@ class Results:
         dataset = read_dataset(part.file)
         for array in arrays:
             if (
-                array.stat().st_size < HASHED
+                array.stat().st_size < HASHED_BY_A_PLAN
                 and sha256(array) != dataset[layout.array_hash(array.name)]
             ):
                 return f"{array.name} is not the array that was packed"

@@ -47,6 +47,7 @@ KEEPS_ROWS = {
     "lucir": ("start", "after-warmup"),
     "podnet": ("start", "after-warmup"),
 }
+COSINES = ("lucir", "podnet")  # algorithms whose classifier has rows of length 1, and no biases
 
 
 def spell(name: str, value: object) -> str:
@@ -397,6 +398,11 @@ class Study:
             raise UserError(
                 f"training.redraw_classifier: {redraw} draws the rows of old classes anew, but"
                 f" algorithm {settings.algorithm} keeps them. Use never"
+            )
+        if method["alignment"] != "none" and settings.algorithm in COSINES:
+            raise UserError(
+                f"alignment: {method['alignment']} changes the lengths of rows or the biases, which"
+                f" the classifier of algorithm {settings.algorithm} does not have. Use none"
             )
         if memory.is_none and facts(settings.algorithm).needs_memory:
             raise UserError(
