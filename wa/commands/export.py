@@ -21,8 +21,8 @@ The file has one input and one output:
   image        uint8 (batch, height, width, channels): RGB or grey pixels, as in PIL or numpy, of
                the size that the network takes. The normalisation is inside the model.
   probability  float32 (batch, classes). For nme the output is called similarity instead. It is the
-               cosine of the image's features and each class mean, -1 to 1, and
-               -2 for a class without exemplars.
+               cosine of the image's features and each class mean, -1 to 1. It is -2 for a class
+               without exemplars.
 
 Its metadata hold, as JSON: classes (names, in the order of the output), image_shape and cache_size.
 As plain text: classifier (linear or nme), prepare, dataset and checkpoint_sha256.

@@ -27,8 +27,8 @@ HELP = """Print the best classes of each image, with probabilities.
 
 A model.safetensors predicts with the method's own classifier, as figures and tables show it. That
 is the linear classifier after aligning, or for iCaRL the nearest mean of exemplars (nme). The
-nearest mean has no probabilities, so predict prints similarities, from -1 to 1. A
-class whose exemplars were all removed (wa forget) has -2: it is never predicted.
+nearest mean has no probabilities, so predict prints similarities, from -1 to 1. A class whose
+exemplars were all removed (wa forget) has -2: it is never predicted.
 Some algorithms fit a classifier to features. It is in fitted.npz, which must be beside the model.
 Then predict prints scores.
 A trained.safetensors, and the model of task 0 that methods share, predict with the linear
