@@ -329,7 +329,9 @@ def test_watching_ends_when_the_study_is_done(finished, tmp_path):
 def test_an_interrupted_watch_ends_without_a_word(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(small_study()), encoding="utf-8")
     (tmp_path / "results").mkdir()
-    command = [sys.executable, "-m", "wa", "status", "--config", "config.yaml", "--watch"]
+    # A shell's background ignores SIGINT, and tests may run there.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "wa", "status"]
+    command += ["--config", "config.yaml", "--watch"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as watch:

@@ -161,9 +161,8 @@ def test_program(tmp_path, weight):
         "classifier.heads.1.weight": weight[6:],
         "x": np.array(7),
     }
-    write_checkpoint(
-        tmp_path / "trained.safetensors", tensors, {"task_sizes": [6, 4], "more": "facts"}
-    )
+    header = {"task_sizes": [6, 4], "more": "facts", "data_sha256": "of the images"}
+    write_checkpoint(tmp_path / "trained.safetensors", tensors, header)
     options = (
         "--trained",
         tmp_path / "trained.safetensors",
@@ -189,7 +188,7 @@ def test_program(tmp_path, weight):
     assert len(facts.pop("alignment_code")) == 16
     choices = {"alignment": "weight", "gamma_norm": 1, "gamma_limit": 0.5}
     choices["classifier"] = "linear"
-    assert facts == {"task_sizes": [6, 4], "more": "facts"} | choices
+    assert facts == header | choices
     assert (
         (aligned["classifier.heads.0.weight"] == weight[:6]).all()
         and aligned["x"].shape == ()
