@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 
 import pytest
 
@@ -26,6 +27,16 @@ def test_a_lock_is_free_if_nobody_has_it(tmp_path):
     with locks.lock(tmp_path / "lock", wait=False):
         assert not locks.is_free(tmp_path / "lock")
     assert locks.is_free(tmp_path / "lock")
+
+
+def test_a_look_at_a_lock_does_not_refuse_it_to_others(tmp_path):
+    """`wa status` looks with a shared lock, which it holds for a moment."""
+    looking = open(tmp_path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (closed by the timer)
+    locks.fcntl.flock(looking, locks.fcntl.LOCK_SH)
+    timer = threading.Timer(0.3, looking.close)
+    timer.start()
+    locks.lock(tmp_path / "lock", wait=False).close()
+    timer.join()
 
 
 def test_only_a_lock_of_another_process_is_called_one(tmp_path):

@@ -6,11 +6,13 @@ import fcntl
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import IO
 
 from wa.errors import UserError
 
+LOOKS = 1.0  # seconds: `is_locked` and `is_free` hold a lock for the moment of a look
 # What flock says on a file system without locks. 524 is ENOTSUPP of Linux, which Python lacks.
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524}
 
@@ -31,7 +33,7 @@ def lock(path: str | Path, wait: bool) -> IO:
     the lock, wait for it or, without `wait`, raise Locked. On a file system without locks, say so
     and go on. Raises UserError if the file cannot be written.
     """
-    path = Path(path)
+    path, until = Path(path), time.monotonic() + LOOKS
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)  # its last owner may have removed it
@@ -44,6 +46,10 @@ def lock(path: str | Path, wait: bool) -> IO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait and time.monotonic() < until:
+                file.close()
+                time.sleep(0.05)
+                continue
             file.seek(0)
             holder = f"{path} is locked by process {file.read().strip() or '?'}"
             if not wait:

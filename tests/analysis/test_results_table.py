@@ -8,7 +8,8 @@ import yaml
 from helpers import ROOT, program
 
 from wa.analysis.aggregate import COLUMNS
-from wa.analysis.figures.table import mean_and_deviation
+from wa.analysis.figures.table import mean_and_deviation, without_norms
+from wa.analysis.results_table import published
 from wa.study.config import SCHEMA
 from wa.study.layout import RunTable
 from wa.study.study import Study
@@ -85,6 +86,13 @@ def test_table(tmp_path, base, increment, wa, icarl, sources):
     assert "recipe: pycil" in text
 
 
+def test_an_increment_may_be_text():
+    """It is, in a table that has a protocol of unequal tasks too."""
+    found = published(KNOWN, "cifar100", ("10", "10"), "wa")
+    assert found and found == published(KNOWN, "cifar100", (10, 10), "wa")
+    assert published(KNOWN, "cifar100", ("20", "30-50"), "wa") == []
+
+
 def test_of_imagenet_the_five_best_count_too(tmp_path):
     metrics(tmp_path, 10, 10)
     study = table_of(10, 10)
@@ -153,6 +161,15 @@ def test_the_documentation_names_every_choice():
     text = (ROOT / "docs/methods.md").read_text()
     for key in schema:
         assert f"`{key}`" in text, key
+
+
+def test_only_the_norms_of_rows_are_left_out(tmp_path):
+    """A method or a class may be named row_norm_1 too."""
+    norm = "x,1993,0,10,10,wa,0,10,trained,true,row_norm_1,0.5\n"
+    kept = "x,1993,0,10,10,row_norm_1,0,10,trained,true,accuracy,50.0\n"
+    kept += "x,1993,0,10,10,wa,0,10,trained,true,row_norm_1,50,20.0\n"  # of classes.csv
+    (tmp_path / "metrics.csv").write_text(norm + kept + norm, encoding="utf-8")
+    assert without_norms(str(tmp_path / "metrics.csv")).read().decode() == kept
 
 
 def test_a_cell_leaves_out_what_is_missing():

@@ -119,6 +119,9 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(tmp_path):
     unpaired = stats.ttest_ind(*values, equal_var=False).confidence_interval()
     assert (unpaired.high - unpaired.low) > 1.5 * (wa["high"] - wa["low"])
     assert "too few" not in text["md"]
+    written(differences_to_reference, study(tmp_path, orders=10), tmp_path)
+    read = pd.read_csv(tmp_path / "table.csv")
+    assert read["p"].min() > 0 and read["p"].round(4).min() == 0  # no p is 0
     few = written(differences_to_reference, study(tmp_path, orders=2), tmp_path)["md"]
     assert few.count("too few runs") == 2 * 2 * 3
 

@@ -25,6 +25,7 @@ from wa.commands.show import harm
 from wa.data.images import read_image
 from wa.errors import UserError
 from wa.files import read_arrays, read_json, sha256
+from wa.models import classifier
 
 RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
 
@@ -560,6 +561,25 @@ def test_show_finds_a_model_made_again(study, tmp_path):
         and "model.safetensors is damaged" in run.stdout
         and len(run.stdout.splitlines()) == 1
     )
+
+
+def test_the_version_of_a_model_is_that_of_what_was_read(study, tmp_path, monkeypatch):
+    """Although its file is replaced while it is read."""
+    old, new, file = (tmp_path / name for name in ("old", "new", "model.safetensors"))
+    for task, copied in ((1, file), (2, new)):
+        shutil.copy(study / RUN / f"task-{task}/model.safetensors", copied)
+    read = classifier.read_checkpoint
+
+    def replaced(path):
+        found = read(path)
+        if new.exists():
+            file.rename(old)
+            new.rename(file)
+        return found
+
+    monkeypatch.setattr(classifier, "read_checkpoint", replaced)
+    model = wa.load(file)
+    assert len(model.classes) == 10 and model.version == sha256(file) != sha256(old)
 
 
 def test_show_takes_a_task_a_checkpoint_or_an_unfinished_run(study, tmp_path):

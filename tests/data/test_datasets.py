@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, program, small_study
+from helpers import ROOT, add_images, program, small_study
 from PIL import Image
 
 from wa.data import datasets
@@ -55,6 +55,23 @@ def packed_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, dict]:
     """The training images, their labels, and dataset.json."""
     facts = json.loads((folder / "dataset.json").read_text())
     return np.load(folder / "train_images.npy"), np.load(folder / "train_labels.npy"), facts
+
+
+def test_a_packing_goes_on_only_with_the_code_that_began_it(tmp_path, monkeypatch):
+    """The code that makes pixels lies in other modules too."""
+    add_images(tmp_path / "pets", ["ant", "bee"])
+    codes = []
+
+    def pack(files, output, shape, read, code, processes):
+        codes.append(code)
+        return ["stopped"], []
+
+    monkeypatch.setattr(datasets, "pack", pack)
+    for digest in ("one", "two"):
+        monkeypatch.setattr(datasets.identity, "code_of", lambda program, digest=digest: digest)
+        with pytest.raises(UserError, match="stopped"):
+            datasets.read_folder(tmp_path / "out", "pets", tmp_path / "pets", 16, [], 1)
+    assert [code.split()[0] for code in codes] == ["one", "one", "two", "two"]
 
 
 def test_digits(digits):

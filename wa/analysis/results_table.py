@@ -48,7 +48,9 @@ def published(known: dict, dataset: str, protocol: tuple[int, int], method: str)
     return [
         entry
         for entry in known["results"]
-        if (entry["dataset"], entry["base"], entry["increment"]) == (dataset, *protocol)
+        if entry["dataset"] == dataset
+        # An increment is text beside protocols of unequal tasks.
+        and [str(entry["base"]), str(entry["increment"])] == [*map(str, protocol)]
         and method in (entry["method"], f"{entry['method']}-{entry['source']}")
     ]
 

@@ -31,8 +31,8 @@ nearest mean has no probabilities, so predict prints similarities, from -1 to 1.
 exemplars were all removed (wa forget) has -2: it is never predicted.
 Some algorithms fit a classifier to features. It is in fitted.npz, which must be beside the model.
 Then predict prints scores.
-A trained.safetensors, and the model of task 0 that methods share, predict with the linear
-classifier. The first line, on stderr, says which classifier is used.
+A trained.safetensors without fitted.npz, and the model of task 0 that methods share, predict with
+the linear classifier. The first line, on stderr, says which classifier is used.
 
 Images are read as in training:
 - A photograph is turned upright as its EXIF data say.

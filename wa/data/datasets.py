@@ -242,17 +242,20 @@ def read_folder(
     takes the place of the test images. Raises UserError if there are images that cannot be used.
     (continuum's ImageFolderDataset cuts paths at 255 bytes and fails on paths that are not ASCII.)
     """
+    import PIL
+
     read = partial(read_image, channels=3, square=cache_size)
     train, test = listing(dataset, path, wanted)
     if validation:
         train, test = split_files(train, validation)
     names = list(train)
     shape = tuple(read_dataset(like)["image_shape"]) if like else usual_shape(train, read)
+    code = f"{identity.code_of('wa.data.datasets')} Pillow {PIL.__version__}"
     unreadable, odd = [], []
     for split, by_class in (("train", train), ("test", test)):
         files = [file for name in names for file in by_class[name]]
         packed = output / f"{split}_images.npy"
-        problems = pack(files, packed, shape, read, sha256(__file__), processes)
+        problems = pack(files, packed, shape, read, code, processes)
         unreadable += problems[0]
         odd += problems[1]
     refuse(path, unreadable, odd, like)

@@ -1,11 +1,15 @@
 """An image file as an array. Training and prediction read images with the same function."""
 
 import os
+import struct
 from io import BytesIO
 
 import numpy as np
 
 from wa.errors import UserError
+
+# What Pillow raises for a damaged file, for instance for a wrong type in an EXIF entry.
+DAMAGED = (OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, struct.error)
 
 
 def cut_square(picture, size: int):
@@ -112,6 +116,6 @@ def read_image(
         return np.asarray(picture).reshape(picture.height, picture.width, channels)
     except UnidentifiedImageError:
         reason = "it is not an image"
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
     raise UserError(f"{named(image)}: cannot be read ({reason})")

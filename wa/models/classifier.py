@@ -3,6 +3,7 @@
 In Python, wa.load(path) gives one. `wa predict` and `wa export` use it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,13 +152,16 @@ class Classifier(nn.Module):
     def __init__(self, path: str | Path):
         super().__init__()
         path = Path(path).resolve()  # a link may name another file a moment later
-        tensors, self.header = read_checkpoint(path)
+        found = None
+        while not found or not os.path.samestat(found, path.stat()):  # it was replaced meanwhile
+            found = path.stat()
+            tensors, self.header = read_checkpoint(path)
+            self.version = sha256(path)
         trained, self.fitted = algorithm_in(path, self.header)
         self.model = build_model(tensors, self.header, path, trained)
         check(
             {"cache_size": None, "classifier": "linear"} | self.header, IMAGES | CACHE | OWN, path
         )
-        self.version = sha256(path)
         self.own = "fitted" if self.fitted else self.header.get("classifier", "linear")
         self.register_buffer("means", means_in(tensors, self.header, path), persistent=False)
         self.classes = self.header["classes"]

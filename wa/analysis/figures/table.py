@@ -5,6 +5,7 @@ wa.analysis.aggregate and wa.analysis.cost say what their columns are.
 
 import io
 import math
+import re
 
 import pandas as pd
 
@@ -74,10 +75,13 @@ def read(
     return table
 
 
+NORM = re.compile(rb",row_norm_[0-9]+,[^,]*$")  # the last two columns of such a row
+
+
 def without_norms(path: str) -> io.BytesIO:
     """The lines of a table, without the norms of the classifier's rows."""
     with open(path, "rb") as file:
-        return io.BytesIO(b"".join(line for line in file if b",row_norm_" not in line))
+        return io.BytesIO(b"".join(line for line in file if not NORM.search(line)))
 
 
 def read_own(path: str, study: RunTable) -> pd.DataFrame:

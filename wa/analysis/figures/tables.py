@@ -292,7 +292,7 @@ def differences_to_reference(
     key = ["metric", "methods", "pairs", "difference"]
     flat = pd.DataFrame(
         numbers, columns=["base", "increment", *key, "low", "high", "p", "p (Holm)"]
-    ).round(4)
+    ).round({"difference": 4, "low": 4, "high": 4})
     table = pd.DataFrame(words, columns=["protocol", *key, "95 % interval", "p", "p (Holm)"])
     marks = pd.DataFrame("", index=table.index, columns=table.columns)
     marks.loc[flat["p (Holm)"] < 0.05, "difference"] = BEST
