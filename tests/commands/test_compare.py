@@ -1,6 +1,7 @@
 """wa compare against a calculation by hand, and on the models of a finished study."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from helpers import program
 import wa
 from wa.analysis.figures.drawing import theme
 from wa.analysis.figures.look import Look
-from wa.commands.compare import Predictions, changes, confusions, draw, drawing, report, summary
+from wa.checkpoint import read_checkpoint, write_checkpoint
+from wa.commands.compare import (
+    Predictions,
+    changes,
+    confusions,
+    draw,
+    drawing,
+    refusal,
+    report,
+    summary,
+)
 from wa.files import read_arrays, sha256
 
 RUN = "results/tiny/order-1993/seed-0/base-6/inc-2/wa"
@@ -141,13 +152,53 @@ def assert_confusions_are_those_of_evaluation(confusions: list[dict], task: Path
 
 
 def test_a_fall_beyond_the_limit_ends_with_1(finished, tmp_path):
-    models = [finished / RUN / f"task-{t}/model.safetensors" for t in (1, 2)]
-    run = program("wa", "compare", *models, "--max-drop", "-200")
+    run_folder = finished / RUN
+    forgets = [run_folder.with_name("finetune") / f"task-{t}/model.safetensors" for t in (1, 2)]
+    run = program("wa", "compare", *forgets, "--max-drop", "0")
     assert run.returncode == 1
-    assert "error: 8 of 8 classes fell by more than -200 points: " in run.stdout
+    assert re.search(r"error: \d of 8 classes fell by more than 0 points: ", run.stdout)
+    models = [run_folder / f"task-{t}/model.safetensors" for t in (1, 2)]
     link = tmp_path / "current"
     link.symlink_to(models[1])
     assert program("wa", "compare", models[0], link, "--max-drop", "100").returncode == 0
+
+
+def test_a_fall_of_exactly_the_limit_passes():
+    """62 to 57 of 100 images is -5.000000000000007 points."""
+    label = np.array(["cat"] * 100, dtype=object)
+    old = said(*["cat"] * 62, *["dog"] * 38)
+    for right, passes in ((57, True), (56, False)):
+        new = said(*["cat"] * right, *["dog"] * (100 - right))
+        assert (refusal(changes(label, old, new, {"cat"}), [], 5) == "") == passes
+
+
+def test_a_class_that_disappeared_is_named_and_fails(finished, tmp_path):
+    """The test images are those of the new version. They have none of a class that it lacks."""
+    model = finished / RUN / "task-1/model.safetensors"
+    tensors, header = read_checkpoint(model)
+    old = tmp_path / "old.safetensors"
+    write_checkpoint(old, tensors, header | {"classes": ["zebra", *header["classes"][1:]]})
+    run = program("wa", "compare", old, model, "--json", tmp_path / "c.json")
+    assert run.returncode == 0, run.stdout
+    assert "classes of the old version without test images: zebra" in run.stdout
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["untested_classes"] == found["lost_classes"] == ["zebra"]
+    run = program("wa", "compare", old, model, "--max-drop", "100")
+    assert run.returncode == 1
+    assert "error: classes that the new version does not know: zebra" in run.stdout
+
+
+def test_a_class_that_is_lost_fails_even_if_it_fell_little():
+    """It falls to 0, and that may be less than the limit."""
+    assert refusal(changes(LABEL, NEW, OLD, {"cat", "dog", "cow"}), ["cow"], 100)
+    assert not refusal(changes(LABEL, NEW, OLD, {"cat", "dog", "cow"}), [], 100)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "x"])
+def test_a_limit_that_is_no_fall_is_refused(value):
+    run = program("wa", "compare", "old", "new", f"--max-drop={value}")
+    assert run.returncode == 2
+    assert f"{value} is not a fall in points: give 0 or more" in run.stdout.splitlines()[-1]
 
 
 def test_what_cannot_be_compared_is_one_line(finished, tmp_path):

@@ -7,6 +7,7 @@ classes, and the new one on all classes.
 """
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +26,16 @@ HELP = """Compare two versions of a model on the packed test images.
 The table has the accuracy of each class before and after, with the largest fall first. Below it
 stand old and new classes together, how often the two versions agree on images of old classes, and
 the calibration of both. Then come the worst confusions of the new version between an old and a new
-class. With --max-drop the exit status is 1 if an old class fell by more points. Classes that only
-the new version knows cannot fall. A class that only the old version knows falls to 0.
+class. Classes of the old version without test images are named: of them nothing is measured.
+
+With --max-drop the exit status is 1 if an old class fell by more points, or if the new version does
+not know it, with or without test images. Classes that only the new version knows cannot fall.
 """
 
 SHOWN = 20  # classes in the table; the JSON has all
 SHOWN_CONFUSIONS = 8  # likewise
 BATCH = 256
+ROUNDING = 1e-9  # points: 62 % to 57 % is -5.000000000000007
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="folder of the packed data, or of each task (default: beside the study of NEW)",
     )
-    add("--max-drop", type=float, metavar="POINTS", help="the largest fall that a class may have")
+    add("--max-drop", type=points, metavar="POINTS", help="the largest fall that a class may have")
     add("--json", metavar="FILE", help="write the comparison as JSON")
     add("--figure", metavar="FILE", help="draw the classes that changed most: .svg, .png or .pdf")
+
+
+def points(text: str) -> float:
+    """The value of --max-drop, in percentage points."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a fall in points: give 0 or more")
+    return value
 
 
 class Predictions(NamedTuple):
@@ -202,6 +217,28 @@ def test_images(folders: list[Path], header: dict, path: str, classes: list[str]
     return np.concatenate(images), np.concatenate(names)
 
 
+def some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def refusal(found: list[Change], lost: list[str], limit: float) -> str:
+    """Why the new version may not be released, or "".
+
+    lost: the classes of the old version that the new one does not know. limit: the largest fall
+    that a class may have, in points.
+    """
+    old = [change for change in found if change.old is not None]
+    fell = [change for change in old if -change.points > limit + ROUNDING]
+    why = []
+    if lost:
+        why.append(f"classes that the new version does not know: {some(lost)}")
+    if fell:
+        names = some([f"{change.name} ({change.points:+.1f})" for change in fell])
+        why.append(f"{len(fell)} of {len(old)} classes fell by more than {limit:g} points: {names}")
+    return "; ".join(why)
+
+
 def draw(found: list[Change], confused: list[Confusion], output: str) -> None:
     """The classes that fell or rose most, before and after. Below, the worst confusions."""
     from wa.analysis.figures.drawing import on_paper, save
@@ -281,6 +318,13 @@ def main(args: argparse.Namespace) -> None:
     found, facts = changes(label, *said, known), summary(label, *said, known)
     confused = confusions(label, said[1], known)
     print(*report(found, facts, confused), sep="\n")
+    tested, learned = set(label), set(new.classes)
+    untested = [name for name in old.classes if name not in tested]
+    lost = [name for name in old.classes if name not in learned]
+    if untested:
+        print(f"\nclasses of the old version without test images: {', '.join(untested)}")
+    if lost:
+        print(f"\nclasses that the new version does not know: {', '.join(lost)}")
     if args.json:
         write_json(
             args.json,
@@ -289,18 +333,12 @@ def main(args: argparse.Namespace) -> None:
                 "new": {"path": args.new, "version": new.version},
                 "summary": facts,
                 "classes": [change._asdict() | {"change": change.points} for change in found],
+                "untested_classes": untested,
+                "lost_classes": lost,
                 "confusions": [pair._asdict() for pair in confused],
             },
         )
     if args.figure:
         draw(found, confused, args.figure)
-    if args.max_drop is not None:
-        old_classes = [change for change in found if change.old is not None]
-        fell = [change for change in old_classes if -change.points > args.max_drop]
-        if fell:
-            names = ", ".join(f"{change.name} ({change.points:+.1f})" for change in fell[:5])
-            names += f" and {len(fell) - 5} more" if len(fell) > 5 else ""
-            raise UserError(
-                f"{len(fell)} of {len(old_classes)} classes fell by more than {args.max_drop:g}"
-                f" points: {names}"
-            )
+    if args.max_drop is not None and (why := refusal(found, lost, args.max_drop)):
+        raise UserError(why)

@@ -8,6 +8,7 @@ from wa.data.exemplars import forget, forgotten, read_memory
 from wa.data.packed import read_dataset
 from wa.errors import UserError
 from wa.files import read_arrays_header, write_json
+from wa.locks import Locked, lock
 from wa.study import layout
 
 HELP = """Remove the exemplars of classes from every memory of a study of tasks by name.
@@ -17,6 +18,7 @@ HELP = """Remove the exemplars of classes from every memory of a study of tasks 
 The models stay as they are, and nothing is learned again. Tasks that come later are learned without
 these exemplars, and their models and `wa show` say so. forgotten.json in the folder of the study
 lists the classes, so that a memory that is made again leaves them out too. It cannot be undone.
+While a Snakemake runs the study, the command is refused, and a Snakemake that starts meanwhile is.
 """
 
 
@@ -35,24 +37,41 @@ def still_there(study: Path, classes: list[str]) -> Iterator[str]:
                 yield f"{array} still holds images of {', '.join(held)}"
 
 
+def memories(study: Path) -> list[Path]:
+    return sorted(study.glob(f"**/{layout.MEMORY}"))
+
+
 def main(args: argparse.Namespace) -> None:
-    """Raises UserError if there is no memory, if one is damaged, or if none knows a class."""
+    """Raises UserError if there is no memory, if one is damaged, or if none knows a class.
+
+    Also if a Snakemake runs the study: its next memory may hold the classes.
+    """
     if not args.study.is_dir():
         raise UserError(f"{args.study} does not exist")
-    memories = sorted(args.study.glob(f"**/{layout.MEMORY}"))
-    if not memories:
+    if not memories(args.study):  # before a lock is made in a folder that is no study
         raise UserError(
             f"{args.study} has no {layout.MEMORY}. Only studies of tasks by name have them"
         )
-    known = {name for file in memories for name in read_arrays_header(file).get("classes", [])}
-    for name in args.classes:
+    try:
+        held = lock(args.study / layout.LOCK, wait=False)
+    except Locked as error:
+        raise UserError(f"Snakemake or another wa forget runs this study: {error}") from None
+    with held:
+        remove(args.study, args.classes)
+
+
+def remove(study: Path, classes: list[str]) -> None:
+    """Remove the classes from each memory, and print what was removed and what is still there."""
+    found = memories(study)
+    known = {name for file in found for name in read_arrays_header(file).get("classes", [])}
+    for name in classes:
         if name not in known:
-            raise UserError(f"{name!r} is in no memory of {args.study}")
-    for file in memories:
+            raise UserError(f"{name!r} is in no memory of {study}")
+    for file in found:
         read_memory(file)  # a damaged one is found before any is changed
-    note = args.study / layout.FORGOTTEN
-    write_json(note, {"classes": list(dict.fromkeys([*forgotten(note), *args.classes]))})
-    for file in memories:
-        print(f"{file}: images removed: {forget(file, args.classes)}")
-    for line in still_there(args.study, args.classes):
+    note = study / layout.FORGOTTEN
+    write_json(note, {"classes": list(dict.fromkeys([*forgotten(note), *classes]))})
+    for file in memories(study):  # again: a job may have outlived its Snakemake
+        print(f"{file}: images removed: {forget(file, classes)}")
+    for line in still_there(study, classes):
         print(line)
