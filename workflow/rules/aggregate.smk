@@ -86,7 +86,7 @@ rule config:
         other_config,
     output:
         report(
-            f"{OUT}/config.yaml",
+            f"{OUT}/{layout.CONFIG}",
             caption="../report/config.rst",
             category=TABLES_AND_CONFIG,
             labels={"figure": "config", "protocol": "all"},
